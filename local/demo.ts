@@ -1,0 +1,103 @@
+/** `npm run demo`: what Threadbase is for, in one minute, through supabase-js against the running stack. */
+import { createClient, FunctionsHttpError, type SupabaseClient } from "@supabase/supabase-js";
+import { join } from "node:path";
+import { envFile, parseEnv } from "./env.ts";
+
+const turn = [
+  { role: "system", content: "You are a travel assistant. Look things up before you answer." },
+  { role: "user", content: "I'm planning a weekend in Lisbon. What should I pack?" },
+  {
+    role: "assistant",
+    content: null,
+    tool_calls: [{
+      id: "call_1",
+      type: "function",
+      function: { name: "get_forecast", arguments: '{"city":"Lisbon"}' },
+    }],
+  },
+  { role: "tool", tool_call_id: "call_1", content: '{"sky":"sunny","high_c":24}' },
+  { role: "assistant", content: "Sunny and 24 °C: light clothes, sunglasses, one jacket for the evening." },
+];
+
+interface Message {
+  sequence_order: number;
+  role: string;
+  content: string | null;
+  tool_calls: { function: { name: string } }[] | null;
+}
+
+const env = await Deno.readTextFile(envFile(join(import.meta.dirname!, "..", ".local"))).then(parseEnv, () => {
+  console.error("No stack is running. Start one in another terminal: npm start");
+  Deno.exit(1);
+});
+const newClient = () =>
+  createClient(env.API_URL, env.PUBLISHABLE_KEY, { auth: { persistSession: false, autoRefreshToken: false } });
+
+const style = (code: number) => (text: string) => Deno.noColor ? text : `\x1b[${code}m${text}\x1b[0m`;
+const bold = style(1);
+const dim = style(2);
+const say = (title: string, detail = "") => console.log(`\n${bold(title)} ${dim(detail)}`);
+
+/** Calls a function and times it. What it answers beside 2xx is an error with the API's own words. */
+async function invoke<T>(
+  client: SupabaseClient,
+  path: string,
+  options: { method?: "GET" | "POST"; body?: object } = {},
+): Promise<{ data: T; ms: string }> {
+  const started = performance.now();
+  const { data, error } = await client.functions.invoke<T>(path, options);
+  if (error instanceof FunctionsHttpError) throw new Error(JSON.stringify(await error.context.json()));
+  if (error) throw error;
+  return { data: data!, ms: `${(performance.now() - started).toFixed(0)} ms` };
+}
+
+function print(messages: Message[]): void {
+  for (const { sequence_order, role, content, tool_calls } of messages) {
+    const text = content ?? dim(`calls ${tool_calls?.map((call) => call.function.name).join(", ")}()`);
+    console.log(`  ${dim(String(sequence_order).padStart(2))}  ${role.padEnd(9)}  ${text}`);
+  }
+}
+
+// ---- today ------------------------------------------------------------------------------------------------------------
+const credentials = { email: `demo-${crypto.randomUUID().slice(0, 8)}@example.com`, password: crypto.randomUUID() };
+const today = newClient();
+const { error: signUpError } = await today.auth.signUp(credentials);
+if (signUpError) throw signUpError;
+say("Today, somebody signs up.", credentials.email);
+
+const created = await invoke<{ id: string }>(today, "conversations", { body: { title: "A weekend in Lisbon" } });
+say("They start a conversation.", `${created.data.id}, ${created.ms}`);
+
+const appended = await invoke<{ messages: Message[] }>(today, `conversations/${created.data.id}/messages`, {
+  body: { messages: turn },
+});
+say("One turn, tool call included, is appended: all of it or none.", appended.ms);
+print(appended.data.messages);
+
+// ---- tomorrow -----------------------------------------------------------------------------------------------------------
+const tomorrow = newClient();
+const { error: signInError } = await tomorrow.auth.signInWithPassword(credentials);
+if (signInError) throw signInError;
+say("Tomorrow, on another device, they come back.", "a fresh client knows nothing but the password");
+
+const list = await invoke<{ data: { id: string; title: string }[] }>(tomorrow, "conversations", { method: "GET" });
+say("Their conversations are there.", list.ms);
+for (const { title, id } of list.data.data) console.log(`      ${title}  ${dim(id)}`);
+
+await invoke(tomorrow, `conversations/${list.data.data[0].id}/messages`, {
+  body: { messages: [{ role: "user", content: "And if it rains after all?" }] },
+});
+const loaded = await invoke<{ data: Message[] }>(tomorrow, `conversations/${list.data.data[0].id}/messages`, {
+  method: "GET",
+});
+say("They ask on, and the whole history goes back to the model.", `${loaded.data.data.length} messages, ${loaded.ms}`);
+print(loaded.data.data);
+
+// ---- somebody else --------------------------------------------------------------------------------------------------------
+const stranger = newClient();
+await stranger.auth.signUp({ email: `stranger-${crypto.randomUUID()}@example.com`, password: crypto.randomUUID() });
+const { error } = await stranger.functions.invoke(`conversations/${created.data.id}`, { method: "GET" });
+const refused = error instanceof FunctionsHttpError ? await error.context.json() : null;
+say("Anybody else asks for the same id:", refused?.code ?? "unexpectedly, an answer");
+console.log();
+if (refused?.code !== "conversation_not_found") Deno.exit(1);

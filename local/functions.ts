@@ -1,0 +1,154 @@
+/**
+ * Serves supabase/functions as the edge runtime does: one process per function, restarted when it crashes,
+ * replaced when its code changes.
+ */
+import { join, relative, sep } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { exists } from "./files.ts";
+import { failure } from "./responses.ts";
+import { startWorker, type Worker } from "./worker.ts";
+
+export interface Functions extends AsyncDisposable {
+  /** Those that listen. */
+  names: string[];
+  /** Has the function answer, or nobody where there is none of that name. `path` begins with the name. */
+  fetch: (name: string, path: string, request: Request) => Promise<Response> | undefined;
+}
+
+export interface FunctionsOptions {
+  directory: string;
+  env: Record<string, string>;
+  log: (line: string) => void;
+}
+
+const DEBOUNCE_MS = 100;
+const DRAIN_MS = 10_000;
+const STOP_MS = 1_000;
+const MAX_WAIT_MS = 10_000;
+
+/** Resolves when every function listens or has failed to start; the callers of those get 503. */
+export async function startFunctions({ directory, env, log }: FunctionsOptions): Promise<Functions> {
+  const functions = new Map<string, EdgeFunction>();
+  const add = (name: string) => {
+    const prefixed = (line: string) => log(`[${name}] ${line}`);
+    functions.set(name, new EdgeFunction(join(directory, name), env, prefixed));
+  };
+  (await functionNames(directory)).forEach(add);
+
+  const watcher = watch(directory, async (changed) => {
+    for (const name of await functionNames(directory)) {
+      if (!functions.has(name)) add(name);
+      // What is no function's own, such as _shared, may be part of any of them.
+      else if (changed.has(name) || [...changed].some((other) => !functions.has(other))) functions.get(name)!.reload();
+    }
+  });
+
+  const listening = await Promise.all([...functions].map(async ([name, edge]) => await edge.listens() ? [name] : []));
+  return {
+    names: listening.flat(),
+    fetch: (name, path, request) => functions.get(name)?.fetch(path, request),
+    async [Symbol.asyncDispose]() {
+      watcher.close();
+      await Promise.all([...functions.values()].map((edge) => edge.stop()));
+    },
+  };
+}
+
+class EdgeFunction {
+  #current!: Promise<Worker>;
+  #crashes = 0;
+  readonly #end = new AbortController();
+  readonly #start: () => Promise<Worker>;
+  readonly #log: (line: string) => void;
+
+  constructor(directory: string, env: Record<string, string>, log: (line: string) => void) {
+    this.#start = () => startWorker({ directory, env, log, signal: this.#end.signal });
+    this.#log = log;
+    this.#run(this.#start());
+  }
+
+  async fetch(path: string, request: Request): Promise<Response> {
+    const timeout = delay(MAX_WAIT_MS, undefined, { ref: false });
+    const worker = await Promise.race([this.#current, timeout]).catch(() => {});
+    if (!worker) return failure(503, "BOOT_ERROR", "Function failed to start (please check logs)");
+
+    const headers = new Headers(request.headers);
+    for (const name of ["connection", "expect", "host", "transfer-encoding"]) headers.delete(name);
+    headers.set("accept-encoding", "identity"); // otherwise fetch would ask for gzip and undo it
+    const { method, body, signal } = request;
+    try {
+      return await fetch(worker.origin + path, { method, headers, body, signal, redirect: "manual" });
+    } catch {
+      return failure(500, "WORKER_ERROR", "Function exited due to an error (please check logs)");
+    }
+  }
+
+  listens(): Promise<boolean> {
+    return this.#current.then(() => true, () => false);
+  }
+
+  /** Puts new code in charge once it listens. If it never does, the old code stays. */
+  async reload(): Promise<void> {
+    const next = this.#start();
+    if (!await next.then(() => true, () => false)) {
+      return this.#log(
+        await this.listens() ? "did not start; the code before the change keeps serving" : "did not start",
+      );
+    }
+    const previous = this.#current;
+    this.#run(next);
+    this.#log("reloaded");
+    await previous.then((worker) => worker.stop(DRAIN_MS), () => {});
+  }
+
+  async stop(): Promise<void> {
+    const last = this.#current;
+    this.#current = Promise.reject();
+    this.#current.catch(() => {});
+    this.#end.abort();
+    await last.then((worker) => worker.stop(STOP_MS), () => {});
+  }
+
+  #run(starting: Promise<Worker>): void {
+    this.#current = starting;
+    starting.then(async (worker) => {
+      const startedAt = Date.now();
+      const { code, signal } = await worker.exited;
+      if (this.#current !== starting) return; // replaced or stopped on purpose
+
+      this.#crashes = Date.now() - startedAt > 10_000 ? 0 : this.#crashes + 1;
+      const pause = Math.min(50 * 2 ** this.#crashes, 5_000);
+      this.#log(`crashed (${signal ?? `exit code ${code}`}), restarting`);
+      this.#run(delay(pause, undefined, { signal: this.#end.signal }).then(this.#start));
+    }).catch(() => {}); // the log says why it did not start
+  }
+}
+
+async function functionNames(directory: string): Promise<string[]> {
+  const names = [];
+  for await (const { name } of Deno.readDir(directory)) {
+    if (!name.startsWith("_") && await exists(join(directory, name, "index.ts"))) names.push(name);
+  }
+  return names;
+}
+
+/** Reports which entries of `directory` have changed, together when several files are saved at once. */
+function watch(directory: string, onChange: (changed: Set<string>) => void): Deno.FsWatcher {
+  const watcher = Deno.watchFs(directory);
+  let changed = new Set<string>();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const report = () => {
+    onChange(changed);
+    changed = new Set();
+  };
+  (async () => {
+    for await (const { kind, paths } of watcher) {
+      if (kind === "access") continue;
+      for (const path of paths) changed.add(relative(directory, path).split(sep)[0]);
+      clearTimeout(timer);
+      timer = setTimeout(report, DEBOUNCE_MS);
+    }
+    clearTimeout(timer);
+  })();
+  return watcher;
+}

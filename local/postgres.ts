@@ -1,0 +1,203 @@
+/** One Postgres cluster, run from its binaries so that every engine goes the same way. */
+import { basename, dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Account, clusterHome, embeddedBinaries, publicHome, unprivilegedAccount } from "./engine.ts";
+import { StackError } from "./errors.ts";
+import { exists, removeIfExists } from "./files.ts";
+
+export interface PostgresOptions {
+  root: string;
+  dataDir: string;
+  port: number;
+  /** A directory with initdb and postgres, instead of the embedded ones. */
+  binDir?: string;
+  log: (line: string) => void;
+}
+
+export interface Postgres extends AsyncDisposable {
+  /** Such as `17.10`. */
+  version: string;
+  pid: number;
+  /** Settles when the server is gone, for whatever reason. */
+  exited: Promise<void>;
+}
+
+/** Local only, on a loopback address, so it is no secret; the keys of the API are. */
+const PASSWORD = "postgres";
+const STOP_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 60_000;
+const POLL_MS = 20;
+
+export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
+  const { root, dataDir, port, log } = options;
+  const account = await unprivilegedAccount();
+  const home = await clusterHome(dataDir, account);
+  if (home !== dataDir) log(`Postgres may not enter ${dataDir}: its files are in ${home}`);
+  const bin = options.binDir ?? await embeddedBinaries(root, home, account);
+  const run = (name: string, args: string[]) =>
+    new Deno.Command(join(bin, name), {
+      args,
+      cwd: "/", // a directory that every account may enter
+      clearEnv: true, // PGDATA, PGPORT and the like would win over what is asked for here
+      env: { PATH: Deno.env.get("PATH") ?? "", LC_ALL: "C", TZ: "UTC" },
+      stdin: "null",
+      stderr: "piped",
+      ...account,
+    });
+
+  const version = await serverVersion(run("postgres", ["--version"]), bin);
+  const major = parseInt(version);
+  const cluster = join(home, "db");
+  if (!await exists(cluster)) await initialise(cluster, major, run, account);
+  const initialisedBy = (await Deno.readTextFile(join(cluster, "PG_VERSION"))).trim();
+  if (initialisedBy !== `${major}`) {
+    throw new StackError(
+      `${cluster} was made by Postgres ${initialisedBy}, and this is ${version}: ` +
+        "use the other one, or start over with --fresh.",
+    );
+  }
+
+  const settings = {
+    listen_addresses: "127.0.0.1",
+    port,
+    unix_socket_directories: "",
+    max_connections: 200,
+    timezone: "UTC",
+    log_timezone: "UTC",
+    log_error_verbosity: "terse", // the DETAIL of a failed check is the whole row, messages included
+    ...await exists(join(bin, "..", "lib", "pg_cron.so")) && {
+      shared_preload_libraries: "pg_cron",
+      "cron.database_name": "postgres",
+      "cron.use_background_workers": "on", // otherwise pg_cron connects by itself and needs a password
+      max_worker_processes: 16,
+    },
+  };
+  const server = run("postgres", [
+    "-D",
+    cluster,
+    ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]),
+  ]).spawn();
+  const logFile = join(dataDir, "postgres.log");
+  const sink = await Deno.open(logFile, { create: true, write: true, truncate: true, mode: 0o600 });
+  const logged = copy(server.stderr, sink);
+  const exited = server.status.then(() => {});
+
+  const postgres: Postgres = {
+    version,
+    pid: server.pid,
+    exited,
+    [Symbol.asyncDispose]: async () => {
+      await stopProcess(server.pid, exited);
+      await logged;
+    },
+  };
+  const outcome = await Promise.race([exited.then(() => "exited" as const), becomesReady(cluster, server.pid)]);
+  if (outcome === "ready") return postgres;
+  await postgres[Symbol.asyncDispose]();
+  const lastLines = (await Deno.readTextFile(logFile)).trim().split("\n").slice(-5).join("\n  ");
+  throw new StackError(`Postgres did not start. From ${logFile}:\n  ${lastLines}`);
+}
+
+export function databaseUrl(role: string, port: number): string {
+  return `postgresql://${role}:${PASSWORD}@127.0.0.1:${port}/postgres`;
+}
+
+/** Deletes the cluster, and what was put elsewhere for it. */
+export async function removePostgres(dataDir: string): Promise<void> {
+  for (const name of ["db", "db.unfinished"]) await removeIfExists(join(dataDir, name));
+  await removeIfExists(publicHome(dataDir));
+}
+
+/** A killed stack leaves its server running. The caller holds the lock of the data directory: it is nobody's. */
+export async function stopLeftover(dataDir: string): Promise<void> {
+  for (const home of [dataDir, publicHome(dataDir)]) await stopServer(join(home, "db"));
+}
+
+type Run = (name: string, args: string[]) => Deno.Command;
+
+async function serverVersion(command: Deno.Command, bin: string): Promise<string> {
+  try {
+    const { stdout } = await command.output();
+    return new TextDecoder().decode(stdout).match(/PostgreSQL\) (\S+)/)![1];
+  } catch {
+    throw new StackError(`${join(bin, "postgres")} does not run.`);
+  }
+}
+
+/** Under another name first, so that an interrupted initdb is never taken for a cluster. */
+async function initialise(cluster: string, major: number, run: Run, account?: Account): Promise<void> {
+  const unfinished = `${cluster}.unfinished`;
+  await removeIfExists(unfinished);
+  await Deno.mkdir(unfinished, { mode: 0o700 });
+  if (account) await Deno.chown(unfinished, account.uid, account.gid);
+  const passwordFile = join(dirname(cluster), `${basename(cluster)}.password`);
+  await Deno.writeTextFile(passwordFile, PASSWORD);
+  // Unicode character classes and case without the operating system's locales, where Postgres can do that.
+  const locale = major >= 17
+    ? ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    : ["--locale=C.UTF-8"];
+  const { success, stderr } = await run("initdb", [
+    ...["-D", unfinished, "-U", "supabase_admin", "-A", "scram-sha-256", "-E", "UTF8"],
+    ...[`--pwfile=${passwordFile}`, ...locale],
+  ]).output();
+  await Deno.remove(passwordFile);
+  if (!success) throw new StackError(`initdb failed:\n${new TextDecoder().decode(stderr)}`);
+  await Deno.rename(unfinished, cluster);
+}
+
+/** Reads postmaster.pid as pg_ctl does: its last line says `ready` once recovery is over. */
+async function becomesReady(cluster: string, pid: number): Promise<"ready" | "timeout"> {
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  while (Date.now() < deadline) {
+    const lines = (await Deno.readTextFile(join(cluster, "postmaster.pid")).catch(() => "")).split("\n");
+    if (Number(lines[0]) === pid && lines[7]?.trim() === "ready") return "ready";
+    await delay(POLL_MS);
+  }
+  return "timeout";
+}
+
+async function stopServer(cluster: string): Promise<void> {
+  const pidFile = join(cluster, "postmaster.pid");
+  const pid = parseInt(await Deno.readTextFile(pidFile).catch(() => ""));
+  if (!pid || !isAlive(pid)) return;
+  const isServer = async () => (await commandLine(pid)).includes(cluster);
+  if (await isServer()) {
+    const gone = async () => {
+      while (await isServer()) await delay(POLL_MS);
+    };
+    await stopProcess(pid, gone());
+  } else {
+    // The pid belongs to some other process by now, and Postgres would wait for that one in vain.
+    await Deno.remove(pidFile);
+  }
+}
+
+async function stopProcess(pid: number, exited: Promise<void>): Promise<void> {
+  const signal = (name: Deno.Signal) => isAlive(pid) && Deno.kill(pid, name);
+  signal("SIGINT"); // fast shutdown: roll back, disconnect everyone, checkpoint
+  const timer = setTimeout(() => signal("SIGKILL"), STOP_TIMEOUT_MS);
+  await exited.finally(() => clearTimeout(timer));
+}
+
+/** Not `pipeTo(file.writable)`, which keeps everything in memory until the stream ends. */
+async function copy(from: ReadableStream<Uint8Array>, file: Deno.FsFile): Promise<void> {
+  for await (const chunk of from) await file.write(chunk);
+  file.close();
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    Deno.kill(pid, 0 as unknown as Deno.Signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Empty for a zombie, as a killed server becomes where nobody reaps it. */
+async function commandLine(pid: number): Promise<string> {
+  const args = ["-o", "args=", "-p", `${pid}`];
+  return await Deno.readTextFile(`/proc/${pid}/cmdline`).catch(async () =>
+    new TextDecoder().decode((await new Deno.Command("ps", { args }).output()).stdout)
+  );
+}

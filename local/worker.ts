@@ -1,0 +1,99 @@
+/** One process that serves one edge function. */
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+export interface WorkerOptions {
+  /** The directory of the function: its index.ts runs with the imports of its deno.json. */
+  directory: string;
+  env: Record<string, string>;
+  /** Receives what the function prints, line by line. */
+  log: (line: string) => void;
+  /** Stops it whatever it does, even while it starts. */
+  signal: AbortSignal;
+}
+
+export interface Worker {
+  origin: string;
+  exited: Promise<Deno.CommandStatus>;
+  /** Lets it finish the requests it has, within the time given. */
+  stop: (graceMs: number) => Promise<void>;
+}
+
+/**
+ * No lock file: the root's lists what the root imports, and Deno would not accept it for less. A function's own
+ * deno.json pins exact versions.
+ */
+const DENO_OPTIONS = ["--quiet", "--no-lock", "--node-modules-dir=none"];
+
+/** Resolves once the function listens; rejects if it exits before that, after its error has gone to the log. */
+export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  await fetchPackages(options);
+  const { directory, env, log, signal } = options;
+  const announcement = crypto.randomUUID();
+  const inherited = ["PATH", "HOME", "DENO_DIR"].map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value);
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "-A", "--no-prompt", "--cached-only", "--unstable-no-legacy-abort", ...DENO_OPTIONS],
+      ...["--config", join(directory, "deno.json"), fileURLToPath(new URL("function.ts", import.meta.url))],
+      ...[pathToFileURL(join(directory, "index.ts")).href, announcement],
+    ],
+    cwd: directory,
+    clearEnv: true,
+    env: { ...Object.fromEntries(inherited), ...env },
+    stdin: "piped", // held open: see function.ts
+    stdout: "piped",
+    stderr: "piped",
+    signal,
+  }).spawn();
+
+  const listening = Promise.withResolvers<string>();
+  forEachLine(child.stdout, (line) => {
+    if (line.startsWith(announcement)) listening.resolve(line.slice(announcement.length + 1));
+    else log(line);
+  });
+  const errorsLogged = forEachLine(child.stderr, log);
+  child.status.then(async ({ code }) => {
+    await errorsLogged;
+    listening.reject(new Error(`exited with code ${code} before it listened`));
+  });
+
+  const port = await listening.promise;
+  return {
+    origin: `http://127.0.0.1:${port}`,
+    exited: child.status,
+    async stop(graceMs) {
+      const kill = (signal: Deno.Signal) => {
+        try {
+          child.kill(signal);
+        } catch { /* it is gone */ }
+      };
+      kill("SIGTERM");
+      const deadline = new AbortController();
+      delay(graceMs, undefined, { signal: deadline.signal }).then(() => kill("SIGKILL"), () => {});
+      await child.status;
+      deadline.abort();
+    },
+  };
+}
+
+/** A step of its own, because the network may need what functions are not shown: proxies, certificates, a mirror. */
+async function fetchPackages({ directory, log, signal }: WorkerOptions): Promise<void> {
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["cache", ...DENO_OPTIONS, "--config", join(directory, "deno.json"), join(directory, "index.ts")],
+    signal,
+  }).output();
+  if (success) return;
+  new TextDecoder().decode(stderr).trim().split("\n").forEach(log);
+  throw new Error("not all of its modules could be loaded");
+}
+
+async function forEachLine(stream: ReadableStream<Uint8Array>, use: (line: string) => void): Promise<void> {
+  let rest = "";
+  for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + chunk).split("\n");
+    rest = lines.pop()!;
+    lines.forEach(use);
+  }
+  if (rest) use(rest);
+}

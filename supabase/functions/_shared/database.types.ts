@@ -1,0 +1,329 @@
+export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
+
+export type Database = {
+  "public": {
+    Tables: {
+      "conversation_messages": {
+        Row: {
+          "author": string;
+          "content": string | null;
+          "conversation_id": string;
+          "created_at": string;
+          "function_call": Json | null;
+          "id": string;
+          "item": Json | null;
+          "item_id": string | null;
+          "metadata": NonNullable<Json>;
+          "model": string | null;
+          "name": string | null;
+          "parts": Json | null;
+          "role": string | null;
+          "sequence_order": number;
+          "status": string;
+          "token_count": number | null;
+          "tool_call_id": string | null;
+          "tool_calls": Json | null;
+          "type": string;
+          "usage": Json | null;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "author"?: string;
+          "content"?: string | null;
+          "conversation_id": string;
+          "created_at"?: string;
+          "function_call"?: Json | null;
+          "id"?: string;
+          "item"?: Json | null;
+          "item_id"?: string | null;
+          "metadata"?: NonNullable<Json>;
+          "model"?: string | null;
+          "name"?: string | null;
+          "parts"?: Json | null;
+          "role"?: string | null;
+          "sequence_order"?: number;
+          "status"?: string;
+          "token_count"?: number | null;
+          "tool_call_id"?: string | null;
+          "tool_calls"?: Json | null;
+          "type"?: string;
+          "usage"?: Json | null;
+          "user_id"?: string;
+        };
+        Update: {
+          "author"?: string;
+          "content"?: string | null;
+          "conversation_id"?: string;
+          "created_at"?: string;
+          "function_call"?: Json | null;
+          "id"?: string;
+          "item"?: Json | null;
+          "item_id"?: string | null;
+          "metadata"?: NonNullable<Json>;
+          "model"?: string | null;
+          "name"?: string | null;
+          "parts"?: Json | null;
+          "role"?: string | null;
+          "sequence_order"?: number;
+          "status"?: string;
+          "token_count"?: number | null;
+          "tool_call_id"?: string | null;
+          "tool_calls"?: Json | null;
+          "type"?: string;
+          "usage"?: Json | null;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversation_messages_conversation_id_fkey";
+            columns: ["user_id", "conversation_id"];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: ["user_id", "id"];
+          },
+        ];
+      };
+      "conversations": {
+        Row: {
+          "created_at": string;
+          "deleted_at": string | null;
+          "expires_at": string | null;
+          "fork_sequence": number | null;
+          "id": string;
+          "last_sequence_order": number;
+          "metadata": NonNullable<Json>;
+          "parent_id": string | null;
+          "pinned": boolean;
+          "summary": string | null;
+          "title": string | null;
+          "updated_at": string;
+          "user_id": string;
+          "video_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "deleted_at"?: string | null;
+          "expires_at"?: string | null;
+          "fork_sequence"?: number | null;
+          "id"?: string;
+          "last_sequence_order"?: number;
+          "metadata"?: NonNullable<Json>;
+          "parent_id"?: string | null;
+          "pinned"?: boolean;
+          "summary"?: string | null;
+          "title"?: string | null;
+          "updated_at"?: string;
+          "user_id"?: string;
+          "video_id"?: string | null;
+        };
+        Update: {
+          "created_at"?: string;
+          "deleted_at"?: string | null;
+          "expires_at"?: string | null;
+          "fork_sequence"?: number | null;
+          "id"?: string;
+          "last_sequence_order"?: number;
+          "metadata"?: NonNullable<Json>;
+          "parent_id"?: string | null;
+          "pinned"?: boolean;
+          "summary"?: string | null;
+          "title"?: string | null;
+          "updated_at"?: string;
+          "user_id"?: string;
+          "video_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversations_parent_id_fkey";
+            columns: ["parent_id"];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "conversations_video_id_fkey";
+            columns: ["user_id", "video_id"];
+            isOneToOne: false;
+            referencedRelation: "videos";
+            referencedColumns: ["user_id", "id"];
+          },
+        ];
+      };
+      "videos": {
+        Row: {
+          "created_at": string;
+          "id": string;
+          "title": string | null;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "id"?: string;
+          "title"?: string | null;
+          "user_id"?: string;
+        };
+        Update: {
+          "created_at"?: string;
+          "id"?: string;
+          "title"?: string | null;
+          "user_id"?: string;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      [_ in never]: never;
+    };
+    Functions: {
+      "append_messages": {
+        Args: { "p_conversation_id": string; "p_expected_sequence"?: number; "p_messages": Json; "p_user_id"?: string };
+        Returns: Json;
+      };
+      "create_conversation": {
+        Args: { "p_conversation"?: Json; "p_messages"?: Json; "p_user_id"?: string };
+        Returns: Json;
+      };
+      "delete_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: undefined };
+      "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
+      "health": { Args: Record<PropertyKey, never>; Returns: Json };
+      "list_conversations": {
+        Args: {
+          "p_before_id"?: string;
+          "p_before_updated_at"?: string;
+          "p_limit"?: number;
+          "p_metadata"?: Json;
+          "p_user_id"?: string;
+          "p_video_id"?: string;
+        };
+        Returns: Json;
+      };
+      "list_messages": {
+        Args: {
+          "p_after"?: number;
+          "p_before"?: number;
+          "p_conversation_id": string;
+          "p_limit"?: number;
+          "p_order"?: string;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
+      "update_conversation": {
+        Args: { "p_changes": Json; "p_conversation_id": string; "p_user_id"?: string };
+        Returns: Json;
+      };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+};
+
+type DatabaseWithoutInternals = Omit<Database, "__InternalSupabase">;
+
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, "public">];
+
+export type Tables<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof (
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+    )
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals } ? (
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+  )[TableName] extends {
+    Row: infer R;
+  } ? R
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    ? (DefaultSchema["Tables"] & DefaultSchema["Views"])[DefaultSchemaTableNameOrOptions] extends {
+      Row: infer R;
+    } ? R
+    : never
+  : never;
+
+export type TablesInsert<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+    Insert: infer I;
+  } ? I
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Insert: infer I;
+    } ? I
+    : never
+  : never;
+
+export type TablesUpdate<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+    Update: infer U;
+  } ? U
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Update: infer U;
+    } ? U
+    : never
+  : never;
+
+export type Enums<
+  DefaultSchemaEnumNameOrOptions extends
+    | keyof DefaultSchema["Enums"]
+    | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends DefaultSchemaEnumNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"]
+    : never = never,
+> = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"]
+    ? DefaultSchema["Enums"][DefaultSchemaEnumNameOrOptions]
+  : never;
+
+export type CompositeTypes<
+  PublicCompositeTypeNameOrOptions extends
+    | keyof DefaultSchema["CompositeTypes"]
+    | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends PublicCompositeTypeNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"]
+    : never = never,
+> = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][CompositeTypeName]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"]
+    ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions]
+  : never;
+
+export const Constants = {
+  "public": {
+    Enums: {},
+  },
+} as const;

@@ -1,0 +1,175 @@
+import { corsHeaders } from "@supabase/supabase-js/cors";
+import { type Context, Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { cors } from "hono/cors";
+import { createMiddleware } from "hono/factory";
+import { HTTPException } from "hono/http-exception";
+import { methodNotAllowed } from "hono/method-not-allowed";
+import { requestId } from "hono/request-id";
+import { z } from "zod";
+import type { AuthVariables } from "./auth.ts";
+import { ApiError } from "./errors.ts";
+
+export type AppEnv = { Variables: AuthVariables & { requestId: string } };
+
+const MAX_BODY_BYTES = 4 * 1024 * 1024;
+/** Deeper JSON is refused: no message needs it, and recursion on it would end in the database's stack limit. */
+const MAX_JSON_DEPTH = 100;
+
+/**
+ * The Hono app of one function: CORS, request id, body limit, and JSON for every error.
+ *
+ * @param name The function's name. The platform keeps it in the path, so routes are relative to it.
+ */
+export function createApp(name: string): Hono<AppEnv, Record<never, never>, `/${string}`> {
+  const app = new Hono<AppEnv>({ strict: false }).basePath(`/${name}`);
+  app.use(
+    requestId(),
+    cors({
+      origin: corsHeaders["Access-Control-Allow-Origin"],
+      allowHeaders: [
+        ...corsHeaders["Access-Control-Allow-Headers"].split(", "),
+        "idempotency-key",
+        "x-user-id",
+        "last-event-id",
+      ],
+      exposeHeaders: ["idempotent-replayed", "x-request-id", "allow"],
+      maxAge: 86_400,
+    }),
+    methodNotAllowed({ app, onMethodNotAllowed: (c, allowed) => writeError(c, methodError(allowed)) }),
+    bodyLimit({
+      maxSize: MAX_BODY_BYTES,
+      onError: () => {
+        throw new ApiError(413, "payload_too_large");
+      },
+    }),
+  );
+  app.notFound((c) => writeError(c, new ApiError(404, "not_found")));
+  app.onError((error, c) => {
+    if (error instanceof ApiError) return writeError(c, error);
+    if (error instanceof HTTPException && error.status === 401) return writeError(c, new ApiError(401, "unauthorized"));
+    return writeError(c, new ApiError(500, "internal_error", { cause: error }));
+  });
+  return app;
+}
+
+/**
+ * Ends a static path after its own verbs, so that a wrong one is 405 there and does not reach `/:id` as a bad id.
+ *
+ * @example app.get("/health", …).all("/health", only("GET"))
+ */
+export function only(...methods: string[]): () => never {
+  return () => {
+    throw methodError(methods);
+  };
+}
+
+function methodError(allowed: string[]): ApiError {
+  return new ApiError(405, "method_not_allowed", { headers: { Allow: allowed.join(", ") } });
+}
+
+function writeError(c: Context<AppEnv>, error: ApiError): Response {
+  if (error.status >= 500) logError(c, error);
+  return c.json(error.body(c.var.requestId), error.status, error.extra.headers);
+}
+
+/** One JSON line. The database's `details` stay out: "failing row contains …" would log what people wrote. */
+function logError(c: Context<AppEnv>, error: ApiError): void {
+  const { cause } = error.extra;
+  console.error(JSON.stringify({
+    level: "error",
+    request_id: c.var.requestId,
+    method: c.req.method,
+    path: c.req.path,
+    code: error.code,
+    cause: cause instanceof Error
+      ? { code: (cause as { code?: string }).code, message: cause.message, stack: cause.stack }
+      : cause && { code: (cause as { code?: string }).code, message: (cause as { message?: string }).message },
+  }));
+}
+
+// ---- validation -----------------------------------------------------------------------------------------------------
+
+/** Validates the JSON body: 415 for another content type, 400 for what does not parse or does not fit. */
+export const json = <T extends z.ZodType>(schema: T) =>
+  createMiddleware<AppEnv, string, { in: { json: z.input<T> }; out: { json: z.output<T> } }>(async (c, next) => {
+    c.req.addValidatedData("json", parse(schema, await readJson(c.req.raw)) as object);
+    await next();
+  });
+
+/** Validates the query string. `forceFunctionRegion` is supabase-js's own (`invoke` with a region). */
+export const query = <T extends z.ZodType>(schema: T) =>
+  createMiddleware<AppEnv, string, { in: { query: z.input<T> }; out: { query: z.output<T> } }>(async (c, next) => {
+    const { forceFunctionRegion: _, ...values } = c.req.query();
+    c.req.addValidatedData("query", parse(schema, values) as object);
+    await next();
+  });
+
+/** Validates the path parameters. */
+export const param = <T extends z.ZodType>(schema: T) =>
+  createMiddleware<AppEnv, string, { in: { param: z.input<T> }; out: { param: z.output<T> } }>(async (c, next) => {
+    c.req.addValidatedData("param", parse(schema, c.req.param()) as object);
+    await next();
+  });
+
+function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw invalidRequest(
+    result.error.issues.flatMap((issue) =>
+      issue.code === "unrecognized_keys"
+        ? issue.keys.map((key) => ({ path: formatPath([...issue.path, key]), message: "Unknown field." }))
+        : [{ path: formatPath(issue.path), message: issue.message }]
+    ),
+  );
+}
+
+/** 400 `invalid_request` with the failing paths. */
+export function invalidRequest(details: { path: string; message: string }[]): ApiError {
+  return new ApiError(400, "invalid_request", { details });
+}
+
+/** `["messages", 0, "role"]` → `messages[0].role` */
+function formatPath(path: readonly PropertyKey[]): string {
+  return path.map((key, i) => typeof key === "number" ? `[${key}]` : `${i ? "." : ""}${String(key)}`).join("");
+}
+
+async function readJson(request: Request): Promise<unknown> {
+  const contentType = request.headers.get("content-type");
+  const bytes = await request.arrayBuffer();
+  // `functions.invoke(name)` without a body sends no content type either: an empty object.
+  if (bytes.byteLength === 0 && contentType === null) return {};
+  if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(contentType ?? "")) {
+    throw new ApiError(415, "unsupported_media_type");
+  }
+  let value: unknown;
+  try {
+    // fatal: bytes that are not UTF-8 must not become U+FFFD unnoticed.
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new ApiError(400, "invalid_json", { details: (error as Error).message });
+  }
+  refuseUnstorable(value, []);
+  return value;
+}
+
+/** Postgres cannot store these, or not as sent; refusing them by path beats changing them silently. */
+function refuseUnstorable(value: unknown, path: PropertyKey[]): void {
+  const refuse = (message: string) => {
+    throw invalidRequest([{ path: formatPath(path), message }]);
+  };
+  if (typeof value === "string") {
+    if (value.includes("\0")) refuse("Contains the NUL character (\\u0000), which Postgres cannot store.");
+    if (!value.isWellFormed()) refuse("Contains a lone surrogate: half of a character cut in two.");
+  } else if (typeof value === "number") {
+    if (!Number.isFinite(value)) refuse("Is a number too large to be kept exactly.");
+  } else if (typeof value === "object" && value !== null) {
+    if (path.length >= MAX_JSON_DEPTH) refuse(`Is nested deeper than ${MAX_JSON_DEPTH} levels.`);
+    for (const [key, child] of Object.entries(value)) {
+      path.push(Array.isArray(value) ? Number(key) : key);
+      refuseUnstorable(key, path);
+      refuseUnstorable(child, path);
+      path.pop();
+    }
+  }
+}

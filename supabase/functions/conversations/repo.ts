@@ -1,0 +1,97 @@
+import type { z } from "zod";
+import type { Caller } from "../_shared/auth.ts";
+import { unwrap } from "../_shared/rpc.ts";
+import {
+  type appendBody,
+  type Conversation,
+  type createBody,
+  encodeCursor,
+  type listQuery,
+  type Message,
+  type messagesQuery,
+  type Page,
+  type updateBody,
+} from "./schemas.ts";
+
+// One function for each request, one database call in each. Nothing else in this directory talks to the database.
+
+export async function create(
+  { supabase, userId }: Caller,
+  { messages, ...conversation }: z.output<typeof createBody>,
+): Promise<Conversation> {
+  return unwrap(
+    await supabase.rpc("create_conversation", {
+      p_conversation: conversation,
+      p_messages: messages,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function list(
+  { supabase, userId }: Caller,
+  { limit, cursor, video_id, metadata }: z.output<typeof listQuery>,
+): Promise<Page<Conversation>> {
+  const page = unwrap<Page<Conversation>>(
+    await supabase.rpc("list_conversations", {
+      p_limit: limit,
+      p_before_updated_at: cursor?.updated_at,
+      p_before_id: cursor?.id,
+      p_video_id: video_id,
+      p_metadata: metadata,
+      p_user_id: userId,
+    }),
+  );
+  return { ...page, next_cursor: page.has_more ? encodeCursor(page.data.at(-1)!) : null };
+}
+
+export async function get({ supabase, userId }: Caller, id: string): Promise<Conversation> {
+  return unwrap(await supabase.rpc("get_conversation", { p_conversation_id: id, p_user_id: userId }));
+}
+
+export async function update(
+  { supabase, userId }: Caller,
+  id: string,
+  changes: z.output<typeof updateBody>,
+): Promise<Conversation> {
+  return unwrap(
+    await supabase.rpc("update_conversation", { p_conversation_id: id, p_changes: changes, p_user_id: userId }),
+  );
+}
+
+export async function remove({ supabase, userId }: Caller, id: string): Promise<void> {
+  unwrap(await supabase.rpc("delete_conversation", { p_conversation_id: id, p_user_id: userId }));
+}
+
+export async function append(
+  { supabase, userId }: Caller,
+  id: string,
+  { messages, expected_sequence }: z.output<typeof appendBody>,
+): Promise<{ messages: Message[]; last_sequence_order: number }> {
+  return unwrap(
+    await supabase.rpc("append_messages", {
+      p_conversation_id: id,
+      p_messages: messages,
+      p_expected_sequence: expected_sequence,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function listMessages(
+  { supabase, userId }: Caller,
+  id: string,
+  { after, before, limit, order }: z.output<typeof messagesQuery>,
+): Promise<Page<Message>> {
+  const page = unwrap<Page<Message>>(
+    await supabase.rpc("list_messages", {
+      p_conversation_id: id,
+      p_after: after,
+      p_before: before,
+      p_limit: limit,
+      p_order: order,
+      p_user_id: userId,
+    }),
+  );
+  return { ...page, next_cursor: page.has_more ? String(page.data.at(-1)!.sequence_order) : null };
+}

@@ -1,0 +1,58 @@
+// One request, one database call: the function runs in this process, against the real REST API behind a counter.
+import { assertEquals } from "@std/assert";
+import { app } from "../../supabase/functions/conversations/app.ts";
+import { apiUrl, publishableKey, secretKey, signUp } from "../support/stack.ts";
+
+Deno.test("every route makes exactly one database call", async () => {
+  const alice = await signUp();
+  const calls: string[] = [];
+  const counter = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+    const { pathname, search } = new URL(request.url);
+    calls.push(pathname);
+    const answer = await fetch(`${apiUrl}${pathname}${search}`, {
+      method: request.method,
+      headers: request.headers,
+      body: await request.arrayBuffer(),
+    });
+    const bytes = await answer.arrayBuffer();
+    return new Response(answer.status === 204 ? null : bytes, { status: answer.status, headers: answer.headers });
+  });
+  Deno.env.set("SUPABASE_URL", `http://127.0.0.1:${counter.addr.port}`);
+  Deno.env.set("SUPABASE_PUBLISHABLE_KEYS", JSON.stringify({ default: publishableKey }));
+  Deno.env.set("SUPABASE_SECRET_KEYS", JSON.stringify({ default: secretKey }));
+
+  const send = async (method: string, path: string, body?: unknown) => {
+    calls.length = 0;
+    const response = await app.request(`/conversations${path}`, {
+      method,
+      headers: {
+        apikey: secretKey,
+        "x-user-id": alice.id,
+        ...(body !== undefined && { "content-type": "application/json" }),
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    return { status: response.status, body: response.status === 204 ? null : await response.json(), calls: [...calls] };
+  };
+  try {
+    const messages = Array.from({ length: 30 }, (_, i) => ({ role: "user", content: `m${i}` }));
+    const created = await send("POST", "", { messages });
+    assertEquals([created.status, created.calls], [201, ["/rest/v1/rpc/create_conversation"]]);
+    const { id } = created.body;
+    for (
+      const [method, path, body, rpc] of [
+        ["GET", "", undefined, "list_conversations"],
+        ["GET", `/${id}`, undefined, "get_conversation"],
+        ["PATCH", `/${id}`, { title: "x" }, "update_conversation"],
+        ["POST", `/${id}/messages`, { messages }, "append_messages"],
+        ["GET", `/${id}/messages?limit=20`, undefined, "list_messages"],
+        ["DELETE", `/${id}`, undefined, "delete_conversation"],
+      ] as const
+    ) {
+      const answer = await send(method, path, body);
+      assertEquals([answer.status < 300, answer.calls], [true, [`/rest/v1/rpc/${rpc}`]], `${method} ${path}`);
+    }
+  } finally {
+    await counter.shutdown();
+  }
+});

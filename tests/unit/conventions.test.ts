@@ -1,0 +1,36 @@
+// What the repository promises about itself.
+import { assert, assertEquals } from "@std/assert";
+
+const root = new URL("../../", import.meta.url);
+const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(new URL(path, root)));
+
+const functions = [...Deno.readDirSync(new URL("supabase/functions/", root))]
+  .filter((entry) => entry.isDirectory && !entry.name.startsWith("_"))
+  .map((entry) => entry.name);
+
+for (const name of functions) {
+  Deno.test(`${name}: deno.json, which deploys, agrees with the root's`, async () => {
+    const { imports: ours } = await readJson("deno.json");
+    const { imports } = await readJson(`supabase/functions/${name}/deno.json`);
+    for (const [specifier, target] of Object.entries<string>(imports)) {
+      assertEquals(ours[specifier], target, specifier);
+      assert(/@\d+\.\d+\.\d+/.test(target), `${specifier} is pinned to an exact version`);
+    }
+  });
+
+  Deno.test(`${name}: config.toml has its entry`, async () => {
+    const config = await Deno.readTextFile(new URL("supabase/config.toml", root));
+    assert(config.includes(`[functions.${name}]`));
+  });
+
+  Deno.test(`${name}: only repo.ts and app.ts's health talk to the database, and no function imports another`, async () => {
+    const directory = new URL(`supabase/functions/${name}/`, root);
+    for (const { name: file } of Deno.readDirSync(directory)) {
+      if (!file.endsWith(".ts")) continue;
+      const source = await Deno.readTextFile(new URL(file, directory));
+      const calls = [...source.matchAll(/\.(?:rpc|from)\("(\w+)"/g)].map((match) => match[1]);
+      if (file !== "repo.ts") assertEquals(calls.filter((call) => call !== "health"), [], file);
+      for (const [, path] of source.matchAll(/from "(\.\.\/[^"]+)"/g)) assert(path.startsWith("../_shared/"), path);
+    }
+  });
+}
