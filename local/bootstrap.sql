@@ -39,7 +39,7 @@ create extension "uuid-ossp" with schema extensions;
 do $$
 begin
   if current_setting('shared_preload_libraries') like '%pg_cron%' then
-    create extension pg_cron;
+    create extension pg_cron with schema pg_catalog; -- where the platform puts it
     grant usage on schema cron to postgres;
     grant select on cron.job to postgres;
     grant select, delete on cron.job_run_details to postgres;

@@ -24,7 +24,6 @@ export interface FunctionsOptions {
 const DEBOUNCE_MS = 100;
 const DRAIN_MS = 10_000;
 const STOP_MS = 1_000;
-const MAX_WAIT_MS = 10_000;
 
 /** Resolves when every function listens or has failed to start; the callers of those get 503. */
 export async function startFunctions({ directory, env, log }: FunctionsOptions): Promise<Functions> {
@@ -56,6 +55,7 @@ export async function startFunctions({ directory, env, log }: FunctionsOptions):
 
 class EdgeFunction {
   #current!: Promise<Worker>;
+  #reloaded = Promise.resolve();
   #crashes = 0;
   readonly #end = new AbortController();
   readonly #start: () => Promise<Worker>;
@@ -68,8 +68,7 @@ class EdgeFunction {
   }
 
   async fetch(path: string, request: Request): Promise<Response> {
-    const timeout = delay(MAX_WAIT_MS, undefined, { ref: false });
-    const worker = await Promise.race([this.#current, timeout]).catch(() => {});
+    const worker = await this.#current.catch(() => {});
     if (!worker) return failure(503, "BOOT_ERROR", "Function failed to start (please check logs)");
 
     const headers = new Headers(request.headers);
@@ -87,18 +86,22 @@ class EdgeFunction {
     return this.#current.then(() => true, () => false);
   }
 
+  /** One at a time, so that the last change is the one that stays. */
+  reload(): void {
+    this.#reloaded = this.#reloaded.then(() => this.#replace());
+  }
+
   /** Puts new code in charge once it listens. If it never does, the old code stays. */
-  async reload(): Promise<void> {
+  async #replace(): Promise<void> {
     const next = this.#start();
     if (!await next.then(() => true, () => false)) {
-      return this.#log(
-        await this.listens() ? "did not start; the code before the change keeps serving" : "did not start",
-      );
+      const serving = await this.listens() ? "; the code before the change keeps serving" : "";
+      return this.#log(`did not start${serving}`);
     }
     const previous = this.#current;
     this.#run(next);
     this.#log("reloaded");
-    await previous.then((worker) => worker.stop(DRAIN_MS), () => {});
+    previous.then((worker) => worker.stop(DRAIN_MS), () => {});
   }
 
   async stop(): Promise<void> {

@@ -25,7 +25,7 @@ export interface Postgres extends AsyncDisposable {
 /** Local only, on a loopback address, so it is no secret; the keys of the API are. */
 const PASSWORD = "postgres";
 const STOP_TIMEOUT_MS = 10_000;
-const START_TIMEOUT_MS = 60_000;
+const TAKEOVER_TIMEOUT_MS = 30_000;
 const POLL_MS = 20;
 
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
@@ -72,30 +72,50 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
       max_worker_processes: 16,
     },
   };
-  const server = run("postgres", [
-    "-D",
-    cluster,
+  const command = run("postgres", [
+    ...["-D", cluster],
     ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]),
-  ]).spawn();
+  ]);
   const logFile = join(dataDir, "postgres.log");
-  const sink = await Deno.open(logFile, { create: true, write: true, truncate: true, mode: 0o600 });
-  const logged = copy(server.stderr, sink);
-  const exited = server.status.then(() => {});
+  const lastLines = async () => (await Deno.readTextFile(logFile)).trim().split("\n").slice(-5).join("\n");
+  const deadline = Date.now() + TAKEOVER_TIMEOUT_MS;
+  let server = await launch(command, cluster, logFile);
+  // A backend of a killed server finishes its statement before it notices, and until then the files are its own.
+  while (!server && Date.now() < deadline && (await lastLines()).includes("pre-existing shared memory")) {
+    await delay(500);
+    server = await launch(command, cluster, logFile);
+  }
+  if (!server) throw new StackError(`Postgres did not start. From ${logFile}:\n${await lastLines()}`);
+  return { ...server, version };
+}
 
-  const postgres: Postgres = {
-    version,
-    pid: server.pid,
+/** Resolves when the server accepts connections, or to nothing when it has exited instead. */
+async function launch(
+  command: Deno.Command,
+  cluster: string,
+  logFile: string,
+): Promise<Omit<Postgres, "version"> | undefined> {
+  const { pid, stderr, status } = command.spawn();
+  const logged = copy(stderr, await Deno.open(logFile, { create: true, write: true, truncate: true, mode: 0o600 }));
+  let running = true;
+  const exited = status.then(() => {
+    running = false;
+  });
+  // As pg_ctl does it: the last line of postmaster.pid says `ready` once recovery is over.
+  const isReady = async () => {
+    const lines = (await Deno.readTextFile(join(cluster, "postmaster.pid")).catch(() => "")).split("\n");
+    return Number(lines[0]) === pid && lines[7]?.trim() === "ready";
+  };
+  while (running && !await isReady()) await delay(POLL_MS);
+  if (!running) return void await logged;
+  return {
+    pid,
     exited,
-    [Symbol.asyncDispose]: async () => {
-      await stopProcess(server.pid, exited);
+    async [Symbol.asyncDispose]() {
+      await stopProcess(pid, exited);
       await logged;
     },
   };
-  const outcome = await Promise.race([exited.then(() => "exited" as const), becomesReady(cluster, server.pid)]);
-  if (outcome === "ready") return postgres;
-  await postgres[Symbol.asyncDispose]();
-  const lastLines = (await Deno.readTextFile(logFile)).trim().split("\n").slice(-5).join("\n  ");
-  throw new StackError(`Postgres did not start. From ${logFile}:\n  ${lastLines}`);
 }
 
 export function databaseUrl(role: string, port: number): string {
@@ -132,6 +152,7 @@ async function initialise(cluster: string, major: number, run: Run, account?: Ac
   if (account) await Deno.chown(unfinished, account.uid, account.gid);
   const passwordFile = join(dirname(cluster), `${basename(cluster)}.password`);
   await Deno.writeTextFile(passwordFile, PASSWORD);
+  await Deno.chmod(passwordFile, 0o644);
   // Unicode character classes and case without the operating system's locales, where Postgres can do that.
   const locale = major >= 17
     ? ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -143,17 +164,6 @@ async function initialise(cluster: string, major: number, run: Run, account?: Ac
   await Deno.remove(passwordFile);
   if (!success) throw new StackError(`initdb failed:\n${new TextDecoder().decode(stderr)}`);
   await Deno.rename(unfinished, cluster);
-}
-
-/** Reads postmaster.pid as pg_ctl does: its last line says `ready` once recovery is over. */
-async function becomesReady(cluster: string, pid: number): Promise<"ready" | "timeout"> {
-  const deadline = Date.now() + START_TIMEOUT_MS;
-  while (Date.now() < deadline) {
-    const lines = (await Deno.readTextFile(join(cluster, "postmaster.pid")).catch(() => "")).split("\n");
-    if (Number(lines[0]) === pid && lines[7]?.trim() === "ready") return "ready";
-    await delay(POLL_MS);
-  }
-  return "timeout";
 }
 
 async function stopServer(cluster: string): Promise<void> {

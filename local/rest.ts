@@ -113,7 +113,8 @@ const json = (oid: number) => ({
  */
 function muteDatabaseErrors(): () => void {
   const original = console.error;
-  const muted = (value: unknown) => isPostgresError(value) || (value as { code?: string })?.code === "PGRST";
+  const muted = (value: unknown) =>
+    isPostgresError(value) || /^(PGRST|ECONN|EPIPE|CONNECTION_)/.test((value as { code?: string })?.code ?? "");
   console.error = (...values) => values.some(muted) || original(...values);
   return () => console.error = original;
 }

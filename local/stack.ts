@@ -93,7 +93,7 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
       startFunctions({ directory: join(root, "supabase/functions"), env: edgeEnvironment(apiUrl, dbUrl, keys), log }),
     ({ names }) => `Edge functions: ${names.join(", ") || "none"}`,
   );
-  running.defer(async () => await (await starting)[Symbol.asyncDispose]());
+  running.defer(async () => await (await starting.catch(() => undefined))?.[Symbol.asyncDispose]());
 
   const postgres = running.use(
     await step(

@@ -1,5 +1,4 @@
 /** `npm start`: runs the local stack until Ctrl-C. */
-import process from "node:process";
 import { parseArgs } from "node:util";
 import { envFile, envOf, formatEnv } from "./env.ts";
 import { StackError } from "./errors.ts";
@@ -113,7 +112,8 @@ async function main(): Promise<number> {
   return failed ? 1 : 0;
 }
 
-process.exitCode = await main().catch((error) => {
+const code = await main().catch((error) => {
   console.error(error instanceof StackError ? error.message : error);
   return 1;
 });
+Deno.exit(code); // a function that is draining its last requests would hold the process back

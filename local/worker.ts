@@ -1,6 +1,5 @@
 /** One process that serves one edge function. */
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 export interface WorkerOptions {
@@ -19,6 +18,9 @@ export interface Worker {
   /** Lets it finish the requests it has, within the time given. */
   stop: (graceMs: number) => Promise<void>;
 }
+
+/** For its modules to load, once they are on this machine. */
+const START_TIMEOUT_MS = 15_000;
 
 /**
  * No lock file: the root's lists what the root imports, and Deno would not accept it for less. A function's own
@@ -58,21 +60,21 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     listening.reject(new Error(`exited with code ${code} before it listened`));
   });
 
-  const port = await listening.promise;
+  const kill = (signal: Deno.Signal) => {
+    try {
+      child.kill(signal);
+    } catch { /* it is gone */ }
+  };
+  const overdue = setTimeout(() => kill("SIGKILL"), START_TIMEOUT_MS);
+  const port = await listening.promise.finally(() => clearTimeout(overdue));
   return {
     origin: `http://127.0.0.1:${port}`,
     exited: child.status,
     async stop(graceMs) {
-      const kill = (signal: Deno.Signal) => {
-        try {
-          child.kill(signal);
-        } catch { /* it is gone */ }
-      };
       kill("SIGTERM");
-      const deadline = new AbortController();
-      delay(graceMs, undefined, { signal: deadline.signal }).then(() => kill("SIGKILL"), () => {});
+      const deadline = setTimeout(() => kill("SIGKILL"), graceMs);
       await child.status;
-      deadline.abort();
+      clearTimeout(deadline);
     },
   };
 }
