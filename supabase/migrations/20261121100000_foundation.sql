@@ -94,3 +94,82 @@ $$;
 comment on function public.health() is 'Answers when the database does. For GET /<function>/health.';
 revoke all on function public.health() from public, anon, authenticated, service_role;
 grant execute on function public.health() to service_role;
+
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Idempotency keys
+-- ---------------------------------------------------------------------------------------------------------------------
+create table private.idempotency_keys (
+  user_id uuid not null,
+  scope text not null,
+  key text not null,
+  request_hash bytea not null,
+  result jsonb,
+  created_at timestamptz not null default now(),
+  constraint idempotency_keys_pkey primary key (user_id, scope, key),
+  constraint idempotency_keys_user_id_fkey foreign key (user_id) references auth.users (id) on delete cascade,
+  constraint idempotency_keys_key_check check (char_length(key) between 1 and 255)
+);
+create index idx_idempotency_keys_created_at on private.idempotency_keys (created_at);
+comment on table private.idempotency_keys is
+  'What a request with an Idempotency-Key did: a hash of the request and pointers to rows, never content. Good for 24 hours.';
+comment on column private.idempotency_keys.scope is 'Method and path of the request: a key means something there only.';
+comment on column private.idempotency_keys.result is 'Where to find the first answer: ids and sequence numbers.';
+alter table private.idempotency_keys enable row level security;
+alter table private.idempotency_keys force row level security;
+revoke all on private.idempotency_keys from public, anon, authenticated, service_role;
+
+
+create function private.claim_idempotency_key(p_user_id uuid, p_scope text, p_key text, p_request jsonb) returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_hash bytea := sha256(convert_to(p_request::text, 'UTF8'));
+  v_known private.idempotency_keys;
+begin
+  delete from private.idempotency_keys k
+  where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key and k.created_at < now() - interval '24 hours';
+
+  -- A concurrent duplicate waits here until the first request has committed, or has failed and left the key free.
+  insert into private.idempotency_keys (user_id, scope, key, request_hash)
+  values (p_user_id, p_scope, p_key, v_hash)
+  on conflict do nothing;
+  if found then
+    return null;
+  end if;
+
+  select * into v_known
+  from private.idempotency_keys k
+  where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
+  if v_known.request_hash <> v_hash then
+    raise sqlstate 'PT409' using
+      message = 'idempotency_mismatch',
+      detail = 'The key was used for another request body.',
+      hint = 'Use a new key for a new request.';
+  end if;
+  return v_known.result;
+end;
+$$;
+comment on function private.claim_idempotency_key(uuid, text, text, jsonb) is
+  'Null if the request is new, and then the key is taken with the transaction; else the result of the first one. Raises '
+  'PT409 idempotency_mismatch if that had another body.';
+revoke all on function private.claim_idempotency_key(uuid, text, text, jsonb)
+  from public, anon, authenticated, service_role;
+
+
+create function private.keep_idempotent_result(p_user_id uuid, p_scope text, p_key text, p_result jsonb) returns void
+language sql
+volatile
+security definer
+set search_path = ''
+as $$
+  update private.idempotency_keys k set result = p_result
+  where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
+$$;
+comment on function private.keep_idempotent_result(uuid, text, text, jsonb) is
+  'Keeps where the answer of a claimed key is found.';
+revoke all on function private.keep_idempotent_result(uuid, text, text, jsonb)
+  from public, anon, authenticated, service_role;

@@ -69,7 +69,7 @@ create table public.conversations (
 with (fillfactor = 80);
 
 create index idx_conversations_video_id on public.conversations (user_id, video_id) where video_id is not null;
-create index idx_conversations_parent_id on public.conversations (parent_id) where parent_id is not null;
+create index idx_conversations_parent_id on public.conversations (parent_id, fork_sequence) where parent_id is not null;
 
 comment on table public.conversations is 'A conversation of one user. Its messages are in conversation_messages.';
 comment on column public.conversations.video_id is 'The video it is about, one of the same user''s; null when that is deleted.';
@@ -157,6 +157,10 @@ create table public.conversation_messages (
 create index idx_conversation_messages_conversation_id
   on public.conversation_messages (user_id, conversation_id, sequence_order);
 
+-- The client's own id protects a message for ever. Over a lineage of forks, append_messages checks it under the lock.
+create unique index idx_conversation_messages_item_id
+  on public.conversation_messages (conversation_id, item_id) where item_id is not null;
+
 comment on table public.conversation_messages is
   'The messages of all conversations. Immutable: no role updates them, an edit is a fork.';
 comment on column public.conversation_messages.user_id is
@@ -193,10 +197,177 @@ create policy "Users add messages to their own conversations" on public.conversa
   for insert to authenticated with check (user_id = (select auth.uid()));
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- Lineage: a fork shares the first fork_sequence messages of its parent
+-- ---------------------------------------------------------------------------------------------------------------------
+create function private.read_messages(
+  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text
+) returns setof public.conversation_messages
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_id uuid := p_conversation_id;
+  v_upper integer := p_before - 1;
+  v_parent_id uuid;
+  v_lower integer;
+  v_left integer := p_limit;
+  v_count integer;
+  v_ids uuid[] := '{}';
+  v_lowers integer[] := '{}';
+  v_uppers integer[] := '{}';
+begin
+  -- From the conversation upwards. A segment is what one conversation of the line contributes: (lower, upper].
+  while v_id is not null and v_left > 0 and v_upper > p_after loop
+    select c.parent_id, coalesce(c.fork_sequence, 0) into v_parent_id, v_lower
+    from public.conversations c
+    where c.id = v_id;
+    exit when not found;
+
+    if v_lower < v_upper then
+      if p_order = 'desc' then
+        return query
+          select m.*
+          from public.conversation_messages m
+          where m.conversation_id = v_id
+            and m.sequence_order > greatest(v_lower, p_after) and m.sequence_order <= v_upper
+          order by m.sequence_order desc
+          limit v_left;
+        get diagnostics v_count = row_count;
+        v_left := v_left - v_count;
+      else
+        v_ids := v_id || v_ids;
+        v_lowers := greatest(v_lower, p_after) || v_lowers;
+        v_uppers := v_upper || v_uppers;
+      end if;
+    end if;
+    v_upper := least(v_upper, v_lower);
+    v_id := v_parent_id;
+  end loop;
+
+  -- Ascending begins at the far end of what was walked.
+  for i in 1 .. cardinality(v_ids) loop
+    exit when v_left <= 0;
+    return query
+      select m.*
+      from public.conversation_messages m
+      where m.conversation_id = v_ids[i] and m.sequence_order > v_lowers[i] and m.sequence_order <= v_uppers[i]
+      order by m.sequence_order
+      limit v_left;
+    get diagnostics v_count = row_count;
+    v_left := v_left - v_count;
+  end loop;
+end;
+$$;
+comment on function private.read_messages(uuid, integer, integer, integer, text) is
+  'The messages that a conversation shows with p_after < sequence_order < p_before, at most p_limit, through its '
+  'lineage. Each step up is one primary-key probe, and the walk stops when the page is full. Checks nobody''s rights.';
+revoke all on function private.read_messages(uuid, integer, integer, integer, text)
+  from public, anon, authenticated, service_role;
+
+
+create function private.known_items(p_conversation_id uuid, p_messages jsonb) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_known jsonb;
+  v_conflict text;
+begin
+  select m.item_id into v_conflict
+  from jsonb_to_recordset(p_messages) as m (item_id text)
+  where m.item_id is not null
+  group by m.item_id
+  having count(*) > 1
+  limit 1;
+
+  if v_conflict is null then
+    with recursive line (id, parent_id, fork_sequence, upper) as (
+      select c.id, c.parent_id, c.fork_sequence, 2147483647
+      from public.conversations c
+      where c.id = p_conversation_id
+      union all
+      select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
+      from line l
+      join public.conversations c on c.id = l.parent_id
+    ),
+    -- Materialised: one index probe for each item and step of the line, and none for messages without an item_id.
+    pairs as materialized (
+      select
+        s.sequence_order, s.item_id,
+        (coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'), m.name,
+          nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id, m.model,
+          nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count,
+          coalesce(nullif(m.metadata, 'null'), '{}'))
+        is not distinct from
+        (s.type, s.role, s.content, s.parts, s.name, s.function_call, s.tool_calls, s.tool_call_id, s.model, s.usage,
+          s.status, s.token_count, s.metadata) as equal
+      from jsonb_to_recordset(p_messages) as m (
+        type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
+        tool_call_id text, item_id text, model text, usage jsonb, status text, token_count integer, metadata jsonb
+      )
+      cross join line l
+      join public.conversation_messages s
+        on s.conversation_id = l.id and s.item_id = m.item_id and s.sequence_order <= l.upper
+      where m.item_id is not null
+    )
+    select coalesce(jsonb_object_agg(p.item_id, p.sequence_order), '{}'), min(p.item_id) filter (where not p.equal)
+    into v_known, v_conflict
+    from pairs p;
+  end if;
+
+  if v_conflict is not null then
+    raise sqlstate 'PT409' using
+      message = 'item_conflict',
+      detail = format('item_id %s stands for another message already.', to_json(v_conflict)),
+      hint = 'A message is immutable: use a new item_id, or fork and append.';
+  end if;
+  return v_known;
+end;
+$$;
+comment on function private.known_items(uuid, jsonb) is
+  'Which item_ids of a batch the lineage has already, as {item_id: sequence_order}. Raises PT409 item_conflict where one '
+  'stands for other content, or twice in the batch.';
+revoke all on function private.known_items(uuid, jsonb) from public, anon, authenticated, service_role;
+
+
+create function private.append_result(p_conversation_id uuid, p_result jsonb) returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'messages', coalesce(
+      jsonb_agg(
+        to_jsonb(m) - '{user_id,item}'::text[] || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
+      ),
+      '[]'
+    ),
+    'last_sequence_order', p_result -> 'last_sequence_order'
+  )
+  from jsonb_array_elements_text(p_result -> 'sequences') with ordinality as s (sequence_order, n)
+  join private.read_messages(
+    p_conversation_id,
+    (select min(x::integer) - 1 from jsonb_array_elements_text(p_result -> 'sequences') x),
+    (select max(x::integer) + 1 from jsonb_array_elements_text(p_result -> 'sequences') x),
+    2147483647, 'asc'
+  ) m on m.sequence_order = s.sequence_order::integer;
+$$;
+comment on function private.append_result(uuid, jsonb) is
+  'The answer of an append, {messages, last_sequence_order}, from the numbers of its messages. Messages deleted since '
+  'are missing.';
+revoke all on function private.append_result(uuid, jsonb) from public, anon, authenticated, service_role;
+
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- Numbering
 -- ---------------------------------------------------------------------------------------------------------------------
 create function private.append_messages(
-  p_conversation_id uuid, p_messages jsonb, p_expected_sequence integer, p_user_id uuid
+  p_conversation_id uuid, p_messages jsonb, p_expected_sequence integer, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
 volatile
@@ -206,7 +377,12 @@ as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_author text := case when private.caller_role() = 'authenticated' then 'user' else 'service' end;
+  v_scope text := 'POST /conversations/' || p_conversation_id || '/messages';
+  v_result jsonb;
   v_last integer;
+  v_known jsonb := '{}';
+  v_new jsonb := p_messages;
+  v_sequences integer[];
   v_invalid bigint;
 begin
   -- What zod says politely at the edge holds for a direct RPC call too: nothing is dropped or turned into text.
@@ -224,6 +400,12 @@ begin
       detail = format('messages[%s] is not a message, or has a field that messages do not have.', v_invalid);
   end if;
 
+  if p_idempotency_key is not null then
+    v_result := private.claim_idempotency_key(
+      v_user_id, v_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
+    );
+  end if;
+
   -- The row lock is the queue: batches on one conversation are numbered one after the other.
   select c.last_sequence_order into v_last
   from public.conversations c
@@ -232,7 +414,18 @@ begin
   if not found then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
-  if v_last <> p_expected_sequence then
+  if v_result is not null then
+    return private.append_result(p_conversation_id, v_result) || '{"replayed": true}';
+  end if;
+
+  if jsonb_path_exists(p_messages, '$[*].item_id ? (@ != null)') then
+    v_known := private.known_items(p_conversation_id, p_messages);
+    select coalesce(jsonb_agg(m.value order by m.n), '[]') into v_new
+    from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+    where m.value ->> 'item_id' is null or not v_known ? (m.value ->> 'item_id');
+  end if;
+
+  if v_last <> p_expected_sequence and v_new <> '[]' then
     raise sqlstate 'PT409' using
       message = 'sequence_conflict',
       detail = format('The conversation is at %s, the request expected %s.', v_last, p_expected_sequence),
@@ -249,7 +442,7 @@ begin
     nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count, v_author,
     coalesce(nullif(m.metadata, 'null'), '{}')
   from rows from (
-    jsonb_to_recordset(p_messages) as (
+    jsonb_to_recordset(v_new) as (
       type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
       tool_call_id text, item_id text, model text, usage jsonb, status text, token_count integer, metadata jsonb
     )
@@ -258,26 +451,38 @@ begin
     token_count, metadata, n
   );
 
-  update public.conversations c set
-    last_sequence_order = v_last + jsonb_array_length(p_messages),
-    -- Not now(): a transaction that began earlier may get the lock later, and activity must not run backwards.
-    updated_at = greatest(c.updated_at, clock_timestamp())
-  where c.id = p_conversation_id;
+  if v_new <> '[]' then
+    update public.conversations c set
+      last_sequence_order = v_last + jsonb_array_length(v_new),
+      -- Not now(): a transaction that began earlier may get the lock later, and activity must not run backwards.
+      updated_at = greatest(c.updated_at, clock_timestamp())
+    where c.id = p_conversation_id;
+  end if;
 
-  return jsonb_build_object(
-    'messages', (
-      select coalesce(jsonb_agg(to_jsonb(m) - '{user_id,item}'::text[] order by m.sequence_order), '[]')
-      from public.conversation_messages m
-      where m.conversation_id = p_conversation_id and m.sequence_order > v_last
-    ),
-    'last_sequence_order', v_last + jsonb_array_length(p_messages)
+  -- Where each message of the batch is: an item that was known keeps its place, the others come after v_last.
+  select array_agg(coalesce(m.known, v_last + m.new_before + 1) order by m.n) into v_sequences
+  from (
+    select
+      (v_known ->> (m.value ->> 'item_id'))::integer as known,
+      (m.n - 1 - count(v_known ->> (m.value ->> 'item_id')) over (order by m.n))::integer as new_before,
+      m.n
+    from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+  ) m;
+
+  v_result := jsonb_build_object(
+    'sequences', to_jsonb(v_sequences), 'last_sequence_order', v_last + jsonb_array_length(v_new)
   );
+  if p_idempotency_key is not null then
+    perform private.keep_idempotent_result(v_user_id, v_scope, p_idempotency_key, v_result);
+  end if;
+  return private.append_result(p_conversation_id, v_result);
 end;
 $$;
-comment on function private.append_messages(uuid, jsonb, integer, uuid) is
+comment on function private.append_messages(uuid, jsonb, integer, text, uuid) is
   'Appends a batch: all of it, contiguously, or nothing. See public.append_messages.';
-revoke all on function private.append_messages(uuid, jsonb, integer, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.append_messages(uuid, jsonb, integer, uuid) to authenticated, service_role;
+revoke all on function private.append_messages(uuid, jsonb, integer, text, uuid)
+  from public, anon, authenticated, service_role;
+grant execute on function private.append_messages(uuid, jsonb, integer, text, uuid) to authenticated, service_role;
 
 
 create function private.number_message() returns trigger
@@ -321,48 +526,80 @@ create trigger number_message before insert on public.conversation_messages
   for each row when (new.sequence_order is null or current_user in ('authenticated', 'service_role'))
   execute function private.number_message();
 
+create function private.require_video(p_video_id uuid, p_user_id uuid) returns void
+language plpgsql
+stable
+security invoker
+set search_path = ''
+as $$
+begin
+  if p_video_id is not null
+    and not exists (select from public.videos v where v.id = p_video_id and v.user_id = p_user_id)
+  then
+    raise sqlstate 'PT404' using message = 'video_not_found';
+  end if;
+end;
+$$;
+comment on function private.require_video(uuid, uuid) is
+  'The rule of conversations_video_id_fkey as an error with a name: PT404 video_not_found unless the video is the user''s.';
+revoke all on function private.require_video(uuid, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.require_video(uuid, uuid) to authenticated, service_role;
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- The API: one function for each request
 -- ---------------------------------------------------------------------------------------------------------------------
 create function public.append_messages(
-  p_conversation_id uuid, p_messages jsonb, p_expected_sequence integer default null, p_user_id uuid default null
+  p_conversation_id uuid,
+  p_messages jsonb,
+  p_expected_sequence integer default null,
+  p_idempotency_key text default null,
+  p_user_id uuid default null
 ) returns jsonb
 language sql
 volatile
 security invoker
 set search_path = ''
 as $$
-  select private.append_messages(p_conversation_id, p_messages, p_expected_sequence, p_user_id);
+  select private.append_messages(p_conversation_id, p_messages, p_expected_sequence, p_idempotency_key, p_user_id);
 $$;
-comment on function public.append_messages(uuid, jsonb, integer, uuid) is
+comment on function public.append_messages(uuid, jsonb, integer, text, uuid) is
   'Appends messages (a JSON array) to a conversation: contiguous and gapless, all or none. Answers {messages, '
-  'last_sequence_order}. With p_expected_sequence it appends only if that is the last number, else PT409.';
-revoke all on function public.append_messages(uuid, jsonb, integer, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.append_messages(uuid, jsonb, integer, uuid) to authenticated, service_role;
+  'last_sequence_order}. With p_expected_sequence it appends only if that is the last number, else PT409. A repeated '
+  'p_idempotency_key answers as the first time, with replayed: true; a message whose item_id is known is not stored again.';
+revoke all on function public.append_messages(uuid, jsonb, integer, text, uuid)
+  from public, anon, authenticated, service_role;
+grant execute on function public.append_messages(uuid, jsonb, integer, text, uuid) to authenticated, service_role;
 
 
-create function public.create_conversation(
-  p_conversation jsonb default '{}', p_messages jsonb default '[]', p_user_id uuid default null
+create function private.create_conversation(
+  p_conversation jsonb, p_messages jsonb, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
 volatile
-security invoker
+security definer
 set search_path = ''
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_video_id uuid := (p_conversation ->> 'video_id')::uuid;
+  v_result jsonb;
   v_id uuid;
+  v_conversation jsonb;
 begin
   if p_conversation - '{title,video_id,metadata,expires_at}'::text[] <> '{}' then
     raise sqlstate 'PT400' using message = 'invalid_request', detail = 'The conversation has an unknown field.';
   end if;
-  if v_video_id is not null
-    and not exists (select from public.videos v where v.id = v_video_id and v.user_id = v_user_id)
-  then
-    raise sqlstate 'PT404' using message = 'video_not_found';
+
+  if p_idempotency_key is not null then
+    v_result := private.claim_idempotency_key(
+      v_user_id, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
+    );
+    if v_result is not null then
+      return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
+    end if;
   end if;
 
+  perform private.require_video(v_video_id, v_user_id);
   insert into public.conversations (user_id, video_id, title, metadata, expires_at)
   values (
     v_user_id,
@@ -374,15 +611,41 @@ begin
   returning id into v_id;
 
   if p_messages <> '[]' then
-    perform private.append_messages(v_id, p_messages, 0, v_user_id);
+    perform private.append_messages(v_id, p_messages, null, null, v_user_id);
   end if;
-  return (select to_jsonb(c) - 'deleted_at' from public.conversations c where c.id = v_id);
+  if p_idempotency_key is not null then
+    perform private.keep_idempotent_result(
+      v_user_id, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
+    );
+  end if;
+  select to_jsonb(c) - 'deleted_at' into v_conversation from public.conversations c where c.id = v_id;
+  return v_conversation;
 end;
 $$;
-comment on function public.create_conversation(jsonb, jsonb, uuid) is
-  'Creates a conversation ({title?, video_id?, metadata?, expires_at?}) with its first messages: both or neither.';
-revoke all on function public.create_conversation(jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.create_conversation(jsonb, jsonb, uuid) to authenticated, service_role;
+comment on function private.create_conversation(jsonb, jsonb, text, uuid) is 'See public.create_conversation.';
+revoke all on function private.create_conversation(jsonb, jsonb, text, uuid)
+  from public, anon, authenticated, service_role;
+grant execute on function private.create_conversation(jsonb, jsonb, text, uuid) to authenticated, service_role;
+
+
+create function public.create_conversation(
+  p_conversation jsonb default '{}',
+  p_messages jsonb default '[]',
+  p_idempotency_key text default null,
+  p_user_id uuid default null
+) returns jsonb
+language sql
+volatile
+security invoker
+set search_path = ''
+as $$
+  select private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
+$$;
+comment on function public.create_conversation(jsonb, jsonb, text, uuid) is
+  'Creates a conversation ({title?, video_id?, metadata?, expires_at?}) with its first messages: both or neither. A '
+  'repeated p_idempotency_key answers the one created the first time, with replayed: true.';
+revoke all on function public.create_conversation(jsonb, jsonb, text, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.create_conversation(jsonb, jsonb, text, uuid) to authenticated, service_role;
 
 
 create function public.get_conversation(p_conversation_id uuid, p_user_id uuid default null) returns jsonb
@@ -466,11 +729,7 @@ begin
   if p_changes - '{title,summary,video_id,pinned,expires_at,metadata}'::text[] <> '{}' then
     raise sqlstate 'PT400' using message = 'invalid_request', detail = 'The changes have an unknown field.';
   end if;
-  if v_video_id is not null
-    and not exists (select from public.videos v where v.id = v_video_id and v.user_id = v_user_id)
-  then
-    raise sqlstate 'PT404' using message = 'video_not_found';
-  end if;
+  perform private.require_video(v_video_id, v_user_id);
 
   update public.conversations c set
     title = case when p_changes ? 'title' then p_changes ->> 'title' else c.title end,
@@ -508,16 +767,56 @@ as $$
 declare
   v_user_id uuid := private.caller_id(p_user_id);
 begin
-  delete from public.conversations c
+  update public.conversations c set
+    deleted_at = now(), title = null, summary = null, metadata = '{}', video_id = null, expires_at = null
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
   if not found then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
+  perform private.prune_lineage(p_conversation_id);
 end;
 $$;
 comment on function private.delete_conversation(uuid, uuid) is 'See public.delete_conversation.';
 revoke all on function private.delete_conversation(uuid, uuid) from public, anon, authenticated, service_role;
 grant execute on function private.delete_conversation(uuid, uuid) to authenticated, service_role;
+
+
+create function private.prune_lineage(p_conversation_id uuid) returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_id uuid := p_conversation_id;
+  v_parent_id uuid;
+  v_shown integer;
+begin
+  loop
+    -- Against a fork that is being made: it holds a key share lock on the conversation it points at.
+    select c.parent_id into v_parent_id
+    from public.conversations c
+    where c.id = v_id and c.deleted_at is not null
+    for update;
+    exit when not found;
+
+    select max(c.fork_sequence) into v_shown from public.conversations c where c.parent_id = v_id;
+    if v_shown is null then
+      delete from public.conversations c where c.id = v_id;
+      exit when v_parent_id is null;
+      v_id := v_parent_id;
+    else
+      -- A fork always lies above its parent's own fork, so what the parent shares with its ancestors stays shown.
+      delete from public.conversation_messages m where m.conversation_id = v_id and m.sequence_order > v_shown;
+      exit;
+    end if;
+  end loop;
+end;
+$$;
+comment on function private.prune_lineage(uuid) is
+  'Removes what nothing shows any more: a tombstone without forks, then its parent if that is one too, and so on upwards; '
+  'of a tombstone that still has forks, the messages above the highest number they share.';
+revoke all on function private.prune_lineage(uuid) from public, anon, authenticated, service_role;
 
 
 create function public.delete_conversation(p_conversation_id uuid, p_user_id uuid default null) returns void
@@ -528,9 +827,120 @@ set search_path = ''
 as $$
   select private.delete_conversation(p_conversation_id, p_user_id);
 $$;
-comment on function public.delete_conversation(uuid, uuid) is 'Deletes a conversation and its messages.';
+comment on function public.delete_conversation(uuid, uuid) is
+  'Deletes a conversation and its messages, except those that living forks still show.';
 revoke all on function public.delete_conversation(uuid, uuid) from public, anon, authenticated, service_role;
 grant execute on function public.delete_conversation(uuid, uuid) to authenticated, service_role;
+
+
+create function private.fork_conversation(p_conversation_id uuid, p_at integer, p_user_id uuid) returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_user_id uuid := private.acting_user(p_user_id);
+  v_source public.conversations;
+  v_parent_id uuid;
+  v_grandparent_id uuid;
+  v_fork_sequence integer;
+  v_fork jsonb;
+begin
+  -- Key share: appends go on meanwhile, a deletion of what the fork will share waits.
+  select * into v_source
+  from public.conversations c
+  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
+  for key share;
+  if not found then
+    raise sqlstate 'PT404' using message = 'conversation_not_found';
+  end if;
+  if p_at < 0 or p_at > v_source.last_sequence_order then
+    raise sqlstate 'PT400' using
+      message = 'invalid_request',
+      detail = format('at is %s, the conversation goes from 0 to %s.', p_at, v_source.last_sequence_order);
+  end if;
+
+  -- Point at the ancestor that owns message p_at: lines stay short, and a parent's share always exceeds its own fork.
+  v_parent_id := case when p_at > 0 then v_source.id end;
+  v_grandparent_id := v_source.parent_id;
+  v_fork_sequence := v_source.fork_sequence;
+  while p_at > 0 and p_at <= v_fork_sequence loop
+    select c.id, c.parent_id, c.fork_sequence into v_parent_id, v_grandparent_id, v_fork_sequence
+    from public.conversations c
+    where c.id = v_grandparent_id
+    for key share;
+  end loop;
+
+  insert into public.conversations as c (
+    user_id, video_id, title, metadata, parent_id, fork_sequence, last_sequence_order
+  )
+  values (
+    v_user_id, v_source.video_id, v_source.title, v_source.metadata, v_parent_id,
+    case when v_parent_id is not null then p_at end, p_at
+  )
+  returning to_jsonb(c) - 'deleted_at' into v_fork;
+  return v_fork;
+end;
+$$;
+comment on function private.fork_conversation(uuid, integer, uuid) is 'See public.fork_conversation.';
+revoke all on function private.fork_conversation(uuid, integer, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.fork_conversation(uuid, integer, uuid) to authenticated, service_role;
+
+
+create function public.fork_conversation(p_conversation_id uuid, p_at integer, p_user_id uuid default null)
+returns jsonb
+language sql
+volatile
+security invoker
+set search_path = ''
+as $$
+  select private.fork_conversation(p_conversation_id, p_at, p_user_id);
+$$;
+comment on function public.fork_conversation(uuid, integer, uuid) is
+  'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
+  'metadata are taken over, the summary is not: it may tell of what comes after.';
+revoke all on function public.fork_conversation(uuid, integer, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.fork_conversation(uuid, integer, uuid) to authenticated, service_role;
+
+
+create function private.list_messages(
+  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text, p_user_id uuid
+) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_user_id uuid := private.caller_id(p_user_id);
+  v_page jsonb;
+begin
+  if not exists (
+    select from public.conversations c
+    where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
+  ) then
+    raise sqlstate 'PT404' using message = 'conversation_not_found';
+  end if;
+  -- One more than the page, to know whether there is more.
+  select coalesce(
+    jsonb_agg(
+      to_jsonb(m) - '{user_id,item}'::text[] || jsonb_build_object('conversation_id', p_conversation_id)
+      order by case when p_order = 'desc' then -m.sequence_order else m.sequence_order end
+    ),
+    '[]'
+  ) into v_page
+  from private.read_messages(
+    p_conversation_id, coalesce(p_after, 0), coalesce(p_before, 2147483647), p_limit + 1, p_order
+  ) m;
+  return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
+end;
+$$;
+comment on function private.list_messages(uuid, integer, integer, integer, text, uuid) is 'See public.list_messages.';
+revoke all on function private.list_messages(uuid, integer, integer, integer, text, uuid)
+  from public, anon, authenticated, service_role;
+grant execute on function private.list_messages(uuid, integer, integer, integer, text, uuid)
+  to authenticated, service_role;
 
 
 create function public.list_messages(
@@ -541,46 +951,12 @@ create function public.list_messages(
   p_order text default 'asc',
   p_user_id uuid default null
 ) returns jsonb
-language plpgsql
+language sql
 stable
 security invoker
 set search_path = ''
 as $$
-declare
-  v_user_id uuid := private.caller_id(p_user_id);
-  v_after integer := coalesce(p_after, 0);
-  v_before integer := coalesce(p_before, 2147483647);
-  v_page jsonb;
-begin
-  if not exists (
-    select from public.conversations c
-    where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
-  ) then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
-
-  -- One more than the page, to know whether there is more.
-  if p_order = 'desc' then
-    select coalesce(jsonb_agg(to_jsonb(m) - '{user_id,item}'::text[] order by m.sequence_order desc), '[]') into v_page
-    from (
-      select *
-      from public.conversation_messages m
-      where m.conversation_id = p_conversation_id and m.sequence_order > v_after and m.sequence_order < v_before
-      order by m.sequence_order desc
-      limit p_limit + 1
-    ) m;
-  else
-    select coalesce(jsonb_agg(to_jsonb(m) - '{user_id,item}'::text[] order by m.sequence_order), '[]') into v_page
-    from (
-      select *
-      from public.conversation_messages m
-      where m.conversation_id = p_conversation_id and m.sequence_order > v_after and m.sequence_order < v_before
-      order by m.sequence_order
-      limit p_limit + 1
-    ) m;
-  end if;
-  return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
-end;
+  select private.list_messages(p_conversation_id, p_after, p_before, p_limit, p_order, p_user_id);
 $$;
 comment on function public.list_messages(uuid, integer, integer, integer, text, uuid) is
   'A page of a conversation''s messages with p_after < sequence_order < p_before, in p_order (asc or desc). Answers '
@@ -589,3 +965,56 @@ revoke all on function public.list_messages(uuid, integer, integer, integer, tex
   from public, anon, authenticated, service_role;
 grant execute on function public.list_messages(uuid, integer, integer, integer, text, uuid)
   to authenticated, service_role;
+
+
+create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_user_id uuid := private.caller_id(p_user_id);
+begin
+  if not exists (
+    select from public.conversations c
+    where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
+  ) then
+    raise sqlstate 'PT404' using message = 'conversation_not_found';
+  end if;
+  with recursive line (id, parent_id, fork_sequence, upper) as (
+    select c.id, c.parent_id, c.fork_sequence, 2147483647
+    from public.conversations c
+    where c.id = p_conversation_id
+    union all
+    select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
+    from line l
+    join public.conversations c on c.id = l.parent_id
+  )
+  delete from public.conversation_messages m
+  using line l
+  where m.id = p_message_id and m.conversation_id = l.id and m.sequence_order <= l.upper;
+  if not found then
+    raise sqlstate 'PT404' using message = 'message_not_found';
+  end if;
+end;
+$$;
+comment on function private.delete_message(uuid, uuid, uuid) is 'See public.delete_message.';
+revoke all on function private.delete_message(uuid, uuid, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.delete_message(uuid, uuid, uuid) to authenticated, service_role;
+
+
+create function public.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid default null)
+returns void
+language sql
+volatile
+security invoker
+set search_path = ''
+as $$
+  select private.delete_message(p_conversation_id, p_message_id, p_user_id);
+$$;
+comment on function public.delete_message(uuid, uuid, uuid) is
+  'Deletes a message, through whichever conversation shows it, from all that show it. Numbers do not change and are not '
+  'used again.';
+revoke all on function public.delete_message(uuid, uuid, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.delete_message(uuid, uuid, uuid) to authenticated, service_role;

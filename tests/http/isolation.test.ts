@@ -9,6 +9,7 @@ const mallory = await signUp();
 const BODIES: Record<string, unknown> = {
   "POST /conversations": {},
   "PATCH /conversations/:id": { title: "x" },
+  "POST /conversations/:id/fork": { at: 1 },
   "POST /conversations/:id/messages": { messages: [{ role: "user", content: "x" }] },
 };
 const PUBLIC = ["GET /conversations/health"];
@@ -24,16 +25,17 @@ Deno.test("the route table is what this test believes it to be", () => {
 });
 
 for (const { method, path, name } of routes) {
-  const target = (id: string) => path.replace(":id", id);
   const options = { body: BODIES[name] };
 
   Deno.test(`${name}: 401 without a token, 404 for another user, 2xx for the owner`, async () => {
     const id = await newConversation(alice, { title: "secret", messages: [{ role: "user", content: "secret" }] });
-    const anonymous = await request(method, target(id), { ...options, headers: { apikey: publishableKey } });
+    const { body: { data: [message] } } = await alice.request("GET", `/conversations/${id}/messages`);
+    const target = path.replace(":id", id).replace(":message_id", message.id);
+    const anonymous = await request(method, target, { ...options, headers: { apikey: publishableKey } });
     assertEquals([anonymous.status, anonymous.body.code], [401, "unauthorized"]);
 
     for (const stranger of [mallory.request, backend(mallory.id)]) {
-      const answer = await stranger(method, target(id), options);
+      const answer = await stranger(method, target, options);
       if (path.includes(":id")) {
         assertEquals([answer.status, answer.body.code], [404, "conversation_not_found"]);
       } else {
@@ -41,7 +43,7 @@ for (const { method, path, name } of routes) {
       }
     }
 
-    const owner = await alice.request(method, target(id), options);
+    const owner = await alice.request(method, target, options);
     assert(owner.status >= 200 && owner.status < 300, `${owner.status} ${JSON.stringify(owner.body)}`);
   });
 }
@@ -69,22 +71,19 @@ Deno.test("the tables show another user nothing through the REST API, and anon i
 
 Deno.test("no RPC answers anon, and the private schema is not exposed", async () => {
   const sql = connect();
-  const functions = await sql`select proname from pg_proc where pronamespace = 'public'::regnamespace`;
+  const functions = await sql`
+    select proname as name, proargnames[1:pronargs - pronargdefaults] as required, proargtypes::regtype[]::text[] as types
+    from pg_proc where pronamespace = 'public'::regnamespace`;
   await sql.end();
   assert(functions.length >= 7);
   const anon = newClient();
   // deno-lint-ignore no-explicit-any -- the names come from the catalogue
   const rpc = (client: any, name: string, args = {}) => client.rpc(name, args);
-  const args: Record<string, object> = {
-    append_messages: { p_conversation_id: crypto.randomUUID(), p_messages: [] },
-    get_conversation: { p_conversation_id: crypto.randomUUID() },
-    update_conversation: { p_conversation_id: crypto.randomUUID(), p_changes: {} },
-    delete_conversation: { p_conversation_id: crypto.randomUUID() },
-    list_messages: { p_conversation_id: crypto.randomUUID() },
-  };
-  for (const { proname } of functions) {
-    const { error } = await rpc(anon, proname, args[proname]);
-    assertEquals(error?.code, "42501", proname);
+  const samples: Record<string, unknown> = { uuid: crypto.randomUUID(), jsonb: {}, integer: 1, text: "x" };
+  for (const { name, required, types } of functions) {
+    const args = (required ?? []).map((arg: string, i: number) => [arg, samples[types[i]]]);
+    const { error } = await rpc(anon, name, Object.fromEntries(args));
+    assertEquals(error?.code, "42501", name);
   }
   const { error } = await rpc(alice.client.schema("private" as "public"), "caller_role");
   assert(error, "private is not an exposed schema");

@@ -179,14 +179,28 @@ export type Database = {
     };
     Functions: {
       "append_messages": {
-        Args: { "p_conversation_id": string; "p_expected_sequence"?: number; "p_messages": Json; "p_user_id"?: string };
+        Args: {
+          "p_conversation_id": string;
+          "p_expected_sequence"?: number;
+          "p_idempotency_key"?: string;
+          "p_messages": Json;
+          "p_user_id"?: string;
+        };
         Returns: Json;
       };
       "create_conversation": {
-        Args: { "p_conversation"?: Json; "p_messages"?: Json; "p_user_id"?: string };
+        Args: { "p_conversation"?: Json; "p_idempotency_key"?: string; "p_messages"?: Json; "p_user_id"?: string };
         Returns: Json;
       };
       "delete_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: undefined };
+      "delete_message": {
+        Args: { "p_conversation_id": string; "p_message_id": string; "p_user_id"?: string };
+        Returns: undefined;
+      };
+      "fork_conversation": {
+        Args: { "p_at": number; "p_conversation_id": string; "p_user_id"?: string };
+        Returns: Json;
+      };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
       "health": { Args: Record<PropertyKey, never>; Returns: Json };
       "list_conversations": {

@@ -88,6 +88,20 @@ function logError(c: Context<AppEnv>, error: ApiError): void {
   }));
 }
 
+// ---- idempotency ----------------------------------------------------------------------------------------------------
+
+/** The `Idempotency-Key` of a request that may be repeated. */
+export function idempotencyKey(c: Context<AppEnv>): string | undefined {
+  const key = c.req.header("idempotency-key");
+  if (key === undefined || /^[\x20-\x7e]{1,255}$/.test(key)) return key;
+  throw invalidRequest([{ path: "idempotency-key", message: "Expected 1 to 255 printable ASCII characters." }]);
+}
+
+/** Says that an answer was given before. */
+export function replayHeader(replayed?: true): Record<string, string> {
+  return replayed ? { "idempotent-replayed": "true" } : {};
+}
+
 // ---- validation -----------------------------------------------------------------------------------------------------
 
 /** Validates the JSON body: 415 for another content type, 400 for what does not parse or does not fit. */

@@ -6,6 +6,7 @@ import {
   type Conversation,
   type createBody,
   encodeCursor,
+  type forkBody,
   type listQuery,
   type Message,
   type messagesQuery,
@@ -15,14 +16,19 @@ import {
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
 
+/** An answer that a repeated Idempotency-Key gets again. */
+export type Replayable<T> = T & { replayed?: true };
+
 export async function create(
   { supabase, userId }: Caller,
   { messages, ...conversation }: z.output<typeof createBody>,
-): Promise<Conversation> {
+  idempotencyKey?: string,
+): Promise<Replayable<Conversation>> {
   return unwrap(
     await supabase.rpc("create_conversation", {
       p_conversation: conversation,
       p_messages: messages,
+      p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
   );
@@ -67,12 +73,14 @@ export async function append(
   { supabase, userId }: Caller,
   id: string,
   { messages, expected_sequence }: z.output<typeof appendBody>,
-): Promise<{ messages: Message[]; last_sequence_order: number }> {
+  idempotencyKey?: string,
+): Promise<Replayable<{ messages: Message[]; last_sequence_order: number }>> {
   return unwrap(
     await supabase.rpc("append_messages", {
       p_conversation_id: id,
       p_messages: messages,
       p_expected_sequence: expected_sequence,
+      p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
   );
@@ -94,4 +102,18 @@ export async function listMessages(
     }),
   );
   return { ...page, next_cursor: page.has_more ? String(page.data.at(-1)!.sequence_order) : null };
+}
+
+export async function fork(
+  { supabase, userId }: Caller,
+  id: string,
+  { at }: z.output<typeof forkBody>,
+): Promise<Conversation> {
+  return unwrap(await supabase.rpc("fork_conversation", { p_conversation_id: id, p_at: at, p_user_id: userId }));
+}
+
+export async function removeMessage({ supabase, userId }: Caller, id: string, messageId: string): Promise<void> {
+  unwrap(
+    await supabase.rpc("delete_message", { p_conversation_id: id, p_message_id: messageId, p_user_id: userId }),
+  );
 }

@@ -36,6 +36,7 @@ const limit = digits.pipe(z.int().min(1).max(1000)).default(50);
 const timestamp = z.iso.datetime({ offset: true });
 
 export const conversationParam = z.strictObject({ id: z.guid() });
+export const messageParam = z.strictObject({ id: z.guid(), message_id: z.guid() });
 
 // ---- messages -------------------------------------------------------------------------------------------------------
 
@@ -138,6 +139,9 @@ export const updateBody = z.strictObject({
   expires_at: timestamp.nullish(),
   metadata: metadata.optional(),
 });
+
+/** `at`: how many messages, from the first on, the fork shares. */
+export const forkBody = z.strictObject({ at: z.int().min(0).max(MAX_INTEGER) });
 
 /** A place in the list: the last row of the page before it. Opaque to clients. */
 export interface ListCursor {
