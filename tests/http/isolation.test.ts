@@ -72,7 +72,7 @@ Deno.test("the tables show another user nothing through the REST API, and anon i
 Deno.test("no RPC answers anon, and the private schema is not exposed", async () => {
   const sql = connect();
   const functions = await sql`
-    select proname as name, proargnames[1:pronargs - pronargdefaults] as required, proargtypes::regtype[]::text[] as types
+    select proname as name, proargnames[1:pronargs - pronargdefaults] as required, array(select format_type(t, null) from unnest(proargtypes) t) as types
     from pg_proc where pronamespace = 'public'::regnamespace`;
   await sql.end();
   assert(functions.length >= 7);
