@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { appended, conversation, message, page } from "../../supabase/functions/conversations/schemas.ts";
 import { backend, connect, newConversation, signUp, uuid } from "../support/stack.ts";
 
 const alice = await signUp();
@@ -58,6 +59,20 @@ Deno.test("a conversation is created, loaded, changed and deleted", async () => 
     const gone = await alice.request(method, `/conversations/${id}${path}`, method === "PATCH" ? { body: {} } : {});
     assertEquals([gone.status, gone.body.code], [404, "conversation_not_found"], `${method} ${path}`);
   }
+});
+
+Deno.test("answers have the shapes that the OpenAPI document promises", async () => {
+  const { body: created } = await alice.request("POST", "/conversations", { body: { title: "shapes" } });
+  conversation.parse(created);
+  const { body: batch } = await alice.request("POST", `/conversations/${created.id}/messages`, {
+    body: {
+      messages: [{ role: "user", content: "x", usage: { total_tokens: 1 } }, { role: "assistant", parts: [{}] }],
+    },
+  });
+  appended.parse(batch);
+  page(message).parse((await alice.request("GET", `/conversations/${created.id}/messages?limit=1`)).body);
+  page(conversation).parse((await alice.request("GET", "/conversations?limit=1")).body);
+  conversation.parse((await alice.request("POST", `/conversations/${created.id}/fork`, { body: { at: 1 } })).body);
 });
 
 Deno.test("first messages come with the conversation or not at all", async () => {

@@ -12,7 +12,7 @@ const BODIES: Record<string, unknown> = {
   "POST /conversations/:id/fork": { at: 1 },
   "POST /conversations/:id/messages": { messages: [{ role: "user", content: "x" }] },
 };
-const PUBLIC = ["GET /conversations/health"];
+const PUBLIC = ["GET /conversations/health", "GET /conversations/openapi.json"];
 
 const routes = app.routes
   .filter(({ method, path }) => method !== "ALL" && !path.endsWith("/*"))

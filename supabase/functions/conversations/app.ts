@@ -19,6 +19,9 @@ export const app = createApp("conversations")
     return c.json({ status: "ok", database: "ok" });
   })
   .all("/health", only("GET"))
+  // Imported when asked for: the document is no part of a cold start.
+  .get("/openapi.json", async (c) => c.json((await import("./openapi.ts")).openapi))
+  .all("/openapi.json", only("GET"))
   .use(...authenticate)
   .post("/", json(createBody), async (c) => {
     const { replayed, ...conversation } = await repo.create(c.var.caller, c.req.valid("json"), idempotencyKey(c));

@@ -3,6 +3,7 @@ import type { Caller } from "../_shared/auth.ts";
 import { unwrap } from "../_shared/rpc.ts";
 import {
   type appendBody,
+  type Appended,
   type Conversation,
   type createBody,
   encodeCursor,
@@ -74,7 +75,7 @@ export async function append(
   id: string,
   { messages, expected_sequence }: z.output<typeof appendBody>,
   idempotencyKey?: string,
-): Promise<Replayable<{ messages: Message[]; last_sequence_order: number }>> {
+): Promise<Replayable<Appended>> {
   return unwrap(
     await supabase.rpc("append_messages", {
       p_conversation_id: id,

@@ -2,12 +2,15 @@ import { z } from "zod";
 import type { Json } from "../_shared/database.types.ts";
 
 /** A page of a list, as every list route answers it. */
-export interface Page<T> {
-  data: T[];
-  has_more: boolean;
-  /** What to send next: as `cursor`, or for messages as `after` (ascending) or `before` (descending). Null at the end. */
-  next_cursor: string | null;
-}
+export const page = <T extends z.ZodType>(row: T) =>
+  z.strictObject({
+    data: z.array(row),
+    has_more: z.boolean(),
+    next_cursor: z.string().nullable().describe(
+      "What to send next: as cursor, or for messages as after (ascending) or before (descending). Null at the end.",
+    ),
+  });
+export type Page<T> = { data: T[]; has_more: boolean; next_cursor: string | null };
 
 // ---- JSON that is stored as it came ---------------------------------------------------------------------------------
 // Checked, not rebuilt: a parser that copies would lose keys such as "__proto__".
@@ -34,15 +37,19 @@ const digits = z.string().regex(/^\d{1,10}$/, "Expected an integer.").transform(
 const sequence = digits.pipe(z.int().max(MAX_INTEGER));
 const limit = digits.pipe(z.int().min(1).max(1000)).default(50);
 const timestamp = z.iso.datetime({ offset: true });
+const answeredTimestamp = z.string().meta({ format: "date-time" });
 
 export const conversationParam = z.strictObject({ id: z.guid() });
 export const messageParam = z.strictObject({ id: z.guid(), message_id: z.guid() });
 
 // ---- messages -------------------------------------------------------------------------------------------------------
 
+const role = z.enum(["system", "developer", "user", "assistant", "tool", "function"]);
+const status = z.enum(["complete", "incomplete"]);
+
 export const messageInput = z.strictObject({
   type: z.string().min(1).max(64).optional(),
-  role: z.enum(["system", "developer", "user", "assistant", "tool", "function"]).nullish(),
+  role: role.nullish(),
   content: z.string().nullish(),
   parts: jsonArray.nullish(),
   name: z.string().nullish(),
@@ -52,7 +59,7 @@ export const messageInput = z.strictObject({
   item_id: z.string().min(1).max(256).nullish(),
   model: z.string().nullish(),
   usage: jsonObject.nullish(),
-  status: z.enum(["complete", "incomplete"]).optional(),
+  status: status.optional(),
   token_count: z.int().min(0).max(MAX_INTEGER).nullish(),
   metadata: metadata.optional(),
 }).superRefine((message, context) => {
@@ -63,33 +70,36 @@ export const messageInput = z.strictObject({
     const message = "A message needs content, parts, function_call or tool_calls.";
     context.addIssue({ code: "custom", path: ["content"], message });
   }
-});
+}).meta({ id: "MessageInput" });
 
 /** A message as the API answers it. What the client did not send is null. */
-export interface Message {
-  id: string;
-  conversation_id: string;
-  sequence_order: number;
-  type: string;
-  role: "system" | "developer" | "user" | "assistant" | "tool" | "function" | null;
-  content: string | null;
-  parts: Json[] | null;
-  name: string | null;
-  function_call: JsonObject | null;
-  tool_calls: Json[] | null;
-  tool_call_id: string | null;
-  item_id: string | null;
-  model: string | null;
-  usage: JsonObject | null;
-  status: "complete" | "incomplete";
-  token_count: number | null;
-  /** Written by the user's own client, or by a backend with the secret key. */
-  author: "user" | "service";
-  metadata: JsonObject;
-  created_at: string;
-}
+export const message = z.strictObject({
+  id: z.guid(),
+  conversation_id: z.guid().describe("The conversation asked for, also where a fork shows its parent's message."),
+  sequence_order: z.int().describe("The place in the conversation, assigned by the database."),
+  type: z.string(),
+  role: role.nullable(),
+  content: z.string().nullable(),
+  parts: jsonArray.nullable(),
+  name: z.string().nullable(),
+  function_call: jsonObject.nullable(),
+  tool_calls: jsonArray.nullable(),
+  tool_call_id: z.string().nullable(),
+  item_id: z.string().nullable(),
+  model: z.string().nullable(),
+  usage: jsonObject.nullable(),
+  status,
+  token_count: z.int().nullable(),
+  author: z.enum(["user", "service"]).describe("Written by the user's own client, or by a backend."),
+  metadata: jsonObject,
+  created_at: answeredTimestamp,
+}).meta({ id: "Message" });
+export type Message = z.infer<typeof message>;
 
 const messages = z.array(messageInput).max(1000);
+
+export const appended = z.strictObject({ messages: z.array(message), last_sequence_order: z.int() });
+export type Appended = z.infer<typeof appended>;
 
 export const appendBody = z.strictObject({
   messages: messages.min(1),
@@ -105,21 +115,22 @@ export const messagesQuery = z.strictObject({
 
 // ---- conversations --------------------------------------------------------------------------------------------------
 
-export interface Conversation {
-  id: string;
-  user_id: string;
-  video_id: string | null;
-  title: string | null;
-  summary: string | null;
-  metadata: JsonObject;
-  parent_id: string | null;
-  fork_sequence: number | null;
-  last_sequence_order: number;
-  pinned: boolean;
-  expires_at: string | null;
-  created_at: string;
-  updated_at: string;
-}
+export const conversation = z.strictObject({
+  id: z.guid(),
+  user_id: z.guid(),
+  video_id: z.guid().nullable(),
+  title: z.string().nullable(),
+  summary: z.string().nullable(),
+  metadata: jsonObject,
+  parent_id: z.guid().nullable().describe("The conversation whose first fork_sequence messages this one shares."),
+  fork_sequence: z.int().nullable(),
+  last_sequence_order: z.int(),
+  pinned: z.boolean(),
+  expires_at: answeredTimestamp.nullable(),
+  created_at: answeredTimestamp,
+  updated_at: answeredTimestamp.describe("The last activity: creation or the newest message."),
+}).meta({ id: "Conversation" });
+export type Conversation = z.infer<typeof conversation>;
 
 const title = z.string().max(1000).nullable();
 

@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { buildOpenapi, type Operation } from "../_shared/openapi.ts";
+import * as schemas from "./schemas.ts";
+
+const idempotent = {
+  "idempotency-key": "Repeating the request with the same key within 24 hours answers as the first time.",
+};
+
+/** Every route of app.ts. tests/unit/openapi.test.ts compares the two. */
+export const operations: Record<string, Operation> = {
+  "GET /conversations/health": {
+    summary: "Says whether the database answers",
+    public: true,
+    answers: { 200: z.strictObject({ status: z.literal("ok"), database: z.literal("ok") }) },
+    errors: ["database_unavailable"],
+  },
+  "GET /conversations/openapi.json": {
+    summary: "This document",
+    public: true,
+    answers: { 200: z.looseObject({}) },
+  },
+  "POST /conversations": {
+    summary: "Create a conversation, with its first messages or without",
+    headers: idempotent,
+    body: schemas.createBody,
+    answers: { 201: schemas.conversation },
+    errors: ["video_not_found", "idempotency_mismatch", "item_conflict"],
+  },
+  "GET /conversations": {
+    summary: "List conversations, newest activity first",
+    query: schemas.listQuery,
+    answers: { 200: schemas.page(schemas.conversation) },
+  },
+  "GET /conversations/:id": {
+    summary: "Load a conversation, without its messages",
+    answers: { 200: schemas.conversation },
+    errors: ["conversation_not_found"],
+  },
+  "PATCH /conversations/:id": {
+    summary: "Change a conversation; metadata is merged at the top level, null removes a key",
+    body: schemas.updateBody,
+    answers: { 200: schemas.conversation },
+    errors: ["conversation_not_found", "video_not_found"],
+  },
+  "DELETE /conversations/:id": {
+    summary: "Delete a conversation; living forks keep what they show",
+    answers: { 204: null },
+    errors: ["conversation_not_found"],
+  },
+  "POST /conversations/:id/messages": {
+    summary: "Append messages: all of them, contiguously, or none",
+    headers: idempotent,
+    body: schemas.appendBody,
+    answers: { 201: schemas.appended },
+    errors: ["conversation_not_found", "sequence_conflict", "idempotency_mismatch", "item_conflict"],
+  },
+  "GET /conversations/:id/messages": {
+    summary: "Load messages in order",
+    query: schemas.messagesQuery,
+    answers: { 200: schemas.page(schemas.message) },
+    errors: ["conversation_not_found"],
+  },
+  "DELETE /conversations/:id/messages/:message_id": {
+    summary: "Delete a message from every conversation that shows it; its number stays unused",
+    answers: { 204: null },
+    errors: ["conversation_not_found", "message_not_found"],
+  },
+  "POST /conversations/:id/fork": {
+    summary: "Fork: a new conversation that shares the first messages of this one",
+    body: schemas.forkBody,
+    answers: { 201: schemas.conversation },
+    errors: ["conversation_not_found"],
+  },
+};
+
+export const openapi = buildOpenapi(
+  {
+    title: "Threadbase",
+    version: "0.1.0",
+    description: "The durable memory of LLM applications, native to Supabase.",
+  },
+  operations,
+);
