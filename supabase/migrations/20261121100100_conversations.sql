@@ -382,7 +382,8 @@ declare
   v_last integer;
   v_known jsonb := '{}';
   v_new jsonb := p_messages;
-  v_sequences integer[];
+  v_messages jsonb;
+  v_sequences jsonb;
   v_invalid bigint;
 begin
   -- What zod says politely at the edge holds for a direct RPC call too: nothing is dropped or turned into text.
@@ -432,24 +433,29 @@ begin
       hint = 'Load what is new, then append again.';
   end if;
 
-  insert into public.conversation_messages (
-    conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
-    tool_call_id, item_id, model, usage, status, token_count, author, metadata
-  )
-  select
-    p_conversation_id, v_user_id, v_last + m.n, coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'),
-    m.name, nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id, m.item_id, m.model,
-    nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count, v_author,
-    coalesce(nullif(m.metadata, 'null'), '{}')
-  from rows from (
-    jsonb_to_recordset(v_new) as (
-      type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
-      tool_call_id text, item_id text, model text, usage jsonb, status text, token_count integer, metadata jsonb
+  with stored as (
+    insert into public.conversation_messages as s (
+      conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
+      tool_call_id, item_id, model, usage, status, token_count, author, metadata
     )
-  ) with ordinality as m (
-    type, role, content, parts, name, function_call, tool_calls, tool_call_id, item_id, model, usage, status,
-    token_count, metadata, n
-  );
+    select
+      p_conversation_id, v_user_id, v_last + m.n, coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'),
+      m.name, nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id, m.item_id, m.model,
+      nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count, v_author,
+      coalesce(nullif(m.metadata, 'null'), '{}')
+    from rows from (
+      jsonb_to_recordset(v_new) as (
+        type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
+        tool_call_id text, item_id text, model text, usage jsonb, status text, token_count integer, metadata jsonb
+      )
+    ) with ordinality as m (
+      type, role, content, parts, name, function_call, tool_calls, tool_call_id, item_id, model, usage, status,
+      token_count, metadata, n
+    )
+    returning s.*
+  )
+  select coalesce(jsonb_agg(to_jsonb(s) - '{user_id,item}'::text[] order by s.sequence_order), '[]') into v_messages
+  from stored s;
 
   if v_new <> '[]' then
     update public.conversations c set
@@ -459,23 +465,25 @@ begin
     where c.id = p_conversation_id;
   end if;
 
-  -- Where each message of the batch is: an item that was known keeps its place, the others come after v_last.
-  select array_agg(coalesce(m.known, v_last + m.new_before + 1) order by m.n) into v_sequences
-  from (
-    select
-      (v_known ->> (m.value ->> 'item_id'))::integer as known,
-      (m.n - 1 - count(v_known ->> (m.value ->> 'item_id')) over (order by m.n))::integer as new_before,
-      m.n
-    from jsonb_array_elements(p_messages) with ordinality as m (value, n)
-  ) m;
-
-  v_result := jsonb_build_object(
-    'sequences', to_jsonb(v_sequences), 'last_sequence_order', v_last + jsonb_array_length(v_new)
-  );
-  if p_idempotency_key is not null then
-    perform private.keep_idempotent_result(v_user_id, v_scope, p_idempotency_key, v_result);
+  v_last := v_last + jsonb_array_length(v_new);
+  if p_idempotency_key is not null or v_known <> '{}' then
+    -- Where each message of the batch is: an item that was known keeps its place, the others have the last numbers.
+    select jsonb_agg(coalesce(m.known, v_last - jsonb_array_length(v_new) + m.new_before + 1) order by m.n)
+    into v_sequences
+    from (
+      select
+        (v_known ->> (m.value ->> 'item_id'))::integer as known,
+        (m.n - 1 - count(v_known ->> (m.value ->> 'item_id')) over (order by m.n))::integer as new_before,
+        m.n
+      from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+    ) m;
+    v_result := jsonb_build_object('sequences', v_sequences, 'last_sequence_order', v_last);
+    if p_idempotency_key is not null then
+      perform private.keep_idempotent_result(v_user_id, v_scope, p_idempotency_key, v_result);
+    end if;
+    return private.append_result(p_conversation_id, v_result);
   end if;
-  return private.append_result(p_conversation_id, v_result);
+  return jsonb_build_object('messages', v_messages, 'last_sequence_order', v_last);
 end;
 $$;
 comment on function private.append_messages(uuid, jsonb, integer, text, uuid) is
