@@ -118,6 +118,8 @@ comment on column private.idempotency_keys.result is 'Where to find the first an
 alter table private.idempotency_keys enable row level security;
 alter table private.idempotency_keys force row level security;
 revoke all on private.idempotency_keys from public, anon, authenticated, service_role;
+create policy "No client sees idempotency keys" on private.idempotency_keys
+  for select to authenticated using (false);
 
 
 create function private.claim_idempotency_key(p_user_id uuid, p_scope text, p_key text, p_request jsonb) returns jsonb
