@@ -93,6 +93,17 @@ const loaded = await invoke<{ data: Message[] }>(tomorrow, `conversations/${list
 say("They ask on, and the whole history goes back to the model.", `${loaded.data.data.length} messages, ${loaded.ms}`);
 print(loaded.data.data);
 
+// ---- an edit -------------------------------------------------------------------------------------------------------------
+const fork = await invoke<{ id: string }>(tomorrow, `conversations/${list.data.data[0].id}/fork`, { body: { at: 5 } });
+await invoke(tomorrow, `conversations/${fork.data.id}/messages`, {
+  body: { messages: [{ role: "user", content: "Actually, make that Oslo." }] },
+});
+const edited = await invoke<{ data: Message[] }>(tomorrow, `conversations/${fork.data.id}/messages?after=4`, {
+  method: "GET",
+});
+say("They edit their last question: a fork, which shares the first five messages without a copy.", fork.ms);
+print(edited.data.data);
+
 // ---- somebody else --------------------------------------------------------------------------------------------------------
 const stranger = newClient();
 await stranger.auth.signUp({ email: `stranger-${crypto.randomUUID()}@example.com`, password: crypto.randomUUID() });
