@@ -60,6 +60,7 @@ create table public.conversations (
   constraint conversations_parent_id_fkey foreign key (parent_id) references public.conversations (id),
   constraint conversations_fork_check check ((parent_id is null) = (fork_sequence is null) and fork_sequence >= 0),
   constraint conversations_last_sequence_order_check check (last_sequence_order >= 0),
+  constraint conversations_expires_at_check check (isfinite(expires_at)),
   constraint conversations_title_check check (char_length(title) <= 1000),
   constraint conversations_metadata_check check (
     jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
@@ -138,6 +139,10 @@ create table public.conversation_messages (
   constraint conversation_messages_role_check check (
     role in ('system', 'developer', 'user', 'assistant', 'tool', 'function') and (role is not null or type <> 'message')
   ),
+  constraint conversation_messages_type_check check (char_length(type) between 1 and 64),
+  constraint conversation_messages_item_id_check check (char_length(item_id) between 1 and 256),
+  constraint conversation_messages_name_check check (char_length(name) <= 256),
+  constraint conversation_messages_model_check check (char_length(model) <= 256),
   constraint conversation_messages_body_check check (num_nonnulls(content, parts, function_call, tool_calls, item) > 0),
   constraint conversation_messages_parts_check check (jsonb_typeof(parts) = 'array'),
   constraint conversation_messages_function_call_check check (jsonb_typeof(function_call) = 'object'),
@@ -191,8 +196,13 @@ grant insert (
   tool_call_id, item, item_id, model, usage, status, token_count, metadata
 ) on public.conversation_messages to authenticated, service_role;
 
-create policy "Users see their own messages" on public.conversation_messages
-  for select to authenticated using (user_id = (select auth.uid()));
+-- The conversations' own policy hides tombstones, and with them the messages that only forks still show.
+create policy "Users see the messages of their own conversations" on public.conversation_messages
+  for select to authenticated
+  using (
+    user_id = (select auth.uid())
+    and exists (select from public.conversations c where c.id = conversation_id)
+  );
 create policy "Users add messages to their own conversations" on public.conversation_messages
   for insert to authenticated with check (user_id = (select auth.uid()));
 
@@ -350,12 +360,9 @@ as $$
     'last_sequence_order', p_result -> 'last_sequence_order'
   )
   from jsonb_array_elements_text(p_result -> 'sequences') with ordinality as s (sequence_order, n)
-  join private.read_messages(
-    p_conversation_id,
-    (select min(x::integer) - 1 from jsonb_array_elements_text(p_result -> 'sequences') x),
-    (select max(x::integer) + 1 from jsonb_array_elements_text(p_result -> 'sequences') x),
-    2147483647, 'asc'
-  ) m on m.sequence_order = s.sequence_order::integer;
+  cross join lateral private.read_messages(
+    p_conversation_id, s.sequence_order::integer - 1, s.sequence_order::integer + 1, 1, 'asc'
+  ) m;
 $$;
 comment on function private.append_result(uuid, jsonb) is
   'The answer of an append, {messages, last_sequence_order}, from the numbers of its messages. Messages deleted since '
@@ -387,18 +394,24 @@ declare
   v_invalid bigint;
 begin
   -- What zod says politely at the edge holds for a direct RPC call too: nothing is dropped or turned into text.
+  if jsonb_typeof(p_messages) is distinct from 'array' then
+    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'messages is not an array.';
+  end if;
   select m.n - 1 into v_invalid
   from jsonb_array_elements(p_messages) with ordinality as m (value, n)
   where case
     when jsonb_typeof(m.value) <> 'object' then true
     else m.value - '{type,role,content,parts,name,function_call,tool_calls,tool_call_id,item_id,model,usage,status,token_count,metadata}'::text[] <> '{}'
-      or jsonb_typeof(m.value -> 'content') not in ('string', 'null')
+      or exists (
+        select from unnest('{type,role,content,name,tool_call_id,item_id,model,status}'::text[]) as t (key)
+        where jsonb_typeof(m.value -> t.key) not in ('string', 'null')
+      )
   end
   limit 1;
   if found then
     raise sqlstate 'PT400' using
       message = 'invalid_request',
-      detail = format('messages[%s] is not a message, or has a field that messages do not have.', v_invalid);
+      detail = format('messages[%s] is not a message, or has a field or a type that messages do not have.', v_invalid);
   end if;
 
   if p_idempotency_key is not null then
@@ -481,7 +494,9 @@ begin
     if p_idempotency_key is not null then
       perform private.keep_idempotent_result(v_user_id, v_scope, p_idempotency_key, v_result);
     end if;
-    return private.append_result(p_conversation_id, v_result);
+    if v_known <> '{}' then
+      return private.append_result(p_conversation_id, v_result);
+    end if;
   end if;
   return jsonb_build_object('messages', v_messages, 'last_sequence_order', v_last);
 end;
@@ -500,7 +515,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_caller_id uuid := private.caller_id(new.user_id);
+  -- Without claims it is no API call but a session of the database's own: there the policy, or its absence, decides.
+  v_caller_id uuid := case when private.caller_role() is not null then private.caller_id(new.user_id) end;
   v_owner_id uuid;
   v_next integer;
 begin
@@ -511,6 +527,15 @@ begin
   returning c.last_sequence_order, c.user_id into v_next, v_owner_id;
   if not found then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
+  end if;
+  -- "on conflict do nothing" would skip the row after this trigger has moved the counter.
+  if exists (select from public.conversation_messages m where m.id = new.id) then
+    raise sqlstate 'PT409' using message = 'conflict', detail = 'A message has this id already.';
+  end if;
+  if new.item_id is not null
+    and private.known_items(new.conversation_id, jsonb_build_array(to_jsonb(new))) <> '{}'
+  then
+    raise sqlstate 'PT409' using message = 'item_conflict', detail = 'A message has this item_id already.';
   end if;
   if new.sequence_order <> v_next then
     raise sqlstate 'PT409' using
@@ -533,6 +558,43 @@ revoke all on function private.number_message() from public, anon, authenticated
 create trigger number_message before insert on public.conversation_messages
   for each row when (new.sequence_order is null or current_user in ('authenticated', 'service_role'))
   execute function private.number_message();
+
+create function private.require_limit(p_limit integer) returns void
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+begin
+  if p_limit is null or p_limit not between 1 and 1000 then
+    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'limit is not between 1 and 1000.';
+  end if;
+end;
+$$;
+comment on function private.require_limit(integer) is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
+revoke all on function private.require_limit(integer) from public, anon, authenticated, service_role;
+grant execute on function private.require_limit(integer) to authenticated, service_role;
+
+
+create function private.require_metadata(p_metadata jsonb) returns void
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+begin
+  if jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 then
+    raise sqlstate 'PT400' using
+      message = 'invalid_request',
+      detail = 'metadata is not an object, or larger than 64 KiB as Postgres prints it.';
+  end if;
+end;
+$$;
+comment on function private.require_metadata(jsonb) is
+  'The rule of conversations_metadata_check as an error that says so: PT400 invalid_request.';
+revoke all on function private.require_metadata(jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.require_metadata(jsonb) to authenticated, service_role;
+
 
 create function private.require_video(p_video_id uuid, p_user_id uuid) returns void
 language plpgsql
@@ -594,8 +656,10 @@ declare
   v_id uuid;
   v_conversation jsonb;
 begin
-  if p_conversation - '{title,video_id,metadata,expires_at}'::text[] <> '{}' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'The conversation has an unknown field.';
+  if p_conversation - '{title,video_id,metadata,expires_at}'::text[] is distinct from '{}'
+    or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
+  then
+    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A field of the conversation is unknown, or of the wrong type.';
   end if;
 
   if p_idempotency_key is not null then
@@ -608,6 +672,7 @@ begin
   end if;
 
   perform private.require_video(v_video_id, v_user_id);
+  perform private.require_metadata(p_conversation -> 'metadata');
   insert into public.conversations (user_id, video_id, title, metadata, expires_at)
   values (
     v_user_id,
@@ -697,6 +762,7 @@ declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_page jsonb;
 begin
+  perform private.require_limit(p_limit);
   -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it.
   select coalesce(jsonb_agg(to_jsonb(c) - 'deleted_at' order by c.updated_at desc, c.id desc), '[]') into v_page
   from (
@@ -732,12 +798,25 @@ as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_video_id uuid := (p_changes ->> 'video_id')::uuid;
+  v_metadata jsonb;
   v_conversation jsonb;
 begin
-  if p_changes - '{title,summary,video_id,pinned,expires_at,metadata}'::text[] <> '{}' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'The changes have an unknown field.';
+  if p_changes - '{title,summary,video_id,pinned,expires_at,metadata}'::text[] is distinct from '{}'
+    or jsonb_typeof(p_changes -> 'title') not in ('string', 'null')
+    or jsonb_typeof(p_changes -> 'summary') not in ('string', 'null')
+    or jsonb_typeof(p_changes -> 'metadata') <> 'object'
+  then
+    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A changed field is unknown, or of the wrong type.';
   end if;
   perform private.require_video(v_video_id, v_user_id);
+  -- Locked before the merge, so that two changes of metadata cannot lose one another.
+  select (c.metadata || coalesce(p_changes -> 'metadata', '{}')) - array(
+    select m.key from jsonb_each(p_changes -> 'metadata') m where m.value = 'null'
+  ) into v_metadata
+  from public.conversations c
+  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
+  for no key update;
+  perform private.require_metadata(v_metadata);
 
   update public.conversations c set
     title = case when p_changes ? 'title' then p_changes ->> 'title' else c.title end,
@@ -745,12 +824,7 @@ begin
     video_id = case when p_changes ? 'video_id' then v_video_id else c.video_id end,
     pinned = coalesce((p_changes -> 'pinned')::boolean, c.pinned),
     expires_at = case when p_changes ? 'expires_at' then (p_changes ->> 'expires_at')::timestamptz else c.expires_at end,
-    metadata = case
-      when p_changes ? 'metadata' then (c.metadata || (p_changes -> 'metadata')) - array(
-        select m.key from jsonb_each(p_changes -> 'metadata') m where m.value = 'null'
-      )
-      else c.metadata
-    end
+    metadata = v_metadata
   where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
   returning to_jsonb(c) - 'deleted_at' into v_conversation;
   if not found then
@@ -798,15 +872,17 @@ as $$
 declare
   v_id uuid := p_conversation_id;
   v_parent_id uuid;
+  v_deleted_at timestamptz;
   v_shown integer;
 begin
   loop
-    -- Against a fork that is being made: it holds a key share lock on the conversation it points at.
-    select c.parent_id into v_parent_id
+    -- Lock first, judge afterwards: a fork that is being made holds a key share lock here, and a parent that another
+    -- transaction is deleting looks alive until that has committed.
+    select c.parent_id, c.deleted_at into v_parent_id, v_deleted_at
     from public.conversations c
-    where c.id = v_id and c.deleted_at is not null
+    where c.id = v_id
     for update;
-    exit when not found;
+    exit when not found or v_deleted_at is null;
 
     select max(c.fork_sequence) into v_shown from public.conversations c where c.parent_id = v_id;
     if v_shown is null then
@@ -841,7 +917,9 @@ revoke all on function public.delete_conversation(uuid, uuid) from public, anon,
 grant execute on function public.delete_conversation(uuid, uuid) to authenticated, service_role;
 
 
-create function private.fork_conversation(p_conversation_id uuid, p_at integer, p_user_id uuid) returns jsonb
+create function private.fork_conversation(
+  p_conversation_id uuid, p_at integer, p_idempotency_key text, p_user_id uuid
+) returns jsonb
 language plpgsql
 volatile
 security definer
@@ -853,8 +931,17 @@ declare
   v_parent_id uuid;
   v_grandparent_id uuid;
   v_fork_sequence integer;
+  v_scope text := 'POST /conversations/' || p_conversation_id || '/fork';
+  v_result jsonb;
   v_fork jsonb;
 begin
+  if p_idempotency_key is not null then
+    v_result := private.claim_idempotency_key(v_user_id, v_scope, p_idempotency_key, jsonb_build_array(p_at));
+    if v_result is not null then
+      return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
+    end if;
+  end if;
+
   -- Key share: appends go on meanwhile, a deletion of what the fork will share waits.
   select * into v_source
   from public.conversations c
@@ -863,7 +950,7 @@ begin
   if not found then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
-  if p_at < 0 or p_at > v_source.last_sequence_order then
+  if p_at is null or p_at < 0 or p_at > v_source.last_sequence_order then
     raise sqlstate 'PT400' using
       message = 'invalid_request',
       detail = format('at is %s, the conversation goes from 0 to %s.', p_at, v_source.last_sequence_order);
@@ -888,28 +975,34 @@ begin
     case when v_parent_id is not null then p_at end, p_at
   )
   returning to_jsonb(c) - 'deleted_at' into v_fork;
+  if p_idempotency_key is not null then
+    perform private.keep_idempotent_result(
+      v_user_id, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
+    );
+  end if;
   return v_fork;
 end;
 $$;
-comment on function private.fork_conversation(uuid, integer, uuid) is 'See public.fork_conversation.';
-revoke all on function private.fork_conversation(uuid, integer, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.fork_conversation(uuid, integer, uuid) to authenticated, service_role;
+comment on function private.fork_conversation(uuid, integer, text, uuid) is 'See public.fork_conversation.';
+revoke all on function private.fork_conversation(uuid, integer, text, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.fork_conversation(uuid, integer, text, uuid) to authenticated, service_role;
 
 
-create function public.fork_conversation(p_conversation_id uuid, p_at integer, p_user_id uuid default null)
-returns jsonb
+create function public.fork_conversation(
+  p_conversation_id uuid, p_at integer, p_idempotency_key text default null, p_user_id uuid default null
+) returns jsonb
 language sql
 volatile
 security invoker
 set search_path = ''
 as $$
-  select private.fork_conversation(p_conversation_id, p_at, p_user_id);
+  select private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
 $$;
-comment on function public.fork_conversation(uuid, integer, uuid) is
+comment on function public.fork_conversation(uuid, integer, text, uuid) is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
   'metadata are taken over, the summary is not: it may tell of what comes after.';
-revoke all on function public.fork_conversation(uuid, integer, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.fork_conversation(uuid, integer, uuid) to authenticated, service_role;
+revoke all on function public.fork_conversation(uuid, integer, text, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.fork_conversation(uuid, integer, text, uuid) to authenticated, service_role;
 
 
 create function private.list_messages(
@@ -921,16 +1014,46 @@ security definer
 set search_path = ''
 as $$
 declare
+  -- A worker has 256 MB for the answer and its copies; messages may have 4 MiB each.
+  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_user_id uuid := private.caller_id(p_user_id);
+  v_message public.conversation_messages;
+  v_messages public.conversation_messages[] := '{}';
+  v_bytes bigint := 0;
+  v_has_more boolean := false;
   v_page jsonb;
 begin
+  perform private.require_limit(p_limit);
+  if p_order is null or p_order not in ('asc', 'desc') then
+    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'order is not asc or desc.';
+  end if;
   if not exists (
     select from public.conversations c
     where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
   ) then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
-  -- One more than the page, to know whether there is more.
+
+  -- One more than the page, to know whether there is more. A page that is full of bytes ends early, after one message
+  -- at the least. octet_length(text) knows the size without reading the text.
+  for v_message in
+    select * from private.read_messages(
+      p_conversation_id, coalesce(p_after, 0), coalesce(p_before, 2147483647), p_limit + 1, p_order
+    )
+  loop
+    v_bytes := v_bytes + coalesce(octet_length(v_message.content), 0) + case
+      when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage) > 0
+        or v_message.metadata <> '{}'
+      then octet_length(concat(
+        v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.metadata
+      ))
+      else 0
+    end;
+    v_has_more := cardinality(v_messages) = p_limit or (v_bytes > c_max_bytes and v_messages <> '{}');
+    exit when v_has_more;
+    v_messages := v_messages || v_message;
+  end loop;
+
   select coalesce(
     jsonb_agg(
       to_jsonb(m) - '{user_id,item}'::text[] || jsonb_build_object('conversation_id', p_conversation_id)
@@ -938,10 +1061,8 @@ begin
     ),
     '[]'
   ) into v_page
-  from private.read_messages(
-    p_conversation_id, coalesce(p_after, 0), coalesce(p_before, 2147483647), p_limit + 1, p_order
-  ) m;
-  return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
+  from unnest(v_messages) m;
+  return jsonb_build_object('data', v_page, 'has_more', v_has_more);
 end;
 $$;
 comment on function private.list_messages(uuid, integer, integer, integer, text, uuid) is 'See public.list_messages.';

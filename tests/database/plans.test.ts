@@ -65,7 +65,9 @@ Deno.test("a page loads by an index range scan among a million foreign messages"
       assertEquals(mine.filter((node) => node["Node Type"] === "Seq Scan"), []);
 
       // The function reads no more than that: the page's rows and a few index levels, not the table's 20,000 pages.
-      const [call] = await explain(`select public.list_messages($1, p_after => 100, p_limit => 50)`, [id]);
+      const list = `select public.list_messages($1, p_after => 100, p_limit => 50)`;
+      await explain(list, [id]); // fills the session's catalogue caches
+      const [call] = await explain(list, [id]);
       assert(call["Shared Hit Blocks"] + call["Shared Read Blocks"] < 300, JSON.stringify(call));
       const [{ page: answer }] = await tx`select list_messages(${id}, p_after => 100, p_limit => 50) as page`;
       assertEquals([answer.data.length, answer.data[0].sequence_order, answer.has_more], [50, 101, true]);

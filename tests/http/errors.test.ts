@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { app } from "../../supabase/functions/conversations/app.ts";
 import { backend, newConversation, publishableKey, request, signUp, uuid } from "../support/stack.ts";
 
 const alice = await signUp();
@@ -109,6 +110,16 @@ const cases: [
   ],
   ["a number JSON cannot keep", "PATCH", path, '{"metadata":{"n":1e999}}', 400, "invalid_request", "metadata.n"],
   [
+    "an integer beyond 2^53",
+    "PATCH",
+    path,
+    '{"metadata":{"id":9007199254740993}}',
+    400,
+    "invalid_request",
+    "metadata.id",
+  ],
+  ["a parameter given twice", "GET", `${path}/messages?limit=1&limit=2`, undefined, 400, "invalid_request", "limit"],
+  [
     "JSON nested too deep",
     "PATCH",
     path,
@@ -207,13 +218,37 @@ Deno.test("metadata does not grow over 64 KiB by merging either", async () => {
   assertEquals(Object.keys((await alice.request("GET", path)).body.metadata), ["a"]);
 });
 
+Deno.test("no route ignores a parameter that it does not know", async () => {
+  const routes = new Set(app.routes.filter(({ method, path }) => method !== "ALL" && !path.endsWith("/*")));
+  assert(routes.size >= 10);
+  for (const { method, path: route } of routes) {
+    const target = route.replace(":id", conversation).replace(":message_id", uuid());
+    const { status, body } = await alice.request(method, `${target}?dry_run=true`, {
+      body: method === "POST" ? {} : undefined,
+    });
+    assertEquals(
+      [status, body.details?.map((d: { path: string }) => d.path)],
+      [400, ["dry_run"]],
+      `${method} ${route}`,
+    );
+  }
+  assertEquals((await alice.request("GET", `${path}?forceFunctionRegion=eu-west-1`)).status, 200, "supabase-js's own");
+});
+
+Deno.test("a hostile body gets a short answer", async () => {
+  const unknown = Object.fromEntries(Array.from({ length: 700 }, (_, i) => [`field_${i}`, i]));
+  const messages = Array.from({ length: 250 }, () => ({ role: "user", content: "x", ...unknown }));
+  const { status, body } = await alice.request("POST", `${path}/messages`, { body: { messages } });
+  assertEquals([status, body.details.length], [400, 20]);
+});
+
 Deno.test("a wrong method is 405 and says which are right", async () => {
   for (
     const [method, target, allowed] of [
       ["PUT", "/conversations", ["GET", "HEAD", "POST"]],
       ["POST", path, ["DELETE", "GET", "HEAD", "PATCH"]],
       ["DELETE", `${path}/messages`, ["GET", "HEAD", "POST"]],
-      ["DELETE", "/conversations/health", ["GET"]],
+      ["DELETE", "/conversations/health", ["GET", "HEAD"]],
     ] as const
   ) {
     const { status, headers, body } = await alice.request(method, target);

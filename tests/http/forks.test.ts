@@ -112,7 +112,8 @@ Deno.test("deleting a parent keeps exactly what living forks show, deleting the 
   assertEquals(await contents(b), ["1", "2", "3", "4b"]);
   assertEquals(await stored(), ["1", "2", "3", "4b"], "message 4 was shown by the parent alone");
   const { data: hidden } = await alice.client.from("conversations").select().eq("id", a);
-  assertEquals(hidden, []);
+  const { data: messages } = await alice.client.from("conversation_messages").select().eq("conversation_id", a);
+  assertEquals([hidden, messages], [[], []], "the tombstone and its messages are hidden from the REST API");
   const [tombstone] = await sql`select title, summary, metadata, video_id from conversations where id = ${a}`;
   assertEquals({ ...tombstone }, { title: null, summary: null, metadata: {}, video_id: null });
 
@@ -137,6 +138,42 @@ Deno.test("a deleted message is gone from every fork, and its number stays unuse
   await alice.request("DELETE", `/conversations/${a}/messages/${third.id}`);
   const appended = await append(a, "4");
   assertEquals(appended.body.messages[0].sequence_order, 4);
+});
+
+Deno.test("a parent and its fork deleted at the same time leave nothing behind", async () => {
+  const pairs = await Promise.all(Array.from({ length: 40 }, async () => {
+    const parent = await newConversation(alice, { messages: [user("1"), user("2")] });
+    return [parent, await fork(parent, 1)];
+  }));
+  await Promise.all(pairs.flat().map((id) => alice.request("DELETE", `/conversations/${id}`)));
+  const sql = connect();
+  const left = await sql`select from conversations where id in ${sql(pairs.flat())}`;
+  await sql.end();
+  assertEquals(left.length, 0);
+});
+
+Deno.test("a deletion waits for one that is under way below it", async () => {
+  // The same as above with the interleaving fixed: the fork's deletion is not committed when the parent's begins.
+  const parent = await newConversation(alice, { messages: [user("1"), user("2")] });
+  const child = await fork(parent, 1);
+  const sql = connect();
+  const asAlice = (id: string, then: Promise<void> | null) =>
+    sql.begin(async (tx) => {
+      await tx`select set_config('request.jwt.claims', ${
+        JSON.stringify({ sub: alice.id, role: "authenticated" })
+      }, true)`;
+      await tx`select delete_conversation(${id})`;
+      await then;
+    });
+  const commit = Promise.withResolvers<void>();
+  const first = asAlice(child, commit.promise);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const second = asAlice(parent, null);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  commit.resolve();
+  await Promise.all([first, second]);
+  assertEquals((await sql`select from conversations where id in ${sql([parent, child])}`).length, 0);
+  await sql.end();
 });
 
 Deno.test("forks, appends and deletions at once leave nothing half done", async () => {

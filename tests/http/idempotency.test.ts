@@ -44,6 +44,16 @@ Deno.test("a key means something for its user, route and conversation only", asy
   }
 });
 
+Deno.test("a repeated fork is one fork", async () => {
+  const id = await newConversation(alice, { messages: [user("1")] });
+  const fork = (at: number) =>
+    alice.request("POST", `/conversations/${id}/fork`, { body: { at }, headers: { "idempotency-key": "f" } });
+  const first = await fork(1);
+  const again = await fork(1);
+  assertEquals([again.status, again.body, again.headers.get("idempotent-replayed")], [201, first.body, "true"]);
+  assertEquals((await fork(0)).body.code, "idempotency_mismatch");
+});
+
 Deno.test("a failed request leaves its key free", async () => {
   const id = await newConversation(alice);
   const append = (expected_sequence: number) =>

@@ -154,6 +154,46 @@ Deno.test("1,000 messages go in one append and come back in one page", async () 
   assertEquals([tooMany.status, tooMany.body.details[0].path], [400, "messages"]);
 });
 
+Deno.test("2,500 messages in, 2,500 out, whatever the REST API's row cap", async () => {
+  const id = await newConversation(alice);
+  const all = Array.from({ length: 2500 }, (_, i) => ({ role: "user", content: `m${i}` }));
+  for (let i = 0; i < 2500; i += 1000) {
+    await alice.request("POST", `/conversations/${id}/messages`, { body: { messages: all.slice(i, i + 1000) } });
+  }
+  const loaded: Row[] = [];
+  let after: string | null = "0";
+  while (after !== null) {
+    const { body } = await alice.request("GET", `/conversations/${id}/messages?limit=1000&after=${after}`);
+    loaded.push(...body.data);
+    after = body.next_cursor;
+  }
+  assertEquals(loaded.map((m) => m.content), all.map((m) => m.content));
+});
+
+Deno.test("a page of large messages ends early and goes on where it ended", async () => {
+  const id = await newConversation(alice);
+  for (let i = 0; i < 8; i++) {
+    const messages = [{ role: "user", content: `${i}`.padEnd(3_000_000, "x") }];
+    assertEquals((await alice.request("POST", `/conversations/${id}/messages`, { body: { messages } })).status, 201);
+  }
+  for (const [order, parameter] of [["asc", "after"], ["desc", "before"]]) {
+    const seen: number[] = [];
+    let cursor: string | null = order === "asc" ? "0" : "100";
+    let pages = 0;
+    while (cursor !== null) {
+      const { body } = await alice.request(
+        "GET",
+        `/conversations/${id}/messages?order=${order}&${parameter}=${cursor}`,
+      );
+      seen.push(...body.data.map((m: Row) => m.sequence_order));
+      cursor = body.next_cursor;
+      pages++;
+    }
+    assertEquals(seen.toSorted((a, b) => a - b), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assertEquals(pages, 4, "two of 3 MB fit into 8 MiB");
+  }
+});
+
 Deno.test("32 writers × 25 appends × 2 messages: gapless, contiguous, nothing lost", async () => {
   const id = await newConversation(alice);
   await Promise.all(Array.from({ length: 32 }, async (_, writer) => {

@@ -198,7 +198,7 @@ export type Database = {
         Returns: undefined;
       };
       "fork_conversation": {
-        Args: { "p_at": number; "p_conversation_id": string; "p_user_id"?: string };
+        Args: { "p_at": number; "p_conversation_id": string; "p_idempotency_key"?: string; "p_user_id"?: string };
         Returns: Json;
       };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };

@@ -31,7 +31,7 @@ const MESSAGES = {
   idempotency_mismatch: "The idempotency key belongs to another request.",
   item_conflict: "The item id belongs to another message.",
   payload_too_large: "The request body is larger than 4 MiB.",
-  unsupported_media_type: "The request body must be application/json.",
+  unsupported_media_type: "The request body must be application/json, uncompressed.",
   internal_error: "Something went wrong on our side.",
   database_unavailable: "The database does not answer right now.",
 } as const;
@@ -74,11 +74,15 @@ const DATABASE_ERRORS: [prefix: string, status: ContentfulStatusCode, code: Erro
   ["23", 409, "conflict"], // unique, foreign key
   ["22", 400, "invalid_request"], // a value its type cannot hold
   ["54001", 400, "invalid_request"], // JSON nested deeper than the database's stack
+  ["40", 503, "database_unavailable"], // deadlock, serialization: the same request may succeed the next time
+  ["55P03", 503, "database_unavailable"], // lock not available
   ["08", 503, "database_unavailable"], // connection
   ["53", 503, "database_unavailable"], // out of connections, memory or disk
   ["57", 503, "database_unavailable"], // shutting down, cancelled, statement time-out
   ["PGRST00", 503, "database_unavailable"], // PostgREST cannot reach the database
-  ["PGRST30", 401, "unauthorized"], // the token expired on its way
+  ["PGRST301", 401, "unauthorized"], // the token expired on its way
+  ["PGRST302", 401, "unauthorized"],
+  ["PGRST303", 401, "unauthorized"],
 ];
 
 /** What a failed database call means to the caller. `status` is the HTTP status of the REST answer, 0 without one. */

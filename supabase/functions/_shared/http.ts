@@ -114,10 +114,16 @@ export const json = <T extends z.ZodType>(schema: T) =>
 /** Validates the query string. `forceFunctionRegion` is supabase-js's own (`invoke` with a region). */
 export const query = <T extends z.ZodType>(schema: T) =>
   createMiddleware<AppEnv, string, { in: { query: z.input<T> }; out: { query: z.output<T> } }>(async (c, next) => {
-    const { forceFunctionRegion: _, ...values } = c.req.query();
+    const { forceFunctionRegion: _, ...parameters } = c.req.queries();
+    const repeated = Object.keys(parameters).filter((name) => parameters[name].length > 1);
+    if (repeated.length > 0) throw invalidRequest(repeated.map((path) => ({ path, message: "Given more than once." })));
+    const values = Object.fromEntries(Object.entries(parameters).map(([name, [value]]) => [name, value]));
     c.req.addValidatedData("query", parse(schema, values) as object);
     await next();
   });
+
+/** For a route without parameters: one that is sent is refused by name, not ignored. */
+export const noQuery = query(z.strictObject({}));
 
 /** Validates the path parameters. */
 export const param = <T extends z.ZodType>(schema: T) =>
@@ -126,16 +132,21 @@ export const param = <T extends z.ZodType>(schema: T) =>
     await next();
   });
 
+/** More failing paths than this help nobody, and a hostile body has hundreds of thousands. */
+const MAX_DETAILS = 20;
+
 function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  throw invalidRequest(
-    result.error.issues.flatMap((issue) =>
-      issue.code === "unrecognized_keys"
-        ? issue.keys.map((key) => ({ path: formatPath([...issue.path, key]), message: "Unknown field." }))
-        : [{ path: formatPath(issue.path), message: issue.message }]
-    ),
-  );
+  const details: { path: string; message: string }[] = [];
+  for (const issue of result.error.issues) {
+    const failures = issue.code === "unrecognized_keys"
+      ? issue.keys.slice(0, MAX_DETAILS).map((key) => ({ path: [...issue.path, key], message: "Unknown field." }))
+      : [issue];
+    for (const { path, message } of failures) details.push({ path: formatPath(path), message });
+    if (details.length >= MAX_DETAILS) break;
+  }
+  throw invalidRequest(details.slice(0, MAX_DETAILS));
 }
 
 /** 400 `invalid_request` with the failing paths. */
@@ -150,6 +161,7 @@ function formatPath(path: readonly PropertyKey[]): string {
 
 async function readJson(request: Request): Promise<unknown> {
   const contentType = request.headers.get("content-type");
+  if (request.headers.has("content-encoding")) throw new ApiError(415, "unsupported_media_type");
   const bytes = await request.arrayBuffer();
   // `functions.invoke(name)` without a body sends no content type either: an empty object.
   if (bytes.byteLength === 0 && contentType === null) return {};
@@ -167,23 +179,41 @@ async function readJson(request: Request): Promise<unknown> {
   return value;
 }
 
-/** Postgres cannot store these, or not as sent; refusing them by path beats changing them silently. */
+/**
+ * Postgres cannot store these, or JavaScript cannot keep them as sent: refusing them by path beats changing them
+ * silently. Runs over every value of every body, so it allocates nothing on the way.
+ */
 function refuseUnstorable(value: unknown, path: PropertyKey[]): void {
-  const refuse = (message: string) => {
-    throw invalidRequest([{ path: formatPath(path), message }]);
-  };
-  if (typeof value === "string") {
-    if (value.includes("\0")) refuse("Contains the NUL character (\\u0000), which Postgres cannot store.");
-    if (!value.isWellFormed()) refuse("Contains a lone surrogate: half of a character cut in two.");
-  } else if (typeof value === "number") {
-    if (!Number.isFinite(value)) refuse("Is a number too large to be kept exactly.");
-  } else if (typeof value === "object" && value !== null) {
-    if (path.length >= MAX_JSON_DEPTH) refuse(`Is nested deeper than ${MAX_JSON_DEPTH} levels.`);
-    for (const [key, child] of Object.entries(value)) {
-      path.push(Array.isArray(value) ? Number(key) : key);
-      refuseUnstorable(key, path);
-      refuseUnstorable(child, path);
+  const problem = unstorable(value, path.length);
+  if (problem) throw invalidRequest([{ path: formatPath(path), message: problem }]);
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) {
+      path.push(i);
+      refuseUnstorable(value[i], path);
       path.pop();
     }
+  } else if (typeof value === "object" && value !== null) {
+    for (const key of Object.keys(value)) {
+      path.push(key);
+      refuseUnstorable(key, path);
+      refuseUnstorable((value as Record<string, unknown>)[key], path);
+      path.pop();
+    }
+  }
+}
+
+function unstorable(value: unknown, depth: number): string | undefined {
+  switch (typeof value) {
+    case "string":
+      if (value.includes("\0")) return "Contains the NUL character (\\u0000), which Postgres cannot store.";
+      if (!value.isWellFormed()) return "Contains a lone surrogate: half of a character cut in two.";
+      return;
+    case "number":
+      if (!Number.isFinite(value) || Number.isInteger(value) && !Number.isSafeInteger(value)) {
+        return "Is a number too large to be kept exactly: send it as a string.";
+      }
+      return;
+    case "object":
+      if (depth > MAX_JSON_DEPTH) return `Is nested deeper than ${MAX_JSON_DEPTH} levels.`;
   }
 }

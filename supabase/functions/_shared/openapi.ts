@@ -44,7 +44,7 @@ export function buildOpenapi(
   return {
     openapi: "3.1.0",
     info,
-    servers: [{ url: "http://127.0.0.1:54321/functions/v1", description: "The local stack" }],
+    servers: [{ url: "/functions/v1", description: "Of the project that serves this document" }],
     security: [{ user: [] }, { backend: [] }],
     paths,
     components: {

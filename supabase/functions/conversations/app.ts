@@ -1,5 +1,5 @@
 import { authenticate, publicAccess } from "../_shared/auth.ts";
-import { createApp, idempotencyKey, json, only, param, query, replayHeader } from "../_shared/http.ts";
+import { createApp, idempotencyKey, json, noQuery, only, param, query, replayHeader } from "../_shared/http.ts";
 import { unwrap } from "../_shared/rpc.ts";
 import * as repo from "./repo.ts";
 import {
@@ -14,32 +14,39 @@ import {
 } from "./schemas.ts";
 
 export const app = createApp("conversations")
-  .get("/health", publicAccess, async (c) => {
-    unwrap(await c.var.supabaseContext.supabaseAdmin.rpc("health"));
+  .get("/health", publicAccess, noQuery, async (c) => {
+    // A database that hangs is as bad as none.
+    unwrap(await c.var.supabaseContext.supabaseAdmin.rpc("health").abortSignal(AbortSignal.timeout(3000)));
     return c.json({ status: "ok", database: "ok" });
   })
-  .all("/health", only("GET"))
+  .all("/health", only("GET", "HEAD"))
   // Imported when asked for: the document is no part of a cold start.
-  .get("/openapi.json", async (c) => c.json((await import("./openapi.ts")).openapi))
-  .all("/openapi.json", only("GET"))
+  .get("/openapi.json", noQuery, async (c) => c.json((await import("./openapi.ts")).openapi))
+  .all("/openapi.json", only("GET", "HEAD"))
   .use(...authenticate)
-  .post("/", json(createBody), async (c) => {
+  .post("/", noQuery, json(createBody), async (c) => {
     const { replayed, ...conversation } = await repo.create(c.var.caller, c.req.valid("json"), idempotencyKey(c));
     return c.json(conversation, 201, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
-  .get("/:id", param(conversationParam), async (c) => c.json(await repo.get(c.var.caller, c.req.valid("param").id)))
+  .get(
+    "/:id",
+    noQuery,
+    param(conversationParam),
+    async (c) => c.json(await repo.get(c.var.caller, c.req.valid("param").id)),
+  )
   .patch(
     "/:id",
+    noQuery,
     param(conversationParam),
     json(updateBody),
     async (c) => c.json(await repo.update(c.var.caller, c.req.valid("param").id, c.req.valid("json"))),
   )
-  .delete("/:id", param(conversationParam), async (c) => {
+  .delete("/:id", noQuery, param(conversationParam), async (c) => {
     await repo.remove(c.var.caller, c.req.valid("param").id);
     return c.body(null, 204);
   })
-  .post("/:id/messages", param(conversationParam), json(appendBody), async (c) => {
+  .post("/:id/messages", noQuery, param(conversationParam), json(appendBody), async (c) => {
     const { id } = c.req.valid("param");
     const { replayed, ...appended } = await repo.append(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
     return c.json(appended, 201, replayHeader(replayed));
@@ -50,16 +57,15 @@ export const app = createApp("conversations")
     query(messagesQuery),
     async (c) => c.json(await repo.listMessages(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
   )
-  .delete("/:id/messages/:message_id", param(messageParam), async (c) => {
+  .delete("/:id/messages/:message_id", noQuery, param(messageParam), async (c) => {
     const { id, message_id } = c.req.valid("param");
     await repo.removeMessage(c.var.caller, id, message_id);
     return c.body(null, 204);
   })
-  .post(
-    "/:id/fork",
-    param(conversationParam),
-    json(forkBody),
-    async (c) => c.json(await repo.fork(c.var.caller, c.req.valid("param").id, c.req.valid("json")), 201),
-  );
+  .post("/:id/fork", noQuery, param(conversationParam), json(forkBody), async (c) => {
+    const { id } = c.req.valid("param");
+    const { replayed, ...fork } = await repo.fork(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
+    return c.json(fork, 201, replayHeader(replayed));
+  });
 
 export type App = typeof app;

@@ -67,9 +67,10 @@ export const operations: Record<string, Operation> = {
   },
   "POST /conversations/:id/fork": {
     summary: "Fork: a new conversation that shares the first messages of this one",
+    headers: idempotent,
     body: schemas.forkBody,
     answers: { 201: schemas.conversation },
-    errors: ["conversation_not_found"],
+    errors: ["conversation_not_found", "idempotency_mismatch"],
   },
 };
 

@@ -109,8 +109,16 @@ export async function fork(
   { supabase, userId }: Caller,
   id: string,
   { at }: z.output<typeof forkBody>,
-): Promise<Conversation> {
-  return unwrap(await supabase.rpc("fork_conversation", { p_conversation_id: id, p_at: at, p_user_id: userId }));
+  idempotencyKey?: string,
+): Promise<Replayable<Conversation>> {
+  return unwrap(
+    await supabase.rpc("fork_conversation", {
+      p_conversation_id: id,
+      p_at: at,
+      p_idempotency_key: idempotencyKey,
+      p_user_id: userId,
+    }),
+  );
 }
 
 export async function removeMessage({ supabase, userId }: Caller, id: string, messageId: string): Promise<void> {
