@@ -4,6 +4,7 @@ import { unwrap } from "../_shared/rpc.ts";
 import * as repo from "./repo.ts";
 import {
   appendBody,
+  contextQuery,
   conversationParam,
   createBody,
   forkBody,
@@ -55,6 +56,12 @@ export const app = createApp("conversations")
     await repo.removeMessage(c.var.caller, id, message_id);
     return c.body(null, 204);
   })
+  .get(
+    "/:id/context",
+    param(conversationParam),
+    query(contextQuery),
+    async (c) => c.json(await repo.getContext(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
+  )
   .post(
     "/:id/fork",
     param(conversationParam),
