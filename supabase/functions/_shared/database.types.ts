@@ -201,6 +201,16 @@ export type Database = {
         Args: { "p_at": number; "p_conversation_id": string; "p_idempotency_key"?: string; "p_user_id"?: string };
         Returns: Json;
       };
+      "get_context": {
+        Args: {
+          "p_conversation_id": string;
+          "p_explain"?: boolean;
+          "p_max_messages"?: number;
+          "p_max_tokens": number;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
       "health": { Args: Record<PropertyKey, never>; Returns: Json };
       "list_conversations": {

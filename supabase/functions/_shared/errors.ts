@@ -30,6 +30,7 @@ const MESSAGES = {
   sequence_conflict: "The conversation has moved on.",
   idempotency_mismatch: "The idempotency key belongs to another request.",
   item_conflict: "The item id belongs to another message.",
+  budget_too_small: "The newest turn does not fit.",
   payload_too_large: "The request body is larger than 4 MiB.",
   unsupported_media_type: "The request body must be application/json, uncompressed.",
   internal_error: "Something went wrong on our side.",

@@ -4,6 +4,7 @@ import { unwrap } from "../_shared/rpc.ts";
 import * as repo from "./repo.ts";
 import {
   appendBody,
+  contextQuery,
   conversationParam,
   createBody,
   forkBody,
@@ -62,6 +63,12 @@ export const app = createApp("conversations")
     await repo.removeMessage(c.var.caller, id, message_id);
     return c.body(null, 204);
   })
+  .get(
+    "/:id/context",
+    param(conversationParam),
+    query(contextQuery),
+    async (c) => c.json(await repo.getContext(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
+  )
   .post("/:id/fork", noQuery, param(conversationParam), json(forkBody), async (c) => {
     const { id } = c.req.valid("param");
     const { replayed, ...fork } = await repo.fork(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));

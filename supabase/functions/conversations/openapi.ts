@@ -65,6 +65,12 @@ export const operations: Record<string, Operation> = {
     answers: { 204: null },
     errors: ["conversation_not_found", "message_not_found"],
   },
+  "GET /conversations/:id/context": {
+    summary: "What of a conversation fits a model's budget",
+    query: schemas.contextQuery,
+    answers: { 200: schemas.context },
+    errors: ["conversation_not_found", "budget_too_small"],
+  },
   "POST /conversations/:id/fork": {
     summary: "Fork: a new conversation that shares the first messages of this one",
     headers: idempotent,

@@ -4,6 +4,8 @@ import { unwrap } from "../_shared/rpc.ts";
 import {
   type appendBody,
   type Appended,
+  type Context,
+  type contextQuery,
   type Conversation,
   type createBody,
   encodeCursor,
@@ -103,6 +105,22 @@ export async function listMessages(
     }),
   );
   return { ...page, next_cursor: page.has_more ? String(page.data.at(-1)!.sequence_order) : null };
+}
+
+export async function getContext(
+  { supabase, userId }: Caller,
+  id: string,
+  { max_tokens, max_messages, explain }: z.output<typeof contextQuery>,
+): Promise<Context> {
+  return unwrap(
+    await supabase.rpc("get_context", {
+      p_conversation_id: id,
+      p_max_tokens: max_tokens,
+      p_max_messages: max_messages,
+      p_explain: explain,
+      p_user_id: userId,
+    }),
+  );
 }
 
 export async function fork(

@@ -113,6 +113,47 @@ export const messagesQuery = z.strictObject({
   order: z.enum(["asc", "desc"]).default("asc"),
 });
 
+export const contextQuery = z.strictObject({
+  max_tokens: digits.pipe(z.int().min(1).max(MAX_INTEGER)).default(8192),
+  max_messages: digits.pipe(z.int().min(1).max(1000)).optional(),
+  explain: z.enum(["true", "false"]).default("false").transform((value) => value === "true"),
+});
+
+/** A message as a model needs it. What is null is left out, except `content`. */
+export const contextMessage = z.strictObject({
+  type: z.string().optional().describe("Absent for a plain message."),
+  role: role.optional(),
+  content: z.string().nullable().describe("Null only where parts, calls or an item carry the message."),
+  parts: jsonArray.optional(),
+  name: z.string().optional(),
+  function_call: jsonObject.optional(),
+  tool_calls: jsonArray.optional(),
+  tool_call_id: z.string().optional(),
+  item_id: z.string().optional(),
+  item: jsonObject.optional().describe("A provider's item as it came."),
+  author: message.shape.author.optional(),
+  sequence_order: z.int().optional().describe("Absent for the summary, a system message named conversation_summary."),
+}).meta({ id: "ContextMessage" });
+
+export const context = z.strictObject({
+  messages: z.array(contextMessage),
+  total_tokens: z.int(),
+  truncated: z.boolean().describe("Older messages were left out because they do not fit."),
+  explain: z.strictObject({
+    included: z.array(z.strictObject({
+      sequence_order: z.int().optional(),
+      tokens: z.int(),
+      reason: z.enum(["summary", "leading", "newest_turn", "fits"]),
+    })).describe("One for each message, in the same order."),
+    left_out: z.array(z.strictObject({
+      from: z.int(),
+      to: z.int(),
+      reason: z.enum(["over_budget", "unpaired"]),
+    })).describe("Ranges of sequence numbers, both ends included."),
+  }).optional(),
+});
+export type Context = z.infer<typeof context>;
+
 // ---- conversations --------------------------------------------------------------------------------------------------
 
 export const conversation = z.strictObject({

@@ -1,0 +1,287 @@
+// public.get_context against a second implementation, over random histories and budgets; and what it reads.
+import { assert, assertEquals } from "@std/assert";
+import type postgres from "postgres";
+import { connect } from "../support/stack.ts";
+import {
+  answerOf,
+  callsOf,
+  expectContext,
+  type Json,
+  random,
+  randomRows,
+  type Row,
+  tokens,
+} from "../support/context.ts";
+
+const HISTORIES = 10_000;
+const BATCH = 1000;
+
+/** Runs in a transaction as the owner of the schema, with the claims of a new user, and leaves nothing behind. */
+async function inTransaction(run: (tx: postgres.TransactionSql, user: string) => Promise<void>): Promise<void> {
+  const sql = connect();
+  const rolledBack = new Error("rolled back");
+  try {
+    await sql.begin(async (tx) => {
+      const user = crypto.randomUUID();
+      await tx`insert into auth.users (id, email) values (${user}, ${user + "@example.com"})`;
+      await tx`select set_config('request.jwt.claims', ${JSON.stringify({ sub: user, role: "authenticated" })}, true)`;
+      await run(tx, user);
+      throw rolledBack;
+    });
+  } catch (error) {
+    if (error !== rolledBack) throw error;
+  } finally {
+    await sql.end();
+  }
+}
+
+interface Conversation {
+  id: string;
+  parent_id?: string;
+  fork_sequence?: number;
+  summary: string | null;
+  /** Its own rows. */
+  rows: Row[];
+  /** What it shows, as if forking copied. */
+  visible: Row[];
+}
+
+/** A conversation and, sometimes, forks of it and of them; each may have lost messages. */
+function randomLine(rand: () => number): Conversation[] {
+  const line: Conversation[] = [];
+  const depth = rand() < 0.25 ? 2 + Math.floor(rand() * 2) : 1;
+  const holes = rand() < 0.3 ? rand() * 0.3 : 0;
+  while (line.length < depth) {
+    const parent = line.at(-1);
+    const length = rand() < 0.01 ? 100 + rand() * 500 : rand() * rand() * 40;
+    // A fork lies above its parent's own fork, as fork_conversation makes it.
+    const lowest = (parent?.fork_sequence ?? 0) + 1;
+    const highest = parent?.rows.at(-1)?.sequence_order ?? 0;
+    if (parent && highest < lowest) break;
+    const at = parent ? lowest + Math.floor(rand() * (highest - lowest + 1)) : 0;
+    const rows = randomRows(rand, at + 1, length).filter(() => rand() >= holes);
+    line.push({
+      id: crypto.randomUUID(),
+      ...(parent && { parent_id: parent.id, fork_sequence: at }),
+      summary: rand() < 0.3 ? (rand() < 0.1 ? "" : "They spoke of 天気 before.") : null,
+      rows,
+      visible: [...(parent?.visible.filter((row) => row.sequence_order <= at) ?? []), ...rows],
+    });
+  }
+  return line;
+}
+
+async function store(tx: postgres.TransactionSql, user: string, conversations: Conversation[]): Promise<void> {
+  await tx`
+    insert into conversations (id, user_id, summary, parent_id, fork_sequence, last_sequence_order)
+    select c.id, ${user}, c.summary, c.parent_id, c.fork_sequence, 100000
+    from jsonb_populate_recordset(null::conversations, ${JSON.stringify(conversations)}::text::jsonb) c`;
+  const rows = conversations.flatMap(({ id, rows }) => rows.map((row) => ({ conversation_id: id, ...row })));
+  // With numbers and as the owner: the trigger that numbers rows stays out, as it does for a restore.
+  await tx`
+    insert into conversation_messages (
+      conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
+      tool_call_id, item, token_count
+    )
+    select
+      m.conversation_id, ${user}, m.sequence_order, coalesce(m.type, 'message'), m.role, m.content, m.parts, m.name,
+      m.function_call, m.tool_calls, m.tool_call_id, m.item, m.token_count
+    from jsonb_populate_recordset(null::conversation_messages, ${JSON.stringify(rows)}::text::jsonb) m`;
+}
+
+interface Question {
+  conversation: Conversation;
+  max_tokens: number;
+  max_messages?: number;
+}
+
+/** Answers in bulk; an error is {error, detail}. */
+async function ask(tx: postgres.TransactionSql, questions: Question[]): Promise<Json[]> {
+  await tx`
+    create or replace function pg_temp.try_context(p_id uuid, p_max_tokens integer, p_max_messages integer) returns jsonb
+    language plpgsql as $$
+    declare
+      v_detail text;
+    begin
+      return public.get_context(p_id, p_max_tokens, p_max_messages, p_explain => true);
+    exception when sqlstate 'PT409' then
+      get stacked diagnostics v_detail = pg_exception_detail;
+      return jsonb_build_object('error', sqlerrm, 'detail', v_detail);
+    end $$`;
+  const list = questions.map(({ conversation, ...limits }) => ({ id: conversation.id, ...limits }));
+  const rows = await tx`
+    select pg_temp.try_context(q.id, q.max_tokens, q.max_messages) as answer
+    from rows from (
+      jsonb_to_recordset(${JSON.stringify(list)}::text::jsonb) as (id uuid, max_tokens integer, max_messages integer)
+    ) with ordinality as q (id, max_tokens, max_messages, n)
+    order by q.n`;
+  return rows.map((row) => row.answer);
+}
+
+/** What a model's API demands of a request, whatever the rules of this project are. */
+function checkPairs(messages: Json[]): void {
+  const count = (keys: string[]) => keys.sort().join();
+  assertEquals(
+    count(messages.flatMap(callsOf)),
+    count(messages.flatMap((message) => answerOf(message) ?? [])),
+    "as many results as calls, of the same ids",
+  );
+  messages.forEach((message, i) => {
+    const answer = answerOf(message);
+    if (answer === undefined) return;
+    assert(
+      messages.slice(0, i).some((earlier) => callsOf(earlier).includes(answer!)),
+      `${answer} has no call before it`,
+    );
+  });
+  messages.forEach((message, i) => {
+    if (message.type !== "reasoning") return;
+    const next = messages[i + 1];
+    assert(next && answerOf(next) === undefined && (next.role ?? "assistant") === "assistant", "lonely reasoning");
+  });
+}
+
+function check({ conversation, max_tokens, max_messages = Infinity }: Question, answer: Json): string {
+  const { visible, summary } = conversation;
+  const expected = expectContext(visible, summary, max_tokens, max_messages);
+  if (expected.shown === null) {
+    assertEquals(answer.error, "budget_too_small");
+    assert(answer.detail.includes(` ${expected.total} tokens in `), `${answer.detail} of ${expected.total}`);
+    return "too small";
+  }
+  const { messages, total_tokens, truncated, explain } = answer;
+  const bySequence = new Map(visible.map((row) => [row.sequence_order, row]));
+  const stored = messages.map((message: Json) => bySequence.get(message.sequence_order));
+
+  assert(messages.length <= max_messages && total_tokens <= max_tokens, "over budget");
+  const own = messages.map((message: Json, i: number) => tokens(stored[i] ?? message));
+  assertEquals(explain.included.map((one: Json) => one.tokens), own);
+  assertEquals(total_tokens, own.reduce((sum: number, one: number) => sum + one, 0));
+
+  const rest = summary ? messages.slice(1) : messages;
+  if (summary) assertEquals(messages[0], { role: "system", name: "conversation_summary", content: summary });
+  const numbers = rest.map((message: Json) => message.sequence_order);
+  assertEquals(numbers, numbers.toSorted((a: number, b: number) => a - b));
+  checkPairs(messages);
+  const lastUser = visible.findLast((row) => row.role === "user");
+  if (lastUser && lastUser.sequence_order > visible.at(-1)!.sequence_order - 1000) {
+    assert(numbers.includes(lastUser.sequence_order), "the newest turn is in");
+  }
+  for (const message of messages) {
+    if (message.content === null) assert(message.parts ?? message.tool_calls ?? message.function_call ?? message.item);
+  }
+  assertEquals([numbers, truncated], [expected.shown, expected.truncated]);
+  return truncated ? "truncated" : "whole";
+}
+
+Deno.test("over 10,000 random histories and budgets the context keeps its guarantees", async () => {
+  const rand = random(20261121);
+  const outcomes: Record<string, number> = {};
+  for (let done = 0; done < HISTORIES; done += BATCH) {
+    await inTransaction(async (tx, user) => {
+      const questions: Question[] = [];
+      const all: Conversation[] = [];
+      for (let i = 0; i < BATCH; i++) {
+        const line = randomLine(rand);
+        all.push(...line);
+        const conversation = line.at(-1)!;
+        const { costs, total } = expectContext(conversation.visible, conversation.summary, 2 ** 31 - 1);
+        // Exactly enough for one of the possible answers, one too little, or anything.
+        const some = costs[Math.floor(rand() * costs.length)] ?? total;
+        const exact = some - Math.floor(rand() * 2);
+        const kind = rand();
+        questions.push({
+          conversation,
+          max_tokens: Math.max(kind < 0.6 ? exact : kind < 0.8 ? Math.floor(rand() * total) : 2 ** 31 - 1, 1),
+          ...(rand() < 0.4 && { max_messages: 1 + Math.floor(rand() * (conversation.visible.length + 2)) }),
+        });
+      }
+      await store(tx, user, all);
+      const answers = await ask(tx, questions);
+      questions.forEach((question, i) => {
+        try {
+          const outcome = check(question, answers[i]);
+          outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+        } catch (error) {
+          const { id: _, rows: __, ...shown } = question.conversation;
+          const about = { history: done + i, ...question, conversation: shown, answer: answers[i] };
+          throw new Error(`${(error as Error).message}\n${JSON.stringify(about)}`);
+        }
+      });
+    });
+  }
+  // The generator reaches every outcome often.
+  for (const outcome of ["too small", "truncated", "whole"]) {
+    assert(outcomes[outcome] > HISTORIES / 10, JSON.stringify(outcomes));
+  }
+});
+
+Deno.test("what keeps reading bounded: a result 256 messages after its call, a turn of 1,000", async () => {
+  const chat = (n: number, role: string): Row => ({ sequence_order: n, role, content: "x", token_count: 1 });
+  const filled = (length: number, special: Record<number, Partial<Row>>) =>
+    Array.from({ length }, (_, i): Row => ({ ...chat(i + 1, "assistant"), ...special[i + 1] }));
+  const call = { tool_calls: [{ id: "c", type: "function" }] };
+  const result = { role: "tool", tool_call_id: "c" };
+  const user = { role: "user" };
+  const cases: [rows: Row[], max_tokens: number, shown: number | null][] = [
+    [filled(300, { 1: user, 2: call, 258: result }), 300, 300],
+    [filled(300, { 1: user, 2: call, 259: result }), 300, 298],
+    // A group that is too long for the budget is left out whole, and a lost result does not hold the rest back.
+    [filled(300, { 1: user, 2: call, 258: result, 290: user }), 100, 42],
+    [filled(300, { 1: user, 2: call, 259: result, 290: user }), 100, 100],
+    [filled(300, { 259: result, 290: user }), 100, 100],
+    // The newest turn is 1,000 messages long: all of it or an error. One more, and what fits of it will do.
+    [filled(1001, { 2: user }), 999, null],
+    [filled(1001, { 2: user }), 1000, 1000],
+    [filled(1002, { 2: user }), 999, 999],
+    [filled(3000, {}), 10, 10],
+    // The first 64 messages can lead.
+    [filled(70, Object.fromEntries(Array.from({ length: 70 }, (_, i) => [i + 1, { role: "system" }]))), 66, 66],
+  ];
+  await inTransaction(async (tx, user) => {
+    const questions = cases.map(([rows, max_tokens]): Question => {
+      const conversation = { id: crypto.randomUUID(), summary: null, rows, visible: rows };
+      return { conversation, max_tokens };
+    });
+    await store(tx, user, questions.map(({ conversation }) => conversation));
+    const answers = await ask(tx, questions);
+    cases.forEach(([, , shown], i) => {
+      assertEquals(answers[i].messages?.length ?? null, shown, `case ${i}`);
+      check(questions[i], answers[i]);
+    });
+  });
+});
+
+Deno.test("of 10,000 messages the context reads what it returns and a bounded margin", async () => {
+  await inTransaction(async (tx, user) => {
+    const id = crypto.randomUUID();
+    await tx`insert into conversations (id, user_id, last_sequence_order) values (${id}, ${user}, 10000)`;
+    await tx`
+      insert into conversation_messages (conversation_id, user_id, sequence_order, role, content, token_count)
+      select
+        ${id}, ${user}, n, case when n = 1 then 'system' when n % 2 = 0 then 'user' else 'assistant' end,
+        repeat('message ', 40), 100
+      from generate_series(1, 10000) n`;
+    await tx`analyze conversation_messages`;
+    const blocks = async (query: string): Promise<number> => {
+      await tx.unsafe(query);
+      const [row] = await tx.unsafe(`explain (analyze, buffers, format json) ${query}`);
+      const plan = row["QUERY PLAN"][0].Plan;
+      return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"];
+    };
+    const context = (maxTokens: number) => blocks(`select public.get_context('${id}', ${maxTokens})`);
+    const [small, larger, whole] = [await context(2_000), await context(100_000), await context(2_000_000)];
+    const whatItTook = JSON.stringify({ small, larger, whole });
+    // 20 messages and 1,000 of 10,000: 128 rows at most, and a few index levels; twice the answer.
+    assert(small < 60, whatItTook);
+    assert(larger < 400, whatItTook);
+    // The control: a budget for everything reads everything.
+    assert(whole > 1200, whatItTook);
+
+    const [{ answer }] = await tx`select public.get_context(${id}, 2000) as answer`;
+    assertEquals(
+      [answer.messages.length, answer.messages[1].sequence_order, answer.total_tokens, answer.truncated],
+      [20, 9982, 2000, true],
+    );
+  });
+});
