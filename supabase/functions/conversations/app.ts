@@ -10,6 +10,7 @@ import {
   listQuery,
   messageParam,
   messagesQuery,
+  searchQuery,
   updateBody,
 } from "./schemas.ts";
 
@@ -25,6 +26,8 @@ export const app = createApp("conversations")
     return c.json(conversation, 201, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get("/search", query(searchQuery), async (c) => c.json(await repo.search(c.var.caller, c.req.valid("query"))))
+  .all("/search", only("GET"))
   .get("/:id", param(conversationParam), async (c) => c.json(await repo.get(c.var.caller, c.req.valid("param").id)))
   .patch(
     "/:id",

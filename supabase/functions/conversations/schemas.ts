@@ -176,3 +176,44 @@ export const listQuery = z.strictObject({
   video_id: z.guid().optional(),
   metadata: metadataFilter.optional(),
 });
+
+// ---- search ---------------------------------------------------------------------------------------------------------
+
+export interface SearchHit {
+  /** The conversation that shows the message, or whose title matches. */
+  conversation_id: string;
+  title: string | null;
+  /** Null: the title matches. */
+  message: Pick<Message, "id" | "sequence_order" | "role" | "created_at"> | null;
+  /** HTML: the text around the first match, escaped, with every match in `<mark>`. */
+  snippet: string;
+  score: number;
+}
+
+/** A place in the ranking: the last hit of the page before it. Opaque to clients. */
+export interface SearchCursor {
+  score: number;
+  created_at: string;
+  id: string;
+}
+
+export function encodeSearchCursor({ score, created_at, id }: SearchCursor): string {
+  return btoa(`${score}|${created_at}|${id}`).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+const searchCursor = z.base64url("Not a cursor of this search.").transform((value, context): SearchCursor => {
+  const [score, created_at, id] = atob(value.replaceAll("-", "+").replaceAll("_", "/")).split("|");
+  const valid = /^\d{1,9}(\.\d{1,6})?$/.test(score) && timestamp.safeParse(created_at).success &&
+    z.guid().safeParse(id).success;
+  if (valid) return { score: Number(score), created_at, id };
+  context.addIssue({ code: "custom", message: "Not a cursor of this search." });
+  return z.NEVER;
+});
+
+export const searchQuery = z.strictObject({
+  q: z.string().min(1).max(1000)
+    .refine((value) => !value.includes("\0"), "Contains the NUL character, which Postgres cannot store.")
+    .refine((value) => value.isWellFormed(), "Contains a lone surrogate: half of a character cut in two."),
+  limit,
+  cursor: searchCursor.optional(),
+});
