@@ -42,6 +42,7 @@ Deno.test("every route makes exactly one database call", async () => {
     for (
       const [method, path, body, rpc] of [
         ["GET", "", undefined, "list_conversations"],
+        ["GET", "/search?q=m1", undefined, "search_messages"],
         ["GET", `/${id}`, undefined, "get_conversation"],
         ["PATCH", `/${id}`, { title: "x" }, "update_conversation"],
         ["POST", `/${id}/messages`, { messages }, "append_messages"],

@@ -12,6 +12,10 @@ const BODIES: Record<string, unknown> = {
   "POST /conversations/:id/fork": { at: 1 },
   "POST /conversations/:id/messages": { messages: [{ role: "user", content: "x" }] },
 };
+/** The query string of each route that requires one. */
+const QUERIES: Record<string, string> = {
+  "GET /conversations/search": "?q=secret",
+};
 const PUBLIC = ["GET /conversations/health", "GET /conversations/openapi.json"];
 
 const routes = app.routes
@@ -21,7 +25,9 @@ const routes = app.routes
 
 Deno.test("the route table is what this test believes it to be", () => {
   assert(routes.length >= 7, `${routes.length} routes`);
-  for (const name of Object.keys(BODIES)) assert(routes.some((route) => route.name === name), `${name} is gone`);
+  for (const name of Object.keys({ ...BODIES, ...QUERIES })) {
+    assert(routes.some((route) => route.name === name), `${name} is gone`);
+  }
 });
 
 for (const { method, path, name } of routes) {
@@ -30,7 +36,7 @@ for (const { method, path, name } of routes) {
   Deno.test(`${name}: 401 without a token, 404 for another user, 2xx for the owner`, async () => {
     const id = await newConversation(alice, { title: "secret", messages: [{ role: "user", content: "secret" }] });
     const { body: { data: [message] } } = await alice.request("GET", `/conversations/${id}/messages`);
-    const target = path.replace(":id", id).replace(":message_id", message.id);
+    const target = path.replace(":id", id).replace(":message_id", message.id) + (QUERIES[name] ?? "");
     const anonymous = await request(method, target, { ...options, headers: { apikey: publishableKey } });
     assertEquals([anonymous.status, anonymous.body.code], [401, "unauthorized"]);
 

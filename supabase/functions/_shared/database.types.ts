@@ -235,6 +235,17 @@ export type Database = {
         };
         Returns: Json;
       };
+      "search_messages": {
+        Args: {
+          "p_after_created_at"?: string;
+          "p_after_id"?: string;
+          "p_after_score"?: number;
+          "p_limit"?: number;
+          "p_query": string;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
       "update_conversation": {
         Args: { "p_changes": Json; "p_conversation_id": string; "p_user_id"?: string };
         Returns: Json;

@@ -11,6 +11,7 @@ import {
   listQuery,
   messageParam,
   messagesQuery,
+  searchQuery,
   updateBody,
 } from "./schemas.ts";
 
@@ -30,6 +31,8 @@ export const app = createApp("conversations")
     return c.json(conversation, 201, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get("/search", query(searchQuery), async (c) => c.json(await repo.search(c.var.caller, c.req.valid("query"))))
+  .all("/search", only("GET", "HEAD"))
   .get(
     "/:id",
     noQuery,

@@ -31,6 +31,11 @@ export const operations: Record<string, Operation> = {
     query: schemas.listQuery,
     answers: { 200: schemas.page(schemas.conversation) },
   },
+  "GET /conversations/search": {
+    summary: "Search one's own messages and titles",
+    query: schemas.searchQuery,
+    answers: { 200: schemas.page(schemas.searchHit) },
+  },
   "GET /conversations/:id": {
     summary: "Load a conversation, without its messages",
     answers: { 200: schemas.conversation },

@@ -9,11 +9,15 @@ import {
   type Conversation,
   type createBody,
   encodeCursor,
+  encodeSearchCursor,
   type forkBody,
   type listQuery,
   type Message,
   type messagesQuery,
   type Page,
+  type SearchCursor,
+  type SearchHit,
+  type searchQuery,
   type updateBody,
 } from "./schemas.ts";
 
@@ -143,4 +147,21 @@ export async function removeMessage({ supabase, userId }: Caller, id: string, me
   unwrap(
     await supabase.rpc("delete_message", { p_conversation_id: id, p_message_id: messageId, p_user_id: userId }),
   );
+}
+
+export async function search(
+  { supabase, userId }: Caller,
+  { q, limit, cursor }: z.output<typeof searchQuery>,
+): Promise<Page<SearchHit>> {
+  const { last, ...page } = unwrap<Omit<Page<SearchHit>, "next_cursor"> & { last: SearchCursor | null }>(
+    await supabase.rpc("search_messages", {
+      p_query: q,
+      p_limit: limit,
+      p_after_score: cursor?.score,
+      p_after_created_at: cursor?.created_at,
+      p_after_id: cursor?.id,
+      p_user_id: userId,
+    }),
+  );
+  return { ...page, next_cursor: last && encodeSearchCursor(last) };
 }

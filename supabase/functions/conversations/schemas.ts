@@ -228,3 +228,47 @@ export const listQuery = z.strictObject({
   video_id: z.guid().optional(),
   metadata: metadataFilter.optional(),
 });
+
+// ---- search ---------------------------------------------------------------------------------------------------------
+
+/** Where a query was found: in a message, or in a title. */
+export const searchHit = z.strictObject({
+  conversation_id: z.guid(),
+  title: z.string().nullable(),
+  message: z.strictObject({
+    id: z.guid(),
+    sequence_order: z.int(),
+    role: role.nullable(),
+    created_at: answeredTimestamp,
+  }).nullable().describe("Null where the title matches."),
+  snippet: z.string().describe("HTML that is safe to render: the text escaped, each match in <mark>."),
+  score: z.number(),
+}).meta({ id: "SearchHit" });
+export type SearchHit = z.infer<typeof searchHit>;
+
+export interface SearchCursor {
+  score: number;
+  created_at: string;
+  id: string;
+}
+
+export function encodeSearchCursor({ score, created_at, id }: SearchCursor): string {
+  return btoa(`${score}|${created_at}|${id}`).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+const searchCursor = z.base64url("Not a cursor of this search.").transform((value, context): SearchCursor => {
+  const [score, created_at, id] = atob(value.replaceAll("-", "+").replaceAll("_", "/")).split("|");
+  const valid = /^\d{1,9}(\.\d{1,6})?$/.test(score) && timestamp.safeParse(created_at).success &&
+    z.guid().safeParse(id).success;
+  if (valid) return { score: Number(score), created_at, id };
+  context.addIssue({ code: "custom", message: "Not a cursor of this search." });
+  return z.NEVER;
+});
+
+export const searchQuery = z.strictObject({
+  q: z.string().min(1).max(1000)
+    .refine((value) => !value.includes("\0"), "Contains the NUL character, which Postgres cannot store.")
+    .refine((value) => value.isWellFormed(), "Contains a lone surrogate: half of a character cut in two."),
+  limit,
+  cursor: searchCursor.optional(),
+});
