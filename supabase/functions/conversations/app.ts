@@ -13,6 +13,7 @@ import {
   messagesQuery,
   updateBody,
 } from "./schemas.ts";
+import { exportLines, NDJSON, runImport } from "./transfer.ts";
 
 export const app = createApp("conversations")
   .get("/health", publicAccess, noQuery, async (c) => {
@@ -30,6 +31,10 @@ export const app = createApp("conversations")
     return c.json(conversation, 201, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get("/export", noQuery, async (c) => c.body(await exportLines(c), 200, { "content-type": NDJSON }))
+  .all("/export", only("GET", "HEAD"))
+  .post("/import", noQuery, async (c) => c.json(await runImport(c)))
+  .all("/import", only("POST"))
   .get(
     "/:id",
     noQuery,
