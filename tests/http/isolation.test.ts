@@ -9,6 +9,7 @@ const mallory = await signUp();
 const BODIES: Record<string, unknown> = {
   "POST /conversations": {},
   "PATCH /conversations/:id": { title: "x" },
+  "POST /conversations/import": [],
   "POST /conversations/:id/fork": { at: 1 },
   "POST /conversations/:id/messages": { messages: [{ role: "user", content: "x" }] },
 };

@@ -197,6 +197,8 @@ export type Database = {
         Args: { "p_conversation_id": string; "p_message_id": string; "p_user_id"?: string };
         Returns: undefined;
       };
+      "export_page": { Args: { "p_cursor"?: Json; "p_user_id"?: string }; Returns: Json };
+      "finish_import": { Args: { "p_ids": Json; "p_user_id"?: string }; Returns: Json };
       "fork_conversation": {
         Args: { "p_at": number; "p_conversation_id": string; "p_idempotency_key"?: string; "p_user_id"?: string };
         Returns: Json;
@@ -213,6 +215,10 @@ export type Database = {
       };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
       "health": { Args: Record<PropertyKey, never>; Returns: Json };
+      "import_conversation": {
+        Args: { "p_conversation": Json; "p_messages"?: Json; "p_user_id"?: string };
+        Returns: Json;
+      };
       "list_conversations": {
         Args: {
           "p_before_id"?: string;

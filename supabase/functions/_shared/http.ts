@@ -8,7 +8,7 @@ import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
 import { z } from "zod";
 import type { AuthVariables } from "./auth.ts";
-import { ApiError } from "./errors.ts";
+import { ApiError, type ErrorBody } from "./errors.ts";
 
 export type AppEnv = { Variables: AuthVariables & { requestId: string } };
 
@@ -73,6 +73,13 @@ function writeError(c: Context<AppEnv>, error: ApiError): Response {
   return c.json(error.body(c.var.requestId), error.status, error.extra.headers);
 }
 
+/** The body of an error that an answer tells of when its status is sent already, logged like any other. */
+export function describeError(c: Context<AppEnv>, error: unknown): ErrorBody {
+  const known = error instanceof ApiError ? error : new ApiError(500, "internal_error", { cause: error });
+  if (known.status >= 500) logError(c, known);
+  return known.body(c.var.requestId);
+}
+
 /** One JSON line. The database's `details` stay out: "failing row contains …" would log what people wrote. */
 function logError(c: Context<AppEnv>, error: ApiError): void {
   const { cause } = error.extra;
@@ -135,7 +142,8 @@ export const param = <T extends z.ZodType>(schema: T) =>
 /** More failing paths than this help nobody, and a hostile body has hundreds of thousands. */
 const MAX_DETAILS = 20;
 
-function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+/** The value as the schema has it, or 400 `invalid_request` with the failing paths. */
+export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const details: { path: string; message: string }[] = [];
@@ -168,6 +176,11 @@ async function readJson(request: Request): Promise<unknown> {
   if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(contentType ?? "")) {
     throw new ApiError(415, "unsupported_media_type");
   }
+  return parseJson(bytes);
+}
+
+/** The JSON in these bytes: 400 `invalid_json` for what does not parse, `invalid_request` for what cannot be stored. */
+export function parseJson(bytes: AllowSharedBufferSource): unknown {
   let value: unknown;
   try {
     // fatal: bytes that are not UTF-8 must not become U+FFFD unnoticed.

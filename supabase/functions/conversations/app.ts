@@ -14,6 +14,7 @@ import {
   searchQuery,
   updateBody,
 } from "./schemas.ts";
+import { exportLines, NDJSON, runImport } from "./transfer.ts";
 
 export const app = createApp("conversations")
   .get("/health", publicAccess, noQuery, async (c) => {
@@ -33,6 +34,10 @@ export const app = createApp("conversations")
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
   .get("/search", query(searchQuery), async (c) => c.json(await repo.search(c.var.caller, c.req.valid("query"))))
   .all("/search", only("GET", "HEAD"))
+  .get("/export", noQuery, async (c) => c.body(await exportLines(c), 200, { "content-type": NDJSON }))
+  .all("/export", only("GET", "HEAD"))
+  .post("/import", noQuery, async (c) => c.json(await runImport(c)))
+  .all("/import", only("POST"))
   .get(
     "/:id",
     noQuery,

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { buildOpenapi, type Operation } from "../_shared/openapi.ts";
 import * as schemas from "./schemas.ts";
+import { importReport, NDJSON } from "./transfer.ts";
 
 const idempotent = {
   "idempotency-key": "Repeating the request with the same key within 24 hours answers as the first time.",
@@ -35,6 +36,18 @@ export const operations: Record<string, Operation> = {
     summary: "Search one's own messages and titles",
     query: schemas.searchQuery,
     answers: { 200: schemas.page(schemas.searchHit) },
+  },
+  "GET /conversations/export": {
+    summary: "Export everything one owns as NDJSON, streamed",
+    answers: { 200: { mediaType: NDJSON, description: "Conversations, each before its messages, and an end line." } },
+  },
+  "POST /conversations/import": {
+    summary: "Import an export, or ChatGPT's conversations.json",
+    bodyTypes: {
+      [NDJSON]: "Lines as an export has them.",
+      "application/json": "The array of a ChatGPT data export.",
+    },
+    answers: { 200: importReport },
   },
   "GET /conversations/:id": {
     summary: "Load a conversation, without its messages",

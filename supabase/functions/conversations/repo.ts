@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
+import type { Json } from "../_shared/database.types.ts";
 import { unwrap } from "../_shared/rpc.ts";
 import {
   type appendBody,
@@ -164,4 +165,36 @@ export async function search(
     }),
   );
   return { ...page, next_cursor: last && encodeSearchCursor(last) };
+}
+
+/** A page of an export: lines of NDJSON, and where the next page begins. */
+export interface ExportPage {
+  lines: string;
+  conversations: number;
+  tombstones: number;
+  messages: number;
+  next: { [key: string]: Json } | null;
+}
+
+export async function exportPage({ supabase, userId }: Caller, cursor: ExportPage["next"] = {}): Promise<ExportPage> {
+  return unwrap(await supabase.rpc("export_page", { p_cursor: cursor ?? {}, p_user_id: userId }));
+}
+
+export async function importConversation(
+  { supabase, userId }: Caller,
+  conversation: { [key: string]: unknown },
+  messages: { [key: string]: unknown }[],
+): Promise<{ id: string; messages: number; video_dropped: boolean }> {
+  return unwrap(
+    await supabase.rpc("import_conversation", {
+      p_conversation: conversation as Json,
+      p_messages: messages as Json,
+      p_user_id: userId,
+    }),
+  );
+}
+
+/** Answers which of the ids are gone: nothing shows them. */
+export async function finishImport({ supabase, userId }: Caller, ids: string[]): Promise<string[]> {
+  return unwrap(await supabase.rpc("finish_import", { p_ids: ids, p_user_id: userId }));
 }

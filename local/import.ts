@@ -1,0 +1,263 @@
+/** `npm run import -- FILE`: brings an export of Threadbase or of ChatGPT into an account. */
+import { createClient } from "@supabase/supabase-js";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { readChatGpt } from "../supabase/functions/conversations/chatgpt.ts";
+import type { ImportEntry, ImportRecord, ImportReport } from "../supabase/functions/conversations/transfer.ts";
+import { envFile, parseEnv, type StackEnv } from "./env.ts";
+import { StackError } from "./errors.ts";
+import { lineType, readElements, readLines, Splitter } from "./split.ts";
+
+const HELP =
+  `Imports conversations: the NDJSON of GET /conversations/export, or the conversations.json of a ChatGPT export.
+
+Usage: npm run import -- FILE [options]
+
+  --url API_URL          the project (default: API_URL, else the running local stack)
+  --token TOKEN          the access token of the account (or ACCESS_TOKEN)
+  --email, --password    log in instead (or EMAIL and PASSWORD)
+  --key KEY              the publishable key (default: PUBLISHABLE_KEY, else the local stack's)
+  --verbose              show the notes on every conversation
+  --help
+
+Ends with 1 if anything was not imported.`;
+
+interface Options {
+  file: string;
+  url: string;
+  key: string;
+  verbose: boolean;
+  token?: string;
+  email?: string;
+  password?: string;
+}
+
+async function readOptions(): Promise<Options> {
+  const { values, positionals } = parse();
+  if (values.help) {
+    console.log(HELP);
+    Deno.exit(0);
+  }
+  if (positionals.length !== 1) throw new StackError(HELP);
+  const stack: StackEnv = await Deno.readTextFile(envFile(join(import.meta.dirname!, "..", ".local")))
+    .then(parseEnv, () => ({}));
+  const url = values.url ?? Deno.env.get("API_URL") ?? stack.API_URL;
+  const key = values.key ?? Deno.env.get("PUBLISHABLE_KEY") ?? stack.PUBLISHABLE_KEY;
+  const token = values.token ?? Deno.env.get("ACCESS_TOKEN");
+  const email = values.email ?? Deno.env.get("EMAIL");
+  const password = values.password ?? Deno.env.get("PASSWORD");
+  if (!url || !key) throw new StackError("Import where? Give --url and --key, or start the local stack: npm start");
+  if (!token && !(email && password)) throw new StackError("Whose account? Give --token, or --email and --password.");
+  return { file: positionals[0], url, key, verbose: values.verbose ?? false, token, email, password };
+}
+
+function parse() {
+  try {
+    return parseArgs({
+      args: Deno.args,
+      options: {
+        url: { type: "string" },
+        key: { type: "string" },
+        token: { type: "string" },
+        email: { type: "string" },
+        password: { type: "string" },
+        verbose: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+      allowPositionals: true,
+    });
+  } catch (error) {
+    throw new StackError(`${(error as Error).message}\n\n${HELP}`);
+  }
+}
+
+/** Gives the token for each request: one that was logged in for is renewed, a given one is not. */
+async function authenticate({ url, key, token, email, password }: Options): Promise<() => Promise<string>> {
+  if (token) return () => Promise.resolve(token);
+  const client = createClient(url, key, { auth: { persistSession: false, autoRefreshToken: false } });
+  const { error } = await client.auth.signInWithPassword({ email: email!, password: password! });
+  if (error) throw new StackError(`Logging in failed: ${error.message}`);
+  return async () => {
+    const { data: { session }, error } = await client.auth.getSession();
+    if (!session) throw new StackError(`The session has ended: ${error?.message ?? "log in again"}`);
+    return session.access_token;
+  };
+}
+
+/** Sums up, and tells how far it is. */
+class Progress {
+  readonly total = { imported: 0, failed: 0, skipped: 0, messages: 0, notes: 0 };
+  readonly #size: number;
+  readonly #verbose: boolean;
+  bytesRead = 0;
+
+  constructor(size: number, verbose: boolean) {
+    this.#size = size;
+    this.#verbose = verbose;
+  }
+
+  add(report: ImportReport): void {
+    for (const entry of report.conversations) this.#show(entry);
+    const { imported, failed, skipped, messages } = report;
+    for (const [name, count] of Object.entries({ imported, failed, skipped, messages })) {
+      this.total[name as keyof ImportReport & keyof typeof this.total] += count;
+    }
+    this.show();
+  }
+
+  fail(text: string): void {
+    this.total.failed++;
+    console.error(text);
+  }
+
+  note(name: string, notes: string[]): void {
+    this.total.notes += notes.length;
+    if (this.#verbose) { for (const note of notes) console.error(`${name}: ${note}`); }
+  }
+
+  show(): void {
+    const percent = this.#size > 0 ? Math.min(100, this.bytesRead / this.#size * 100) : 100;
+    const { imported, failed, messages } = this.total;
+    const failures = failed > 0 ? `, ${failed} failed` : "";
+    console.error(`${percent.toFixed(0).padStart(3)} %  ${imported} conversations, ${messages} messages${failures}`);
+  }
+
+  #show({ line, id, error, notes }: ImportEntry): void {
+    this.total.notes += notes.length;
+    const name = `${line}${id === null ? "" : ` (${id})`}`;
+    if (this.#verbose) { for (const note of notes) console.error(`${name}: ${note}`); }
+    if (!error) return;
+    const details = typeof error.details === "string"
+      ? error.details
+      : error.details?.map(({ path, message }) => `${path ? `${path}: ` : ""}${message}`).join("; ");
+    const where = error.line && error.line !== line ? `, line ${error.line}` : "";
+    console.error(`${name}${where}: ${error.code}: ${details ?? error.message}`);
+  }
+}
+
+async function importNdjson(chunks: AsyncIterable<string>, splitter: Splitter, progress: Progress): Promise<void> {
+  const seen = { conversations: 0, tombstones: 0, messages: 0 };
+  let end: Partial<typeof seen> | undefined;
+  let number = 0;
+  for await (const line of readLines(chunks)) {
+    number++;
+    if (line.trim() === "") continue;
+    const type = lineType(line);
+    if (type === "end") {
+      end = JSON.parse(line);
+    } else if (type === "error") {
+      splitter.drop();
+      progress.fail(`Line ${number}: the export ended here with an error, the conversation above it is left out.`);
+      end = seen;
+    } else if (type === "conversation") {
+      seen[/"deleted"\s*:\s*true/.test(line) && JSON.parse(line).deleted ? "tombstones" : "conversations"]++;
+      await splitter.begin(line, number);
+    } else {
+      if (type === "message") seen.messages++;
+      await splitter.add(line, number);
+    }
+  }
+  await splitter.end();
+  if (!end) return progress.fail("The file has no end line: it may have been cut.");
+  for (const name of ["conversations", "tombstones", "messages"] as const) {
+    if ((end[name] ?? seen[name]) === seen[name]) continue;
+    progress.fail(`The file has ${seen[name]} ${name}, its end says ${end[name]}.`);
+  }
+}
+
+async function importChatGpt(chunks: AsyncIterable<string>, splitter: Splitter, progress: Progress): Promise<void> {
+  let number = 0;
+  try {
+    for await (const element of readElements(chunks)) {
+      number++;
+      for (const record of convert(element, number)) {
+        const { error, notes, ...rest } = record;
+        progress.note(`${number} (${rest.id})`, notes);
+        if (error) {
+          progress.fail(`${number}: ${error.code}: ${error.message}`);
+          continue;
+        }
+        await splitter.begin(JSON.stringify({ type: "conversation", id: rest.id, ...rest.conversation }), number);
+        for (const { type, ...message } of rest.messages) {
+          await splitter.add(JSON.stringify({ type: "message", message_type: type, ...message }), number);
+        }
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    progress.fail(error.message);
+  }
+  await splitter.end();
+}
+
+function convert(element: string, number: number): ImportRecord[] {
+  try {
+    return readChatGpt(JSON.parse(element), number);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return [{
+      line: number,
+      id: null,
+      conversation: {},
+      messages: [],
+      notes: [],
+      error: { code: "invalid_json", message: error.message },
+    }];
+  }
+}
+
+async function main(): Promise<number> {
+  const options = await readOptions();
+  using file = await Deno.open(options.file).catch((error) => {
+    throw new StackError(`${options.file}: ${error.message}`);
+  });
+  const progress = new Progress((await file.stat()).size, options.verbose);
+  const token = await authenticate(options);
+
+  const send = async (body: string): Promise<ImportReport> => {
+    const response = await fetch(`${options.url}/functions/v1/conversations/import`, {
+      method: "POST",
+      headers: {
+        apikey: options.key,
+        authorization: `Bearer ${await token()}`,
+        "content-type": "application/x-ndjson",
+      },
+      body,
+    });
+    const answer = await response.json();
+    if (!response.ok) throw new StackError(`The API answered ${response.status}: ${JSON.stringify(answer)}`);
+    return answer;
+  };
+  const splitter = new Splitter({ send, onReport: (report) => progress.add(report) });
+  const text = file.readable
+    .pipeThrough(
+      new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+        transform(chunk, controller) {
+          progress.bytesRead += chunk.length;
+          controller.enqueue(chunk);
+        },
+      }),
+    )
+    .pipeThrough(new TextDecoderStream("utf-8", { fatal: true }));
+  const chunks = text[Symbol.asyncIterator]();
+  const first = await chunks.next();
+  const all = (async function* () {
+    if (!first.done) yield first.value;
+    yield* { [Symbol.asyncIterator]: () => chunks };
+  })();
+  const isArray = /^\s*\[/.test(first.value ?? "");
+  await (isArray ? importChatGpt : importNdjson)(all, splitter, progress);
+
+  const { imported, failed, skipped, messages, notes } = progress.total;
+  console.log(
+    `Imported ${imported} conversations with ${messages} messages; ${failed} failed, ${skipped} skipped` +
+      (notes > 0 && !options.verbose ? `; ${notes} notes (--verbose).` : "."),
+  );
+  return failed > 0 ? 1 : 0;
+}
+
+const code = await main().catch((error) => {
+  console.error(error instanceof StackError ? error.message : error);
+  return 1;
+});
+Deno.exit(code);

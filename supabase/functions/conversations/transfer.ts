@@ -1,0 +1,422 @@
+// Export and import. A file is NDJSON: each line an object whose `type` says what it is. A conversation's line is
+// followed by its own messages, and comes before those of its forks.
+import type { Context } from "hono";
+import { z } from "zod";
+import { ApiError, type ErrorBody } from "../_shared/errors.ts";
+import { type AppEnv, describeError, invalidRequest, parse, parseJson } from "../_shared/http.ts";
+import { readChatGpt } from "./chatgpt.ts";
+import * as repo from "./repo.ts";
+import { messageInput, updateBody } from "./schemas.ts";
+
+export const NDJSON = "application/x-ndjson";
+
+/** What one import request may bring: a worker has to be done with it before the platform stops it. */
+export const MAX_CONVERSATIONS = 200;
+
+// ---- lines ----------------------------------------------------------------------------------------------------------
+
+const MAX_INTEGER = 2_147_483_647;
+const number = z.int().min(1).max(MAX_INTEGER);
+const timestamp = z.iso.datetime({ offset: true });
+const oldId = z.string().min(1).max(256);
+
+const conversationLine = z.strictObject({
+  type: z.literal("conversation"),
+  /** Its id in the file: what the `parent_id` of forks refers to. The import gives it a new one. */
+  id: oldId.nullish(),
+  ...updateBody.shape,
+  parent_id: oldId.nullish(),
+  fork_sequence: number.nullish(),
+  last_sequence_order: z.int().min(0).max(MAX_INTEGER).optional(),
+  created_at: timestamp.optional(),
+  updated_at: timestamp.optional(),
+  /** A deleted conversation whose first messages living forks still show. */
+  deleted: z.boolean().optional(),
+  /** Its messages go on in the next request, below a line with `continues`. It is hidden until then. */
+  more: z.boolean().optional(),
+}).superRefine((line, context) => {
+  if ((line.parent_id == null) !== (line.fork_sequence == null)) {
+    context.addIssue({ code: "custom", path: ["fork_sequence"], message: "Goes together with parent_id." });
+  }
+  if (!line.deleted) return;
+  for (const path of Object.keys(updateBody.shape)) {
+    if (line[path as keyof typeof line] == null) continue;
+    context.addIssue({ code: "custom", path: [path], message: "A deleted conversation does not have it." });
+  }
+});
+
+const continuationLine = z.strictObject({
+  type: z.literal("conversation"),
+  id: oldId.nullish(),
+  /** The new id that an earlier request reported. */
+  continues: z.guid(),
+  more: z.boolean().optional(),
+});
+
+const { type: message_type, ...messageShape } = messageInput.shape;
+const messageLine = z.strictObject({
+  type: z.literal("message"),
+  id: z.string().nullish(),
+  conversation_id: oldId.nullish(),
+  sequence_order: number.optional(),
+  message_type,
+  ...messageShape,
+  item: messageShape.function_call,
+  author: z.enum(["user", "service"]).optional(),
+  created_at: timestamp.optional(),
+}).superRefine((line, context) => {
+  if (line.role == null && (line.message_type ?? "message") === "message") {
+    context.addIssue({ code: "custom", path: ["role"], message: "A message needs a role." });
+  }
+  if ((line.content ?? line.parts ?? line.function_call ?? line.tool_calls ?? line.item) == null) {
+    const message = "A message needs content, parts, function_call, tool_calls or item.";
+    context.addIssue({ code: "custom", path: ["content"], message });
+  }
+});
+
+const idsLine = z.strictObject({
+  type: z.literal("ids"),
+  /** Ids of the file to the new ids that earlier requests reported. */
+  map: z.record(oldId, z.guid()).default({}),
+  /** Another request follows: tombstones stay for the forks in it. */
+  more: z.boolean().optional(),
+});
+
+const count = z.int().min(0);
+const endLine = z.strictObject({
+  type: z.literal("end"),
+  conversations: count.optional(),
+  tombstones: count.optional(),
+  messages: count.optional(),
+});
+
+// ---- export ---------------------------------------------------------------------------------------------------------
+
+/**
+ * Everything the caller owns, page by page, as fast as it is read. The last line is of type `end`, with counts; without
+ * it the file was cut. An error on the way is a last line of type `error`.
+ *
+ * @throws {ApiError} What the first page says: nothing is sent by then.
+ */
+export async function exportLines(c: Context<AppEnv>): Promise<ReadableStream<Uint8Array>> {
+  const { caller } = c.var;
+  const encoder = new TextEncoder();
+  const total = { conversations: 0, tombstones: 0, messages: 0 };
+  let page: repo.ExportPage | undefined = await repo.exportPage(caller);
+  let next: repo.ExportPage["next"] = null;
+
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        page ??= await repo.exportPage(caller, next);
+        for (const name of ["conversations", "tombstones", "messages"] as const) total[name] += page[name];
+        const { lines } = page;
+        next = page.next;
+        page = undefined;
+        // The end goes with the last page: a pull that sends nothing would not be repeated.
+        const end = next ? "" : `${JSON.stringify({ type: "end", ...total })}\n`;
+        controller.enqueue(encoder.encode((lines && `${lines}\n`) + end));
+        if (!next) controller.close();
+      } catch (error) {
+        const line = { type: "error", error: describeError(c, error) };
+        controller.enqueue(encoder.encode(`${JSON.stringify(line)}\n`));
+        controller.close();
+      }
+    },
+  }, { highWaterMark: 0 });
+}
+
+// ---- import ---------------------------------------------------------------------------------------------------------
+
+type Fields = { [key: string]: unknown };
+/** What is wrong with a line, or with the conversation as a whole. */
+export type ImportError = Omit<ErrorBody, "request_id"> & { line?: number };
+
+/** A conversation of a file, as read. */
+export interface ImportRecord {
+  /** Where it begins, from 1 on: the line of an NDJSON file, the place in a ChatGPT export. */
+  line: number;
+  id: string | null;
+  conversation: Fields;
+  messages: Fields[];
+  notes: string[];
+  error?: ImportError;
+}
+
+/** What an import did with one conversation. */
+const importEntry = z.strictObject({
+  line: z.int().describe("Where it begins in the file, from 1 on; in a ChatGPT export its place in the array."),
+  id: z.string().nullable().describe("Its id in the file."),
+  new_id: z.guid().nullable(),
+  status: z.enum(["imported", "failed", "skipped"]).describe(
+    "skipped: a deleted conversation that no fork in the file shares.",
+  ),
+  messages: z.int(),
+  notes: z.array(z.string()),
+  error: z.strictObject({
+    code: z.string(),
+    message: z.string(),
+    details: z.union([z.string(), z.array(z.strictObject({ path: z.string(), message: z.string() }))]).optional(),
+    hint: z.string().optional(),
+    line: z.int().optional().describe("The line that is wrong, where it is one."),
+  }).optional(),
+}).meta({ id: "ImportEntry" });
+export type ImportEntry = z.infer<typeof importEntry>;
+
+export const importReport = z.strictObject({
+  imported: z.int(),
+  failed: z.int(),
+  skipped: z.int(),
+  messages: z.int(),
+  conversations: z.array(importEntry),
+}).meta({ id: "ImportReport" });
+export type ImportReport = z.infer<typeof importReport>;
+
+/** What a file brings, in order. */
+export interface ImportFile {
+  records: ImportRecord[];
+  ids: Map<string, string>;
+  more: boolean;
+}
+
+/**
+ * Imports the body of a request, one call for each conversation. A conversation is imported whole or not at all, and
+ * the report tells of each.
+ *
+ * @throws {ApiError} 415 for another content type, 400 for a body that is no such file at all.
+ */
+export async function runImport(c: Context<AppEnv>): Promise<ImportReport> {
+  const contentType = c.req.header("content-encoding") ? "" : c.req.header("content-type") ?? "";
+  const bytes = new Uint8Array(await c.req.raw.arrayBuffer());
+  let file: ImportFile;
+  if (/^application\/x-ndjson\s*(;|$)/i.test(contentType)) {
+    file = readNdjson(bytes);
+  } else if (/^application\/json\s*(;|$)/i.test(contentType)) {
+    file = { records: readConversations(parseJson(bytes)), ids: new Map(), more: false };
+  } else {
+    throw new ApiError(415, "unsupported_media_type", {
+      hint: `Send ${NDJSON}, or the conversations.json of a ChatGPT export as application/json.`,
+    });
+  }
+  return await importFile(c, file);
+}
+
+function readConversations(value: unknown): ImportRecord[] {
+  if (!Array.isArray(value)) throw invalidRequest([{ path: "", message: "Expected an array of conversations." }]);
+  if (value.length > MAX_CONVERSATIONS) throw tooMany(value.length);
+  return value.flatMap((conversation, i) => readChatGpt(conversation, i + 1));
+}
+
+function tooMany(length: number): ApiError {
+  const message = `A request brings at most ${MAX_CONVERSATIONS} conversations, this one ${length}.`;
+  return invalidRequest([{ path: "", message }]);
+}
+
+/** Reads the lines of an NDJSON file. What is wrong with one is noted where it belongs. */
+export function readNdjson(bytes: Uint8Array): ImportFile {
+  const records: ImportRecord[] = [];
+  const ids = new Map<string, string>();
+  const seen = { conversations: 0, tombstones: 0, messages: 0 };
+  let more = false;
+  let current: ImportRecord | undefined;
+  /** A line that cannot be read and was taken for one of `current`. */
+  let unreadable: number | undefined;
+
+  const begin = (line: number, id: unknown, conversation: Fields = {}): ImportRecord => {
+    const record = { line, id: typeof id === "string" ? id : null, conversation, messages: [], notes: [] };
+    records.push(record);
+    return record;
+  };
+  const fail = (record: ImportRecord, line: number, error: unknown) => {
+    record.error ??= { ...importError(error), line };
+  };
+  const misplaced = (path: string, message: string) => invalidRequest([{ path, message }]);
+
+  const readMessage = (line: number, value: Fields) => {
+    const owner = value.conversation_id;
+    if (current && unreadable && typeof owner === "string" && current.id !== null && owner !== current.id) {
+      // So the unreadable line was the one that began this message's conversation, and the one before is whole.
+      const { error } = current;
+      if (error?.line === unreadable) delete current.error;
+      current = begin(unreadable, owner);
+      current.error = error;
+    }
+    unreadable = undefined;
+    if (!current) {
+      current = begin(line, owner);
+      fail(current, line, misplaced("", "A message before the first conversation."));
+      return;
+    }
+    try {
+      const { type: _, id: __, conversation_id, message_type, ...message } = parse(messageLine, value);
+      if (conversation_id != null && current.id !== null && conversation_id !== current.id) {
+        throw misplaced("conversation_id", "The message stands below another conversation.");
+      }
+      const last = current.messages.at(-1)?.sequence_order ?? current.conversation.fork_sequence ?? 0;
+      const sequence_order = message.sequence_order ?? Number(last) + 1;
+      if (sequence_order <= Number(last)) {
+        throw misplaced("sequence_order", `Follows ${last}, and is not greater.`);
+      }
+      if (sequence_order > Number(current.conversation.last_sequence_order ?? MAX_INTEGER)) {
+        throw misplaced("sequence_order", "Is greater than the conversation's last_sequence_order.");
+      }
+      current.messages.push({ ...message, ...(message_type && { type: message_type }), sequence_order });
+    } catch (error) {
+      fail(current, line, error);
+      // The one that the message is missing from.
+      for (const record of records) if (owner && record.id === owner) fail(record, line, error);
+    }
+  };
+
+  const readConversation = (line: number, value: Fields) => {
+    unreadable = undefined;
+    current = begin(line, value.id);
+    try {
+      const { type: _, id, ...conversation } = parse("continues" in value ? continuationLine : conversationLine, value);
+      if (id != null && records.some((record) => record !== current && record.id === id)) {
+        throw misplaced("id", "Another conversation of the file has this id.");
+      }
+      current.conversation = conversation;
+    } catch (error) {
+      fail(current, line, error);
+    }
+  };
+
+  let line = 0;
+  for (const text of splitLines(bytes)) {
+    line++;
+    if (text.every((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0d)) continue;
+    let value: Fields;
+    try {
+      value = parse(
+        z.custom<Fields>((read) => read && typeof read === "object" && !Array.isArray(read)),
+        parseJson(text),
+      );
+    } catch (error) {
+      const type = lineType(text);
+      if (type === "conversation" || !current) {
+        current = begin(line, null);
+        unreadable = undefined;
+      } else if (type !== "message") {
+        unreadable ??= line;
+      }
+      fail(current, line, error);
+      continue;
+    }
+
+    if (value.type === "conversation") {
+      seen[value.deleted === true ? "tombstones" : "conversations"]++;
+      readConversation(line, value);
+    } else if (value.type === "message") {
+      seen.messages++;
+      readMessage(line, value);
+    } else {
+      try {
+        if (value.type === "ids") {
+          const parsed = parse(idsLine, value);
+          for (const [id, newId] of Object.entries(parsed.map)) ids.set(id, newId);
+          more ||= parsed.more ?? false;
+        } else if (value.type === "end") {
+          const { type: _, ...expected } = parse(endLine, value);
+          for (const [name, expectedCount] of Object.entries(expected)) {
+            const got = seen[name as keyof typeof seen];
+            if (got !== expectedCount) throw misplaced(name, `The file has ${got}, its end says ${expectedCount}.`);
+          }
+        } else if (value.type === "error") {
+          throw misplaced("", "The export ended here with an error.");
+        } else {
+          throw misplaced("type", "Expected conversation, message, ids or end.");
+        }
+      } catch (error) {
+        // A short file is missing lines of nobody knows which conversation: told, but no reason to lose the others.
+        fail(value.type === "end" ? begin(line, null) : current ??= begin(line, null), line, error);
+      }
+    }
+  }
+  if (records.length > MAX_CONVERSATIONS) throw tooMany(records.length);
+  return { records, ids, more };
+}
+
+function* splitLines(bytes: Uint8Array): Generator<Uint8Array<ArrayBuffer>> {
+  let start = 0;
+  while (start < bytes.length) {
+    const end = bytes.indexOf(0x0a, start);
+    yield bytes.slice(start, end < 0 ? bytes.length : end);
+    start = end < 0 ? bytes.length : end + 1;
+  }
+}
+
+/** The type of a line whose JSON is broken, if it stands first. */
+function lineType(text: Uint8Array): string | undefined {
+  return new TextDecoder().decode(text.subarray(0, 200)).match(/^\s*\{\s*"type"\s*:\s*"(\w+)"/)?.[1];
+}
+
+function importError(error: unknown): ImportError {
+  if (!(error instanceof ApiError)) throw error;
+  const { request_id: _, ...body } = error.body("");
+  return body;
+}
+
+/** Errors that concern the caller, not a conversation. */
+const CALLER_ERRORS = ["user_id_required", "user_not_found", "unauthorized"];
+
+async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile): Promise<ImportReport> {
+  const conversations: ImportEntry[] = [];
+  const tombstones = [...ids.values()];
+  for (const record of records) {
+    const { line, id, notes } = record;
+    const entry: ImportEntry = { line, id, new_id: null, status: "failed", messages: 0, notes };
+    conversations.push(entry);
+    // Whoever names it as a parent from here on means this one, or nothing if it fails.
+    if (id !== null) ids.delete(id);
+    try {
+      if (record.error) {
+        entry.error = record.error;
+        continue;
+      }
+      const { id: newId, messages, video_dropped } = await repo.importConversation(
+        c.var.caller,
+        withNewParent(record.conversation, ids),
+        record.messages,
+      );
+      if (video_dropped) notes.push(`Left out video_id ${record.conversation.video_id}: it is not a video of yours.`);
+      Object.assign(entry, { status: "imported", new_id: newId, messages });
+      if (id !== null) ids.set(id, newId);
+      if (record.conversation.deleted) tombstones.push(newId);
+    } catch (error) {
+      const { request_id: _, ...body } = describeError(c, error);
+      if (CALLER_ERRORS.includes(body.code) && conversations.every((other) => other.new_id === null)) throw error;
+      entry.error = body;
+    }
+  }
+  if (tombstones.length > 0 && !more) {
+    const gone = await repo.finishImport(c.var.caller, tombstones).catch((error): string[] => {
+      if (conversations.length === 0) throw error;
+      describeError(c, error); // the report counts more: what is left is hidden, and cleared by a later import
+      return [];
+    });
+    for (const entry of conversations) {
+      if (!entry.new_id || !gone.includes(entry.new_id)) continue;
+      Object.assign(entry, { status: "skipped", new_id: null, messages: 0 });
+      entry.notes.push("It was deleted, and no imported fork shares it.");
+    }
+  }
+  const having = (status: ImportEntry["status"]) => conversations.filter((entry) => entry.status === status);
+  return {
+    imported: having("imported").length,
+    failed: having("failed").length,
+    skipped: having("skipped").length,
+    messages: conversations.reduce((sum, entry) => sum + entry.messages, 0),
+    conversations,
+  };
+}
+
+function withNewParent(conversation: Fields, ids: Map<string, string>): Fields {
+  const { parent_id } = conversation;
+  if (parent_id == null) return conversation;
+  const newId = ids.get(String(parent_id));
+  if (newId) return { ...conversation, parent_id: newId };
+  throw new ApiError(404, "conversation_not_found", {
+    details: `parent_id ${JSON.stringify(parent_id)} was not imported before this line, and no ids line has it.`,
+  });
+}
