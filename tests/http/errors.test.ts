@@ -226,11 +226,8 @@ Deno.test("no route ignores a parameter that it does not know", async () => {
     const { status, body } = await alice.request(method, `${target}?dry_run=true`, {
       body: method === "POST" ? {} : undefined,
     });
-    assertEquals(
-      [status, body.details?.map((d: { path: string }) => d.path)],
-      [400, ["dry_run"]],
-      `${method} ${route}`,
-    );
+    const paths = body.details?.map((detail: { path: string }) => detail.path);
+    assertEquals([status, paths?.includes("dry_run")], [400, true], `${method} ${route}`);
   }
   assertEquals((await alice.request("GET", `${path}?forceFunctionRegion=eu-west-1`)).status, 200, "supabase-js's own");
 });
