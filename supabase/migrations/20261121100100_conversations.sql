@@ -60,7 +60,7 @@ create table public.conversations (
   constraint conversations_parent_id_fkey foreign key (parent_id) references public.conversations (id),
   constraint conversations_fork_check check ((parent_id is null) = (fork_sequence is null) and fork_sequence >= 0),
   constraint conversations_last_sequence_order_check check (last_sequence_order >= 0),
-  constraint conversations_expires_at_check check (isfinite(expires_at)),
+  constraint conversations_expires_at_check check (isfinite(expires_at) and expires_at < '10000-01-01 00:00:00+00'),
   constraint conversations_title_check check (char_length(title) <= 1000),
   constraint conversations_metadata_check check (
     jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536

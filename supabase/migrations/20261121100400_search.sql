@@ -189,7 +189,8 @@ declare
   v_query text := left(p_query, 1000);
   v_group integer := 1;
   v_kept integer := 0;
-  v_left integer := 64;
+  -- Postgres keeps 32 compiled expressions: more terms than that would be compiled again for every row.
+  v_left integer := 24;
   v_queries text[] := '{}';
   v_terms text[] := '{}';
   v_highlights text[] := '{}';
@@ -269,6 +270,8 @@ begin
       || v_pattern
       || case
         when v_prefix then v_letter || '*'
+        -- The text is decomposed: 하 begins 한 there, and is no part of it.
+        when v_units[cardinality(v_units)] ~ '[\uac00-\ud7a3]$' then '(?![\u11a8-\u11ff])'
         when v_units[cardinality(v_units)] ~ v_run then ''
         else '(?!' || v_letter || ')'
       end;
@@ -298,7 +301,7 @@ end;
 $$;
 comment on function private.parse_search(text, uuid) is
   'Reads a query as people type it: words are ANDed, "a phrase" is kept together, wor* is a prefix, -word excludes, OR '
-  'in capitals separates alternatives; a word that punctuation divides is a phrase. The first 64 words count, and '
+  'in capitals separates alternatives; a word that punctuation divides is a phrase. The first 24 words count, and '
   'nothing is an error. o_query finds candidates in the index, and the matches themselves if o_exact; else the terms '
   'decide. Term i belongs to the alternative o_groups[i] and is the regular expression o_patterns[i]; o_highlight is '
   'what to mark.';
@@ -385,6 +388,30 @@ revoke all on function private.search_snippet(text, text) from public, anon, aut
 -- ---------------------------------------------------------------------------------------------------------------------
 -- The API
 -- ---------------------------------------------------------------------------------------------------------------------
+create function private.shown_by(p_conversation_id uuid, p_sequence_order integer) returns uuid
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  -- A fork is younger than what it was made from, so the oldest is found without looking below the living ones.
+  with recursive shown (id, deleted_at, created_at) as (
+    select c.id, c.deleted_at, c.created_at
+    from public.conversations c
+    where c.id = p_conversation_id
+    union all
+    select c.id, c.deleted_at, c.created_at
+    from shown s
+    join public.conversations c on c.parent_id = s.id and c.fork_sequence >= p_sequence_order
+    where s.deleted_at is not null
+  )
+  select s.id from shown s where s.deleted_at is null order by s.created_at, s.id limit 1;
+$$;
+comment on function private.shown_by(uuid, integer) is
+  'The conversation that shows a message: its owner, else the oldest living fork that shares it, else null.';
+revoke all on function private.shown_by(uuid, integer) from public, anon, authenticated, service_role;
+
+
 create function private.search_messages(
   p_query text,
   p_limit integer,
@@ -422,16 +449,19 @@ begin
       ) n
       cross join lateral (
         select
-          m.id, m.conversation_id, m.sequence_order, m.role,
+          m.id, m.conversation_id, m.sequence_order, m.role, c.deleted_at,
           private.search_score(
             case when m.parts is null then m.content else private.message_text(m.content, m.parts) end,
             v_search.o_exact, v_search.o_groups, v_search.o_patterns, v_search.o_excluded
           ) as score
         from public.conversation_messages m
+        join public.conversations c on c.id = m.conversation_id
         where m.id = n.id
         offset 0
       ) m
       where m.score is not null
+        -- Of a tombstone, and of an import that is not finished, only what a living fork shows.
+        and (m.deleted_at is null or private.shown_by(m.conversation_id, m.sequence_order) is not null)
       order by n.created_at desc, n.id desc
       limit 1000
     )
@@ -479,21 +509,10 @@ begin
     ) filter (where p.n = p_limit) -> 0
   into v_data, v_last
   from page p
-  -- A tombstone's message is shown by a fork that lives, or else it would have been removed with its conversation.
-  -- A fork is younger than what it was made from, so the oldest is found without looking below the living ones.
-  cross join lateral (
-    with recursive shown (id, title, deleted_at, created_at) as (
-      select c.id, c.title, c.deleted_at, c.created_at
-      from public.conversations c
-      where c.id = p.conversation_id
-      union all
-      select c.id, c.title, c.deleted_at, c.created_at
-      from shown s
-      join public.conversations c on c.parent_id = s.id and c.fork_sequence >= p.sequence_order
-      where s.deleted_at is not null
-    )
-    select s.id, s.title from shown s where s.deleted_at is null order by s.created_at, s.id limit 1
-  ) c
+  join public.conversations c on c.id = case
+    when p.sequence_order is null then p.conversation_id
+    else private.shown_by(p.conversation_id, p.sequence_order)
+  end
   left join public.conversation_messages m on m.id = p.id and p.sequence_order is not null;
 
   return jsonb_build_object(

@@ -8,6 +8,7 @@ create table private.imports (
   conversation_id uuid not null,
   incomplete boolean not null,
   tombstone boolean not null,
+  -- When the newest part came.
   created_at timestamptz not null default now(),
   constraint imports_pkey primary key (user_id, conversation_id),
   constraint imports_conversation_id_fkey foreign key (user_id, conversation_id)
@@ -255,7 +256,7 @@ begin
     limit 1;
   end if;
 
-  -- A conversation of the future would head the list for ever.
+  -- A conversation of the future would head the list for ever. Some minutes are another machine's clock.
   if v_detail is null and exists (
     select
     from (
@@ -265,9 +266,12 @@ begin
       union all
       select m.value ->> 'created_at' from jsonb_array_elements(p_messages) m (value)
     ) t (value)
-    where not isfinite(t.value::timestamptz) or t.value::timestamptz > now() + interval '1 day'
+    where t.value::timestamptz not between '0001-01-01 00:00:00+00' and now() + interval '5 minutes'
   ) then
-    v_detail := 'A timestamp lies in the future.';
+    v_detail := 'A timestamp lies in the future, or before the year 1.';
+  end if;
+  if jsonb_typeof(p_conversation -> 'metadata') <> 'null' then
+    perform private.require_metadata(p_conversation -> 'metadata');
   end if;
 
   if v_detail is not null then
@@ -382,6 +386,11 @@ begin
       );
   end if;
   v_last := greatest(v_last, v_upper, v_lower, (p_messages -> -1 ->> 'sequence_order')::integer);
+  if v_last > 2000000000 then
+    raise sqlstate 'PT400' using
+      message = 'invalid_request',
+      detail = 'A sequence number is above 2,000,000,000: there has to be room to append.';
+  end if;
   if v_upper < v_last then
     raise sqlstate 'PT400' using
       message = 'invalid_request',
@@ -389,6 +398,7 @@ begin
   end if;
 
   if v_id is null then
+    perform private.expire_imports(v_user_id);
     perform private.import_parent(p_conversation, v_user_id);
     -- Videos belong to an account. One that is not here is left out, and the answer says so.
     if v_video_id is not null
@@ -413,8 +423,8 @@ begin
       not v_deleted and coalesce((p_conversation ->> 'pinned')::boolean, false),
       case when not v_deleted then (p_conversation ->> 'expires_at')::timestamptz end,
       case when v_deleted or v_more then now() end,
-      coalesce((p_conversation ->> 'created_at')::timestamptz, t.first, now()),
-      coalesce((p_conversation ->> 'updated_at')::timestamptz, t.last, now())
+      least(coalesce((p_conversation ->> 'created_at')::timestamptz, t.first, now()), now()),
+      least(coalesce((p_conversation ->> 'updated_at')::timestamptz, t.last, now()), now())
     from (
       select min((m.value ->> 'created_at')::timestamptz), max((m.value ->> 'created_at')::timestamptz)
       from jsonb_array_elements(p_messages) m (value)
@@ -436,6 +446,7 @@ begin
     end if;
   else
     update public.conversations c set last_sequence_order = v_last where c.id = v_id;
+    update private.imports i set created_at = now() where i.user_id = v_user_id and i.conversation_id = v_id;
   end if;
 
   if jsonb_path_exists(p_messages, '$[*].item_id ? (@ != null)') and private.known_items(v_id, p_messages) <> '{}' then
@@ -508,6 +519,30 @@ revoke all on function public.import_conversation(jsonb, jsonb, uuid) from publi
 grant execute on function public.import_conversation(jsonb, jsonb, uuid) to authenticated, service_role;
 
 
+create function private.expire_imports(p_user_id uuid, p_ids uuid[] default '{}') returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_id uuid;
+begin
+  for v_id in
+    delete from private.imports i
+    where i.user_id = p_user_id
+      and (i.conversation_id = any (p_ids) or i.created_at < now() - interval '1 day')
+    returning i.conversation_id
+  loop
+    perform private.prune_lineage(v_id);
+  end loop;
+end;
+$$;
+comment on function private.expire_imports(uuid, uuid[]) is
+  'Ends the given imports of a user, and those that broke off more than a day ago: what nothing shows goes.';
+revoke all on function private.expire_imports(uuid, uuid[]) from public, anon, authenticated, service_role;
+
+
 create function private.finish_import(p_ids jsonb, p_user_id uuid) returns jsonb
 language plpgsql
 volatile
@@ -516,25 +551,13 @@ set search_path = ''
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
-  v_id uuid;
   v_removed jsonb;
 begin
-  for v_id in
-    delete from private.imports i
-    where i.user_id = v_user_id
-      and (
-        i.conversation_id in (select x::uuid from jsonb_array_elements_text(p_ids) x)
-        -- Left behind by an import that broke off.
-        or i.created_at < now() - interval '1 day'
-      )
-    returning i.conversation_id
-  loop
-    perform private.prune_lineage(v_id);
-  end loop;
-
+  perform private.expire_imports(v_user_id, array(select x::uuid from jsonb_array_elements_text(p_ids) x));
+  -- Somebody else's id is as unknown as one that does not exist.
   select coalesce(jsonb_agg(x), '[]') into v_removed
   from jsonb_array_elements_text(p_ids) x
-  where not exists (select from public.conversations c where c.id = x::uuid);
+  where not exists (select from public.conversations c where c.id = x::uuid and c.user_id = v_user_id);
   return v_removed;
 end;
 $$;

@@ -375,3 +375,28 @@ Deno.test("rows inserted through the REST API are found as well", async () => {
   assertEquals(error, null);
   assertEquals((await search(alice, "narwhal 模")).map((h) => h.conversation_id), [id]);
 });
+
+Deno.test("an import that is not finished takes no place among the hits", async () => {
+  const user = await signUp();
+  const id = await newConversation(user, { messages: [{ role: "user", content: "a zebra I own" }] });
+  const { data: hidden } = await user.client.rpc("import_conversation", {
+    p_conversation: { more: true },
+    p_messages: Array.from({ length: 60 }, (_, i) => ({ sequence_order: i + 1, role: "user", content: `zebra ${i}` })),
+  }).throwOnError();
+  const { body } = await user.request("GET", "/conversations/search?q=zebra");
+  assertEquals([body.data.map((hit: { conversation_id: string }) => hit.conversation_id), body.has_more], [
+    [id],
+    false,
+  ]);
+  // The control: finished, it is found.
+  await user.client.rpc("import_conversation", { p_conversation: { continues: (hidden as { id: string }).id } })
+    .throwOnError();
+  assertEquals((await user.request("GET", "/conversations/search?q=zebra")).body.has_more, true);
+});
+
+Deno.test("a Korean syllable is not found inside another", async () => {
+  const user = await signUp();
+  await newConversation(user, { messages: [{ role: "user", content: "하나 한국".normalize("NFD") }] });
+  const { body } = await user.request("GET", `/conversations/search?q=${encodeURIComponent("하")}`);
+  assertEquals(body.data.map((hit: { snippet: string }) => hit.snippet), ["<mark>하</mark>나 한국"]);
+});
