@@ -373,6 +373,43 @@ revoke all on function private.append_result(uuid, jsonb) from public, anon, aut
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Numbering
 -- ---------------------------------------------------------------------------------------------------------------------
+create function private.require_messages(p_messages jsonb, p_more_fields text[] default '{}') returns void
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+declare
+  v_fields text[] := p_more_fields
+    || '{type,role,content,parts,name,function_call,tool_calls,tool_call_id,item_id,model,usage,status,token_count,metadata}';
+  v_invalid bigint;
+begin
+  if jsonb_typeof(p_messages) is distinct from 'array' then
+    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'messages is not an array.';
+  end if;
+  select m.n - 1 into v_invalid
+  from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+  where case
+    when jsonb_typeof(m.value) <> 'object' then true
+    else m.value - v_fields <> '{}' or exists (
+      select from unnest('{type,role,content,name,tool_call_id,item_id,model,status}'::text[]) as t (key)
+      where jsonb_typeof(m.value -> t.key) not in ('string', 'null')
+    )
+  end
+  limit 1;
+  if found then
+    raise sqlstate 'PT400' using
+      message = 'invalid_request',
+      detail = format('messages[%s] is not a message, or has a field or a type that messages do not have.', v_invalid);
+  end if;
+end;
+$$;
+comment on function private.require_messages(jsonb, text[]) is
+  'What zod says politely at the edge holds for a direct RPC call too: nothing is dropped, and nothing turned into text. '
+  'Raises PT400 invalid_request. p_more_fields: what a message may have beside the fields of an append.';
+revoke all on function private.require_messages(jsonb, text[]) from public, anon, authenticated, service_role;
+
+
 create function private.append_messages(
   p_conversation_id uuid, p_messages jsonb, p_expected_sequence integer, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
@@ -391,29 +428,8 @@ declare
   v_new jsonb := p_messages;
   v_messages jsonb;
   v_sequences jsonb;
-  v_invalid bigint;
 begin
-  -- What zod says politely at the edge holds for a direct RPC call too: nothing is dropped or turned into text.
-  if jsonb_typeof(p_messages) is distinct from 'array' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'messages is not an array.';
-  end if;
-  select m.n - 1 into v_invalid
-  from jsonb_array_elements(p_messages) with ordinality as m (value, n)
-  where case
-    when jsonb_typeof(m.value) <> 'object' then true
-    else m.value - '{type,role,content,parts,name,function_call,tool_calls,tool_call_id,item_id,model,usage,status,token_count,metadata}'::text[] <> '{}'
-      or exists (
-        select from unnest('{type,role,content,name,tool_call_id,item_id,model,status}'::text[]) as t (key)
-        where jsonb_typeof(m.value -> t.key) not in ('string', 'null')
-      )
-  end
-  limit 1;
-  if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('messages[%s] is not a message, or has a field or a type that messages do not have.', v_invalid);
-  end if;
-
+  perform private.require_messages(p_messages);
   if p_idempotency_key is not null then
     v_result := private.claim_idempotency_key(
       v_user_id, v_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)

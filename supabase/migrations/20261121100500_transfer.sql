@@ -235,24 +235,15 @@ begin
     or jsonb_typeof(p_conversation -> 'summary') not in ('string', 'null')
   then
     v_detail := 'A field of the conversation is unknown, or of the wrong type.';
-  elsif jsonb_typeof(p_messages) is distinct from 'array' then
-    v_detail := 'messages is not an array.';
   elsif p_conversation ? 'continues' and p_conversation - '{continues,more}'::text[] <> '{}' then
     v_detail := 'A continuation has no fields of its own.';
   else
-    select format('messages[%s] is not a message, or has a field or a type that messages do not have.', m.n - 1)
+    perform private.require_messages(p_messages, '{item,sequence_order,author,created_at}');
+    select format('messages[%s] has no sequence_order, or an author who is neither user nor service.', m.n - 1)
     into v_detail
     from jsonb_array_elements(p_messages) with ordinality as m (value, n)
-    where case
-      when jsonb_typeof(m.value) <> 'object' then true
-      else m.value - '{type,role,content,parts,name,function_call,tool_calls,tool_call_id,item,item_id,model,usage,status,token_count,metadata,sequence_order,author,created_at}'::text[] <> '{}'
-        or exists (
-          select from unnest('{type,role,content,name,tool_call_id,item_id,model,status}'::text[]) as t (key)
-          where jsonb_typeof(m.value -> t.key) not in ('string', 'null')
-        )
-        or jsonb_typeof(m.value -> 'sequence_order') is distinct from 'number'
-        or m.value ->> 'author' not in ('user', 'service')
-    end
+    where jsonb_typeof(m.value -> 'sequence_order') is distinct from 'number'
+      or m.value ->> 'author' not in ('user', 'service')
     limit 1;
   end if;
 
