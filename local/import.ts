@@ -6,7 +6,7 @@ import { readChatGpt } from "../supabase/functions/conversations/chatgpt.ts";
 import type { ImportEntry, ImportRecord, ImportReport } from "../supabase/functions/conversations/transfer.ts";
 import { envFile, parseEnv, type StackEnv } from "./env.ts";
 import { StackError } from "./errors.ts";
-import { lineType, readElements, readLines, Splitter } from "./split.ts";
+import { decode, lineType, readBytes, readElements, readLines, Splitter } from "./split.ts";
 
 const HELP =
   `Imports conversations: the NDJSON of GET /conversations/export, or the conversations.json of a ChatGPT export.
@@ -21,6 +21,9 @@ Usage: npm run import -- FILE [options]
   --help
 
 Ends with 1 if anything was not imported.`;
+
+/** How often a request is sent again that the API did not take. */
+const RETRIES = 2;
 
 interface Options {
   file: string;
@@ -137,20 +140,24 @@ class Progress {
 
 async function importNdjson(chunks: AsyncIterable<string>, splitter: Splitter, progress: Progress): Promise<void> {
   const seen = { conversations: 0, tombstones: 0, messages: 0 };
-  let end: Partial<typeof seen> | undefined;
+  let end: { [key: string]: unknown } | undefined;
   let number = 0;
-  for await (const line of readLines(chunks)) {
+  for await (const bytes of readLines(chunks)) {
     number++;
+    const line = decode(bytes);
     if (line.trim() === "") continue;
     const type = lineType(line);
     if (type === "end") {
-      end = JSON.parse(line);
+      const value = parseLine(line);
+      if (!value) progress.fail(`Line ${number}: the file's last line is broken: it may have been cut.`);
+      end = value ?? seen;
     } else if (type === "error") {
       splitter.drop();
       progress.fail(`Line ${number}: the export ended here with an error, the conversation above it is left out.`);
       end = seen;
     } else if (type === "conversation") {
-      seen[/"deleted"\s*:\s*true/.test(line) && JSON.parse(line).deleted ? "tombstones" : "conversations"]++;
+      // A broken one counts as well: the API tells what is wrong with it.
+      seen[/"deleted"\s*:\s*true/.test(line) && parseLine(line)?.deleted ? "tombstones" : "conversations"]++;
       await splitter.begin(line, number);
     } else {
       if (type === "message") seen.messages++;
@@ -165,12 +172,21 @@ async function importNdjson(chunks: AsyncIterable<string>, splitter: Splitter, p
   }
 }
 
+/** The object in a line; nothing if it is broken. */
+function parseLine(line: string): { [key: string]: unknown } | undefined {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
 async function importChatGpt(chunks: AsyncIterable<string>, splitter: Splitter, progress: Progress): Promise<void> {
   let number = 0;
   try {
     for await (const element of readElements(chunks)) {
       number++;
-      for (const record of convert(element, number)) {
+      for (const record of convert(decode(element), number)) {
         const { error, notes, ...rest } = record;
         progress.note(`${number} (${rest.id})`, notes);
         if (error) {
@@ -214,7 +230,7 @@ async function main(): Promise<number> {
   const progress = new Progress((await file.stat()).size, options.verbose);
   const token = await authenticate(options);
 
-  const send = async (body: string): Promise<ImportReport> => {
+  const send = async (body: string, attempt = 0): Promise<ImportReport> => {
     const response = await fetch(`${options.url}/functions/v1/conversations/import`, {
       method: "POST",
       headers: {
@@ -223,30 +239,47 @@ async function main(): Promise<number> {
         "content-type": "application/x-ndjson",
       },
       body,
-    });
-    const answer = await response.json();
-    if (!response.ok) throw new StackError(`The API answered ${response.status}: ${JSON.stringify(answer)}`);
-    return answer;
+    }).catch((error: Error) => error);
+    // Only what surely did nothing is sent again: what broke off later may have imported some of it.
+    const untouched = response instanceof Error
+      ? /connection refused|connect error/i.test(response.message)
+      : response.status === 503;
+    if (untouched && attempt < RETRIES) {
+      if (response instanceof Response) await response.body?.cancel();
+      await new Promise((resolve) => setTimeout(resolve, 500 * 4 ** attempt));
+      return send(body, attempt + 1);
+    }
+    if (response instanceof Error) throw new StackError(`The API cannot be reached: ${response.message}`);
+    const answer = await response.text().catch((error: Error) => error.message);
+    const report = parseLine(answer);
+    if (response.ok && report) return report as unknown as ImportReport;
+    throw new StackError(`The API answered ${response.status}: ${answer.slice(0, 1000)}`);
   };
   const splitter = new Splitter({ send, onReport: (report) => progress.add(report) });
-  const text = file.readable
-    .pipeThrough(
-      new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
-        transform(chunk, controller) {
-          progress.bytesRead += chunk.length;
-          controller.enqueue(chunk);
-        },
-      }),
-    )
-    .pipeThrough(new TextDecoderStream("utf-8", { fatal: true }));
-  const chunks = text[Symbol.asyncIterator]();
+  const read = async function* () {
+    try {
+      for await (const chunk of file.readable) {
+        progress.bytesRead += chunk.length;
+        yield chunk;
+      }
+    } catch (error) {
+      // What was read until here is imported.
+      progress.fail(`${options.file}: ${(error as Error).message}`);
+    }
+  };
+  const chunks = readBytes(read());
   const first = await chunks.next();
   const all = (async function* () {
     if (!first.done) yield first.value;
     yield* { [Symbol.asyncIterator]: () => chunks };
   })();
   const isArray = /^\s*\[/.test(first.value ?? "");
-  await (isArray ? importChatGpt : importNdjson)(all, splitter, progress);
+  try {
+    await (isArray ? importChatGpt : importNdjson)(all, splitter, progress);
+  } catch (error) {
+    if (!(error instanceof StackError)) throw error;
+    progress.fail(`Stopped, and the rest was not sent. ${error.message}`);
+  }
 
   const { imported, failed, skipped, messages, notes } = progress.total;
   console.log(

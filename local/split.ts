@@ -1,4 +1,5 @@
 /** Reads files of any size for `npm run import`, and cuts them into requests that the API takes. */
+import { Buffer } from "node:buffer";
 import type { ImportReport } from "../supabase/functions/conversations/transfer.ts";
 
 /** Below the API's 4 MiB, with room for the line of ids. */
@@ -11,6 +12,29 @@ const encoder = new TextEncoder();
 const sizeOf = (line: string) => encoder.encode(line).length + 1;
 
 // ---- reading --------------------------------------------------------------------------------------------------------
+
+/**
+ * A file's bytes as text with one character for each, so that it can be cut anywhere: what is cut out of it is decoded
+ * by {@link decode}. A byte that is not UTF-8 then damages its line and not the file.
+ */
+export async function* readBytes(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+  let first = true;
+  for await (const { buffer, byteOffset, length } of chunks) {
+    const text = Buffer.from(buffer, byteOffset, length).toString("latin1");
+    yield first ? text.replace(/^\xef\xbb\xbf/, "") : text;
+    first = false;
+  }
+}
+
+/** The text of what was read as bytes. If that is not UTF-8, something that is sure not to be JSON, as near as it gets. */
+export function decode(bytes: string): string {
+  const buffer = Buffer.from(bytes, "latin1");
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(buffer);
+  } catch {
+    return `${new TextDecoder().decode(buffer)}\ufffd`; // no JSON ends so
+  }
+}
 
 /** The lines of a text that comes in pieces, without their line ends. */
 export async function* readLines(chunks: AsyncIterable<string>): AsyncGenerator<string> {

@@ -532,6 +532,34 @@ Deno.test("a ChatGPT export becomes conversations and forks, times and models ke
   assertEquals(conversation.metadata, { source: "chatgpt", source_id: "11111111-aaaa" });
 });
 
+Deno.test("one conversation of a ChatGPT export that cannot be stored, or is too wide, leaves the others alone", async () => {
+  const alice = await signUp();
+  const { status, body } = await alice.request("POST", "/conversations/import", {
+    body: [wideChat("good", 1), wideChat("nul\0", 0), wideChat("half \ud800", 0), wideChat("wide", 1000)],
+  });
+  assertEquals([status, body.imported, body.failed], [200, 2, 3]);
+  assertEquals(body.conversations.map((entry: { line: number; status: string }) => [entry.line, entry.status]), [
+    [1, "imported"],
+    [1, "imported"],
+    [2, "failed"],
+    [3, "failed"],
+    [4, "failed"],
+  ]);
+  assertEquals((await sql`select from conversations where user_id = ${alice.id}`).length, 2);
+});
+
+/** One question, and so many answers besides the one that is shown. */
+function wideChat(title: string, branches: number) {
+  const node = (parent: string | null, children: string[], role: string) => ({
+    parent,
+    children,
+    message: { author: { role }, content: { content_type: "text", parts: ["x"] } },
+  });
+  const leaves = Array.from({ length: branches + 1 }, (_, i) => `n${i}`);
+  const answers = Object.fromEntries(leaves.map((leaf) => [leaf, node("r", [], "assistant")]));
+  return { id: uuid(), title, current_node: "n0", mapping: { r: node(null, leaves, "user"), ...answers } };
+}
+
 // ---- npm run import -----------------------------------------------------------------------------------------------------
 
 async function npmImport(person: TestUser, file: string, ...args: string[]) {
@@ -627,4 +655,66 @@ Deno.test("npm run import reads a ChatGPT file, and ends with 1 for whatever is 
     (file) => npmImport({ ...alice, token: "" }, file, "--email", email, "--password", password),
   );
   assertEquals(loggedIn.code, 0, loggedIn.progress);
+});
+
+Deno.test("npm run import imports all but what a damaged file has lost", async () => {
+  const good = ["a", "b", "c"].flatMap((id) => [{ type: "conversation", id, title: id }, textLine("?")]);
+  const cases: [string, unknown[], RegExp][] = [
+    ["3 conversations with 3 messages; 1 failed", ['{"type":"end","conversat'], /^Line 7: .*broken/m],
+    [
+      "3 conversations with 3 messages; 2 failed",
+      ['{"type":"conversation","id":"z","deleted":true,"crea'],
+      /^7.*: invalid_json/m,
+    ],
+    [
+      "3 conversations with 3 messages; 1 failed",
+      [{ type: "conversation", id: "z" }, textLine("\xff"), { type: "end", conversations: 4, messages: 4 }],
+      /^7 \(z\), line 8: invalid_json/m,
+    ],
+  ];
+  for (const [summary, lines, told] of cases) {
+    const alice = await signUp();
+    const file = await Deno.makeTempFile();
+    const text = [...good, ...lines].map((line) => typeof line === "string" ? line : JSON.stringify(line)).join("\n");
+    await Deno.writeFile(file, Uint8Array.from(text, (character) => character.charCodeAt(0)));
+    const { code, out, progress } = await npmImport(alice, file).finally(() => Deno.remove(file));
+    assertEquals([code, out], [1, `Imported ${summary}, 0 skipped.\n`], progress);
+    assertMatch(progress, told);
+    assert(!progress.includes("    at "), progress);
+    const rows = await sql`select title from conversations where user_id = ${alice.id} order by 1`;
+    assertEquals(rows.map((row) => row.title), ["a", "b", "c"]);
+  }
+});
+
+Deno.test("npm run import: a wide ChatGPT conversation, a byte that is not UTF-8, and what is sent again", async () => {
+  const alice = await signUp();
+  const text = JSON.stringify([wideChat("wide", 210), wideChat("\xff", 0), wideChat("last", 0)]);
+  const file = await Deno.makeTempFile();
+  await Deno.writeFile(file, Uint8Array.from(text, (character) => character.charCodeAt(0)));
+  let answers = [503];
+  const proxy = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+    const body = await request.arrayBuffer();
+    const status = answers.shift();
+    if (status) return new Response("not now", { status });
+    const { pathname } = new URL(request.url);
+    return await fetch(`${apiUrl}${pathname}`, { method: request.method, headers: request.headers, body });
+  });
+  const through = ["--url", `http://127.0.0.1:${proxy.addr.port}`];
+  try {
+    const { code, out, progress } = await npmImport(alice, file, ...through);
+    assertEquals([code, answers, out.split(";")[0]], [1, [], "Imported 212 conversations with 214 messages"], progress);
+    assertMatch(progress, /^2: invalid_json/m);
+    // Anything else may have been half done.
+    answers = [500];
+    const stopped = await npmImport(alice, file, ...through);
+    assertEquals([stopped.code, answers, stopped.out.split(",")[0]], [
+      1,
+      [],
+      "Imported 0 conversations with 0 messages; 1 failed",
+    ]);
+    assertMatch(stopped.progress, /^Stopped, and the rest was not sent. The API answered 500: not now$/m);
+  } finally {
+    await proxy.shutdown();
+    await Deno.remove(file);
+  }
 });

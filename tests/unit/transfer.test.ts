@@ -1,8 +1,13 @@
 // The parsers of import files: NDJSON, ChatGPT's tree, and what cuts files of any size.
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { lineType, readElements, readLines, Splitter } from "../../local/split.ts";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { decode, lineType, readBytes, readElements, readLines, Splitter } from "../../local/split.ts";
 import { readChatGpt, toTimestamp } from "../../supabase/functions/conversations/chatgpt.ts";
-import { type ImportReport, readNdjson } from "../../supabase/functions/conversations/transfer.ts";
+import {
+  type ImportReport,
+  MAX_CONVERSATIONS,
+  readConversations,
+  readNdjson,
+} from "../../supabase/functions/conversations/transfer.ts";
 
 const conversation = (id: string, more = {}) => JSON.stringify({ type: "conversation", id, ...more });
 const message = (content: string, more = {}) => JSON.stringify({ type: "message", role: "user", content, ...more });
@@ -97,6 +102,35 @@ Deno.test("bytes that are not UTF-8 break their line only", () => {
   assertEquals(readNdjson(text).records.map(({ id, error }) => [id, error?.line]), [["a", 2], ["b", undefined]]);
 });
 
+Deno.test("nothing is read behind one conversation too many", () => {
+  const parseJson = JSON.parse;
+  let parsed = 0;
+  JSON.parse = (...args) => {
+    parsed++;
+    return parseJson(...args);
+  };
+  try {
+    for (const line of [conversation("a"), '{"type":"conversation","id":"cut']) {
+      const bytes = new TextEncoder().encode(`${line}\n`.repeat(60_000));
+      parsed = 0;
+      assertThrows(() => readNdjson(bytes), Error, "not valid");
+      assertEquals(parsed, MAX_CONVERSATIONS + 1);
+    }
+  } finally {
+    JSON.parse = parseJson;
+  }
+});
+
+Deno.test("what is said of the file as a whole is no conversation too many", () => {
+  const all = Array.from({ length: MAX_CONVERSATIONS }, (_, i) => conversation(`c${i}`));
+  const end = JSON.stringify({ type: "end", conversations: 7 });
+  const { records } = read(...all, end, end, end);
+  assertEquals(records.filter(({ error }) => !error).length, MAX_CONVERSATIONS);
+  assertEquals(records.slice(MAX_CONVERSATIONS).map(({ line, id, error }) => [line, id, error?.code]), [
+    [MAX_CONVERSATIONS + 1, null, "invalid_request"],
+  ]);
+});
+
 // ---- ChatGPT --------------------------------------------------------------------------------------------------------
 
 const node = (parent: string | null, children: string[], role?: string, content?: unknown, more = {}) => ({
@@ -182,6 +216,63 @@ Deno.test("branches at the root, empty branches and cycles", () => {
   assertEquals(tree({}), [[undefined, ""]]);
 });
 
+Deno.test("large trees: ways that run together, long chains, and loops of all kinds", () => {
+  const size = 30_000;
+  const said = (parent: string | null, children: string[]) => node(parent, children, "user", text("x"));
+  const chain = (prefix: string, end: string[] = []) =>
+    Array.from({ length: size }, (_, i) => {
+      const next = i + 1 < size ? [`${prefix}${i + 1}`] : end;
+      return [`${prefix}${i}`, said(i > 0 ? `${prefix}${i - 1}` : null, next)] as const;
+    });
+  const count = (mapping: unknown, current_node?: string) =>
+    readChatGpt({ id: "c", mapping, current_node }, 1).map(({ messages }) => messages.length);
+
+  // Each of the children leads to the same chain: the first that is followed has it, the others end before it.
+  const heads = Array.from({ length: size }, (_, i) => [`h${i}`, said("r", ["s0"])] as const);
+  const shared = { r: said(null, heads.map(([id]) => id)), ...Object.fromEntries([...heads, ...chain("s")]) };
+  assertEquals(count(shared, "h0"), [2, size + 1, ...Array.from({ length: size - 2 }, () => 1)]);
+
+  assertEquals(count(Object.fromEntries(chain("a")), `a${size - 1}`), [size]);
+  assertEquals(count(Object.fromEntries(chain("a"))), [size]);
+  assertEquals(count(Object.fromEntries(chain("a", ["a0", "a7", "a7"])), "a0"), [1, size - 1]);
+  assertEquals(count({ a: said("a", ["a", "a"]), b: said("constructor", ["a", "toString"]) }), [2]);
+  assertEquals(count({ a: node(null, ["b"]), b: { parent: "gone", children: [] }, c: said("d", []) }), [0]);
+});
+
+Deno.test("what one conversation of the array has too much of, or nobody can store, is that one's error", () => {
+  const chat = (id: string, branches: number, content: unknown = text("x")) => {
+    const leaves = Array.from({ length: branches + 1 }, (_, i) => `n${i}`);
+    const nodes = leaves.map((leaf) => [leaf, node("r", [], "assistant", text("y"))]);
+    return {
+      id,
+      current_node: "n0",
+      mapping: { r: node(null, leaves, "user", content), ...Object.fromEntries(nodes) },
+    };
+  };
+  const result = readConversations([
+    chat("a", 1),
+    chat("wide", MAX_CONVERSATIONS),
+    chat("nul", 0, text("\0")),
+    chat("half", 0, text("\ud800")),
+    chat("big", 0, { content_type: "x", n: 2 ** 60 }),
+    chat("b", 0),
+  ]);
+  assertEquals(result.map(({ id, line, messages, error }) => [id, line, error ? error.code : messages.length]), [
+    ["a", 1, 2],
+    ["a#1", 1, 1],
+    ["wide", 2, "invalid_request"],
+    ["nul", 3, "invalid_request"],
+    ["half", 4, "invalid_request"],
+    ["big", 5, "invalid_request"],
+    ["b", 6, 2],
+  ]);
+  assertMatch(JSON.stringify(result[2].error), /200 branches.*at most 200/);
+  assertMatch(JSON.stringify(result[5].error), /messages\[0\]\.parts\[0\]\.n/);
+
+  assertEquals(readConversations([chat("a", MAX_CONVERSATIONS - 2), chat("b", 0)]).length, MAX_CONVERSATIONS);
+  assertThrows(() => readConversations([chat("a", MAX_CONVERSATIONS - 1), chat("b", 0)]), Error, "not valid");
+});
+
 Deno.test("content of every kind is kept", () => {
   const one = (content: unknown, more = {}) =>
     readChatGpt({ id: "c", mapping: { n: node(null, [], "assistant", content, more) } }, 1)[0].messages[0];
@@ -242,6 +333,19 @@ Deno.test("lines and array elements are found however the file is cut into piece
   assertEquals(await Array.fromAsync(readElements(inPieces("[]", 1))), []);
   for (const broken of ["[1,2", "", "{}", "1", "[1] 2", "[1][2]", '["']) {
     await assertRejects(() => Array.fromAsync(readElements(inPieces(broken, 1))), SyntaxError, undefined, broken);
+  }
+});
+
+Deno.test("a byte that is not UTF-8 breaks its line, wherever the file is cut into pieces", async () => {
+  const bytes = new TextEncoder().encode('\ufeff"ü🧵"\n"?"\n"é"');
+  bytes[bytes.indexOf(0x3f)] = 0xff;
+  for (const size of [3, 4, 5, 1000]) {
+    const pieces = async function* () {
+      for (let i = 0; i < bytes.length; i += size) yield await Promise.resolve(bytes.subarray(i, i + size));
+    };
+    const lines = (await Array.fromAsync(readLines(readBytes(pieces())))).map(decode);
+    assertEquals([lines[0], lines[2], lines.length], ['"ü🧵"', '"é"', 3]);
+    assertThrows(() => JSON.parse(lines[1]), SyntaxError);
   }
 });
 

@@ -181,22 +181,28 @@ async function readJson(request: Request): Promise<unknown> {
 
 /** The JSON in these bytes: 400 `invalid_json` for what does not parse, `invalid_request` for what cannot be stored. */
 export function parseJson(bytes: AllowSharedBufferSource): unknown {
-  let value: unknown;
+  const value = decodeJson(bytes);
+  refuseUnstorable(value);
+  return value;
+}
+
+/** The JSON in these bytes, which may hold what cannot be stored: 400 `invalid_json` for what does not parse. */
+export function decodeJson(bytes: AllowSharedBufferSource): unknown {
   try {
     // fatal: bytes that are not UTF-8 must not become U+FFFD unnoticed.
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (error) {
     throw new ApiError(400, "invalid_json", { details: (error as Error).message });
   }
-  refuseUnstorable(value, []);
-  return value;
 }
 
 /**
  * Postgres cannot store these, or JavaScript cannot keep them as sent: refusing them by path beats changing them
  * silently. Runs over every value of every body, so it allocates nothing on the way.
+ *
+ * @throws {ApiError} 400 `invalid_request` with the path of the first.
  */
-function refuseUnstorable(value: unknown, path: PropertyKey[]): void {
+export function refuseUnstorable(value: unknown, path: PropertyKey[] = []): void {
   const problem = unstorable(value, path.length);
   if (problem) throw invalidRequest([{ path: formatPath(path), message: problem }]);
   if (Array.isArray(value)) {

@@ -84,13 +84,10 @@ export function readChatGpt(value: unknown, line: number): ImportRecord[] {
 
   const visited = new Set<string>();
   const main = begin(undefined, 0);
-  const open: { branch?: Branch; from: Branch; at: number; path: string[] }[] = [
-    { branch: main, from: main, at: 0, path: mainPath(chat) },
-  ];
-  for (let way = open.shift(); way; way = open.shift()) {
-    const branch = way.branch ?? begin(way.from, way.at);
-    for (const [i, nodeId] of way.path.entries()) {
-      if (visited.has(nodeId)) break;
+  // Where ways begin, and no more: ways that run together would be as many times in memory as there are of them.
+  const open: { from: Branch; at: number; start: string }[] = [];
+  const follow = (branch: Branch, path: string[]) => {
+    for (const [i, nodeId] of path.entries()) {
       visited.add(nodeId);
       const message = mapping[nodeId].message && readMessage(nodeId, mapping[nodeId].message);
       if (message) {
@@ -99,10 +96,15 @@ export function readChatGpt(value: unknown, line: number): ImportRecord[] {
         dropped++;
       }
       for (const child of childrenOf(mapping, nodeId)) {
-        if (child === way.path[i + 1] || visited.has(child)) continue;
-        open.push({ from: branch, at: branch.last, path: newestPath(mapping, child) });
+        if (child === path[i + 1] || visited.has(child)) continue;
+        open.push({ from: branch, at: branch.last, start: child });
       }
     }
+  };
+  follow(main, mainPath(chat));
+  // Grows on the way; shift() would move all that is left each time.
+  for (const { from, at, start } of open) {
+    if (!visited.has(start)) follow(begin(from, at), newestPath(mapping, start, visited));
   }
 
   fillTimes(records, chat);
@@ -116,7 +118,7 @@ export function readChatGpt(value: unknown, line: number): ImportRecord[] {
 
 /** From the root to `current_node`, which is where the person was last. */
 function mainPath({ mapping, current_node }: ChatConversation): string[] {
-  const root = Object.keys(mapping).find((id) => !mapping[id].parent || !mapping[mapping[id].parent]);
+  const root = Object.keys(mapping).find((id) => !mapping[id].parent || !Object.hasOwn(mapping, mapping[id].parent));
   if (!current_node || !Object.hasOwn(mapping, current_node)) return root ? newestPath(mapping, root) : [];
   const path = new Set<string>();
   for (let id: string | null | undefined = current_node; id && Object.hasOwn(mapping, id); id = mapping[id].parent) {
@@ -126,10 +128,17 @@ function mainPath({ mapping, current_node }: ChatConversation): string[] {
   return [...path].reverse();
 }
 
-/** Down from a node, each time to the newest child: what ChatGPT shows when one turns to this branch. */
-function newestPath(mapping: Mapping, start: string): string[] {
+/**
+ * Down from a node, each time to the newest child: what ChatGPT shows when one turns to this branch. Ends before a node
+ * that was visited.
+ */
+function newestPath(mapping: Mapping, start: string, visited?: Set<string>): string[] {
   const path = new Set<string>();
-  for (let id: string | undefined = start; id && !path.has(id); id = childrenOf(mapping, id).at(-1)) path.add(id);
+  let id: string | undefined = start;
+  while (id !== undefined && !path.has(id) && !visited?.has(id)) {
+    path.add(id);
+    id = childrenOf(mapping, id).at(-1);
+  }
   return [...path];
 }
 

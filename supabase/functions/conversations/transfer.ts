@@ -3,14 +3,25 @@
 import type { Context } from "hono";
 import { z } from "zod";
 import { ApiError, type ErrorBody } from "../_shared/errors.ts";
-import { type AppEnv, describeError, invalidRequest, parse, parseJson } from "../_shared/http.ts";
+import {
+  type AppEnv,
+  decodeJson,
+  describeError,
+  invalidRequest,
+  parse,
+  parseJson,
+  refuseUnstorable,
+} from "../_shared/http.ts";
 import { readChatGpt } from "./chatgpt.ts";
 import * as repo from "./repo.ts";
 import { messageInput, updateBody } from "./schemas.ts";
 
 export const NDJSON = "application/x-ndjson";
 
-/** What one import request may bring: a worker has to be done with it before the platform stops it. */
+/**
+ * What one import request may bring, forks included: each is a call to the database, and a worker has to be done with
+ * them before the platform stops it.
+ */
 export const MAX_CONVERSATIONS = 200;
 
 // ---- lines ----------------------------------------------------------------------------------------------------------
@@ -192,7 +203,7 @@ export async function runImport(c: Context<AppEnv>): Promise<ImportReport> {
   if (/^application\/x-ndjson\s*(;|$)/i.test(contentType)) {
     file = readNdjson(bytes);
   } else if (/^application\/json\s*(;|$)/i.test(contentType)) {
-    file = { records: readConversations(parseJson(bytes)), ids: new Map(), more: false };
+    file = { records: readConversations(decodeJson(bytes)), ids: new Map(), more: false };
   } else {
     throw new ApiError(415, "unsupported_media_type", {
       hint: `Send ${NDJSON}, or the conversations.json of a ChatGPT export as application/json.`,
@@ -201,31 +212,72 @@ export async function runImport(c: Context<AppEnv>): Promise<ImportReport> {
   return await importFile(c, file);
 }
 
-function readConversations(value: unknown): ImportRecord[] {
+/**
+ * Reads the array of a ChatGPT export. What is wrong with one conversation, or cannot be stored, is noted there.
+ *
+ * @throws {ApiError} 400 for what is no array, or brings too much.
+ */
+export function readConversations(value: unknown): ImportRecord[] {
   if (!Array.isArray(value)) throw invalidRequest([{ path: "", message: "Expected an array of conversations." }]);
-  if (value.length > MAX_CONVERSATIONS) throw tooMany(value.length);
-  return value.flatMap((conversation, i) => readChatGpt(conversation, i + 1));
+  if (value.length > MAX_CONVERSATIONS) throw tooMany();
+  const records: ImportRecord[] = [];
+  for (const [i, conversation] of value.entries()) {
+    const line = i + 1;
+    let read = readChatGpt(conversation, line);
+    if (read.length > MAX_CONVERSATIONS) {
+      // No request can bring it whole, and the others are no part of that.
+      const message = `Has ${read.length - 1} branches, and a request brings at most ${MAX_CONVERSATIONS} ` +
+        "conversations, forks included. `npm run import` takes it.";
+      const error = importError(invalidRequest([{ path: "mapping", message }]));
+      read = [{ line, id: read[0].id, conversation: {}, messages: [], notes: [], error }];
+    }
+    for (const record of read) {
+      if (records.length === MAX_CONVERSATIONS) throw tooMany();
+      try {
+        refuseUnstorable({ ...record.conversation, messages: record.messages });
+      } catch (error) {
+        record.error ??= importError(error);
+      }
+      records.push(record);
+    }
+  }
+  return records;
 }
 
-function tooMany(length: number): ApiError {
-  const message = `A request brings at most ${MAX_CONVERSATIONS} conversations, this one ${length}.`;
+function tooMany(): ApiError {
+  const message = `A request brings at most ${MAX_CONVERSATIONS} conversations, forks included.`;
   return invalidRequest([{ path: "", message }]);
 }
 
-/** Reads the lines of an NDJSON file. What is wrong with one is noted where it belongs. */
+/**
+ * Reads the lines of an NDJSON file. What is wrong with one is noted where it belongs.
+ *
+ * @throws {ApiError} 400 as soon as one conversation too many begins: nothing behind it is read.
+ */
 export function readNdjson(bytes: Uint8Array): ImportFile {
   const records: ImportRecord[] = [];
+  /** The first of each id. */
+  const byId = new Map<string, ImportRecord>();
   const ids = new Map<string, string>();
   const seen = { conversations: 0, tombstones: 0, messages: 0 };
   let more = false;
   let current: ImportRecord | undefined;
   /** A line that cannot be read and was taken for one of `current`. */
   let unreadable: number | undefined;
+  /** What stands for the file as a whole: it is no conversation, and does not count as one. */
+  let whole: ImportRecord | undefined;
 
-  const begin = (line: number, id: unknown, conversation: Fields = {}): ImportRecord => {
-    const record = { line, id: typeof id === "string" ? id : null, conversation, messages: [], notes: [] };
+  const begin = (line: number, id: unknown): ImportRecord => {
+    const record = { line, id: typeof id === "string" ? id : null, conversation: {}, messages: [], notes: [] };
     records.push(record);
+    if (record.id !== null && !byId.has(record.id)) byId.set(record.id, record);
     return record;
+  };
+  let begun = 0;
+  /** A line that begins a conversation, whether it is right or not. */
+  const beginNext = (line: number, id: unknown): ImportRecord => {
+    if (++begun > MAX_CONVERSATIONS) throw tooMany();
+    return begin(line, id);
   };
   const fail = (record: ImportRecord, line: number, error: unknown) => {
     record.error ??= { ...importError(error), line };
@@ -264,16 +316,17 @@ export function readNdjson(bytes: Uint8Array): ImportFile {
     } catch (error) {
       fail(current, line, error);
       // The one that the message is missing from.
-      for (const record of records) if (owner && record.id === owner) fail(record, line, error);
+      const record = typeof owner === "string" && byId.get(owner);
+      if (record) fail(record, line, error);
     }
   };
 
   const readConversation = (line: number, value: Fields) => {
     unreadable = undefined;
-    current = begin(line, value.id);
+    current = beginNext(line, value.id);
     try {
       const { type: _, id, ...conversation } = parse("continues" in value ? continuationLine : conversationLine, value);
-      if (id != null && records.some((record) => record !== current && record.id === id)) {
+      if (id != null && byId.get(id) !== current) {
         throw misplaced("id", "Another conversation of the file has this id.");
       }
       current.conversation = conversation;
@@ -295,7 +348,7 @@ export function readNdjson(bytes: Uint8Array): ImportFile {
     } catch (error) {
       const type = lineType(text);
       if (type === "conversation" || !current) {
-        current = begin(line, null);
+        current = type === "conversation" ? beginNext(line, null) : begin(line, null);
         unreadable = undefined;
       } else if (type !== "message") {
         unreadable ??= line;
@@ -329,11 +382,10 @@ export function readNdjson(bytes: Uint8Array): ImportFile {
         }
       } catch (error) {
         // A short file is missing lines of nobody knows which conversation: told, but no reason to lose the others.
-        fail(value.type === "end" ? begin(line, null) : current ??= begin(line, null), line, error);
+        fail(value.type === "end" ? whole ??= begin(line, null) : current ??= begin(line, null), line, error);
       }
     }
   }
-  if (records.length > MAX_CONVERSATIONS) throw tooMany(records.length);
   return { records, ids, more };
 }
 
