@@ -33,9 +33,9 @@ begin
   v_text := v_text || v_json;
   if octet_length(v_json) > 200 then
     -- What is taken off is ASCII: a byte a character. One regular expression for all of it took twenty times as long.
-    select coalesce(sum(8 * 1000 - 2 * char_length(s.value)), 0) into v_images
+    select coalesce(sum(8 * 1000 - 2 * octet_length(s.value)), 0) into v_images
     from unnest(string_to_array(v_json, '"')) s (value)
-    where char_length(s.value) >= 200 and s.value ~ '^(data:[!-~]*|[A-Za-z0-9+/=_-]*)$';
+    where octet_length(s.value) >= 200 and s.value ~ '^(data:[!-~]*|[A-Za-z0-9+/=_-]*)$';
   end if;
   return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) + v_images + 7) / 8;
 end;
@@ -100,12 +100,13 @@ revoke all on function private.context_message(public.conversation_messages)
 create type private.context_entry as (
   sequence_order integer,
   tokens bigint,
+  bytes bigint,
   kind text,
   calls text[],
   answers text
 );
 comment on type private.context_entry is
-  'What decides about a message: its cost, its kind (user, reasoning, model or other), the calls it makes and the one '
+  'What decides about a message: its cost, its size as stored, its kind (user, reasoning, model or other), the calls it makes and the one '
   'it answers, as keys. Bodies stay behind: what is read beyond the budget costs no memory.';
 
 
@@ -123,9 +124,13 @@ begin
       (
         m.sequence_order,
         private.message_tokens(m),
+        coalesce(octet_length(m.content), 0) + coalesce(pg_column_size(m.parts), 0) + coalesce(pg_column_size(m.item), 0)
+          + coalesce(pg_column_size(m.tool_calls), 0),
+        -- Whatever a client calls a message, it is one thing: what answers is no call, and what does either is no turn.
         case
-          when m.type = 'reasoning' then 'reasoning'
-          when m.role = 'user' then 'user'
+          when m.type = 'reasoning' and coalesce(m.role, 'assistant') = 'assistant' and a.answers is null and c.calls is null
+            then 'reasoning'
+          when m.role = 'user' and a.answers is null and c.calls is null then 'user'
           when coalesce(m.role, 'assistant') = 'assistant' and a.answers is null then 'model'
           else 'other'
         end,
@@ -138,6 +143,16 @@ begin
     -- Calls without an id, and results without one, get keys that find nothing.
     cross join lateral (
       select case
+        when m.type like '%\_call\_output' or m.type like '%\_output' and m.item ->> 'call_id' is not null
+          then coalesce('item ' || coalesce(m.item ->> 'call_id', m.item ->> 'id', m.tool_call_id), 'no call')
+        when m.type = 'mcp_approval_response' then coalesce('item ' || (m.item ->> 'approval_request_id'), 'no call')
+        when m.role = 'tool' then coalesce('tool ' || m.tool_call_id, 'no call')
+        when m.role = 'function' then coalesce('function ' || m.name, 'no call')
+      end as answers
+    ) a
+    cross join lateral (
+      select case
+        when a.answers is not null then null
         -- A hosted tool's call (web search) has no call_id and brings its result along.
         when m.type = 'function_call' or m.type like '%\_call' and m.item ->> 'call_id' is not null
           then array[coalesce('item ' || coalesce(m.item ->> 'call_id', m.tool_call_id), 'no result')]
@@ -149,15 +164,6 @@ begin
         )
       end as calls
     ) c
-    cross join lateral (
-      select case
-        when m.type like '%\_call\_output' or m.type like '%\_output' and m.item ->> 'call_id' is not null
-          then coalesce('item ' || coalesce(m.item ->> 'call_id', m.item ->> 'id', m.tool_call_id), 'no call')
-        when m.type = 'mcp_approval_response' then coalesce('item ' || (m.item ->> 'approval_request_id'), 'no call')
-        when m.role = 'tool' then coalesce('tool ' || m.tool_call_id, 'no call')
-        when m.role = 'function' then coalesce('function ' || m.name, 'no call')
-      end as answers
-    ) a
   );
 end;
 $$;
@@ -193,6 +199,8 @@ declare
   -- A result this many numbers after its call has lost it; a turn longer than this counts from its last group.
   c_reach constant integer := 256;
   c_turn constant integer := 1000;
+  -- A worker has to hold the answer: an image of megabytes costs few tokens. The newest turn is in, whatever its size.
+  c_bytes constant bigint := 8 * 1024 * 1024;
   v_first integer := p_entries[1].sequence_order;
   v_last integer := p_entries[cardinality(p_entries)].sequence_order;
   v_user integer;
@@ -263,7 +271,7 @@ begin
   -- Reasoning stays with what the model did next, and goes with it.
   judged as (
     select
-      p.sequence_order, p.tokens,
+      p.sequence_order, p.tokens, p.bytes,
       case when p.kind = 'reasoning' then coalesce(f.usable and f.kind = 'model', false) else p.usable end as usable,
       case when p.kind = 'reasoning' then p.follower else p.reach end as reach
     from paired p
@@ -274,6 +282,7 @@ begin
       j.*,
       sum(j.tokens) filter (where j.usable) over newest_first as tokens_from,
       count(*) filter (where j.usable) over newest_first as messages_from,
+      sum(j.bytes) filter (where j.usable) over newest_first as bytes_from,
       j.sequence_order > (select coalesce(max(r.sequence_order), 0) from results r where r.open) as known,
       coalesce(
         max(j.reach) filter (where j.usable)
@@ -298,27 +307,33 @@ begin
           else p_all or v_first <= v_last - c_turn + 1
         end
       ) as turn,
-      min(s.sequence_order) filter (where s.fits) as cut
+      min(s.sequence_order) filter (where s.fits and s.bytes_from <= c_bytes) as cut,
+      min(s.sequence_order) filter (where p_all) as first
     from starts s
+  ),
+  decided as (
+    select t.sequence_order as turn, t.tokens_from, t.messages_from, case when t.fits then least(c.cut, t.sequence_order) end as cut
+    from chosen c
+    join starts t on t.sequence_order = coalesce(c.turn, c.first)
   )
   select
     coalesce((
-      select bool_or(s.tokens_from > p_tokens or s.messages_from > p_messages)
+      select bool_or(s.tokens_from > p_tokens or s.messages_from > p_messages or s.bytes_from > c_bytes)
       from summed s
       where s.usable and s.known
     ), false),
-    c.turn, t.tokens_from, t.messages_from, k.sequence_order, k.tokens_from,
-    exists (select from summed s where s.usable and s.sequence_order < c.cut),
+    d.turn, d.tokens_from, d.messages_from, d.cut, k.tokens_from,
+    exists (select from summed s where s.usable and s.sequence_order < d.cut),
     array(
       select s.sequence_order
       from summed s
-      where not s.usable and s.sequence_order >= c.cut
+      where not s.usable and s.sequence_order >= d.cut
       order by s.sequence_order
     )
   into over, turn, turn_tokens, turn_messages, cut, cut_tokens, truncated, unpaired
-  from chosen c
-  left join starts t on t.sequence_order = c.turn
-  left join starts k on k.sequence_order = c.cut and c.cut <= c.turn;
+  from (values (1)) one
+  left join decided d on true
+  left join starts k on k.sequence_order = d.cut;
 end;
 $$;
 comment on function private.fit_context(private.context_entry[], boolean, bigint, bigint) is
@@ -342,7 +357,7 @@ as $$
 declare
   -- As many of the first messages can lead. The newest are read in chunks, each twice as long as the one before.
   c_leading constant integer := 64;
-  v_chunk integer := 64;
+  v_chunk integer := 16;
   v_user_id uuid := private.caller_id(p_user_id);
   v_tokens bigint := 0;
   v_count integer := 0;

@@ -244,3 +244,47 @@ Deno.test("one request is one RPC", async () => {
   assertEquals([messages.length, calls], [1, ["get_context"]]);
   assert(messages[0].sequence_order === 1);
 });
+
+Deno.test("a result that a client calls something else is not half of a pair, nor an empty context", async () => {
+  const user = await signUp();
+  const context = async (messages: unknown[]) => {
+    const id = await newConversation(user, { messages });
+    const { status, body } = await user.request("GET", `/conversations/${id}/context`);
+    return [status, body.messages?.map((m: { sequence_order: number }) => m.sequence_order)];
+  };
+  const call = {
+    role: "assistant",
+    content: null,
+    tool_calls: [{ id: "a", type: "function", function: { name: "f" } }],
+  };
+  const question = { role: "user", content: "q" };
+  const done = { role: "assistant", content: "done" };
+  for (const type of ["function_call", "reasoning", "message"]) {
+    const result = { role: "tool", type, tool_call_id: "a", content: "r" };
+    assertEquals(await context([question, call, result, done]), [200, [1, 2, 3, 4]], type);
+  }
+  const orphan = { type: "function_call_output", role: "user", tool_call_id: "gone", content: "r" };
+  assertEquals(await context([orphan, done]), [200, [2]]);
+});
+
+Deno.test("images of megabytes end the context before their tokens do", async () => {
+  const user = await signUp();
+  const id = await newConversation(user, { messages: [{ role: "user", content: "old" }] });
+  const image = { type: "image_url", image_url: { url: `data:image/png;base64,${randomBase64(3_000_000)}` } };
+  for (let i = 0; i < 6; i++) {
+    const messages = [{ role: "user", parts: [image] }, { role: "assistant", content: `${i}` }];
+    assertEquals((await user.request("POST", `/conversations/${id}/messages`, { body: { messages } })).status, 201);
+  }
+  const { status, body } = await user.request("GET", `/conversations/${id}/context?max_tokens=100000`);
+  assertEquals([status, body.truncated], [200, true]);
+  const numbers = body.messages.map((m: { sequence_order: number }) => m.sequence_order);
+  assert(JSON.stringify(body).length < 10 * 1024 * 1024, "two images of 3 MB, not six");
+  assert(numbers.includes(12) && numbers.includes(13), "the newest turn is in");
+});
+
+/** Text that does not compress, as an image's does not. */
+function randomBase64(length: number): string {
+  const bytes = new Uint8Array(length * 3 / 4);
+  for (let i = 0; i < bytes.length; i += 65_536) crypto.getRandomValues(bytes.subarray(i, i + 65_536));
+  return bytes.toBase64();
+}
