@@ -194,6 +194,8 @@ security invoker
 set search_path = ''
 -- An array in a from clause is planned as ten rows, and nested loops over ten thousand would take seconds.
 set enable_nestloop = off
+-- Compiling takes longer than the query, whatever a plan with a switched-off join is said to cost.
+set jit = off
 as $$
 declare
   -- A result this many numbers after its call has lost it; a turn longer than this counts from its last group.
@@ -314,7 +316,7 @@ begin
   decided as (
     select t.sequence_order as turn, t.tokens_from, t.messages_from, case when t.fits then least(c.cut, t.sequence_order) end as cut
     from chosen c
-    join starts t on t.sequence_order = coalesce(c.turn, c.first)
+    left join starts t on t.sequence_order = coalesce(c.turn, c.first)
   )
   select
     coalesce((
@@ -331,8 +333,7 @@ begin
       order by s.sequence_order
     )
   into over, turn, turn_tokens, turn_messages, cut, cut_tokens, truncated, unpaired
-  from (values (1)) one
-  left join decided d on true
+  from decided d
   left join starts k on k.sequence_order = d.cut;
 end;
 $$;
