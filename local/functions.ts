@@ -127,7 +127,8 @@ class EdgeFunction {
   }
 }
 
-async function functionNames(directory: string): Promise<string[]> {
+/** The directories that the edge runtime would serve. */
+export async function functionNames(directory: string): Promise<string[]> {
   const names = [];
   for await (const { name } of Deno.readDir(directory)) {
     if (!name.startsWith("_") && await exists(join(directory, name, "index.ts"))) names.push(name);

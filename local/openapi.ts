@@ -1,5 +1,23 @@
-/** `npm run openapi`: writes docs/openapi.json from the zod schemas. */
-import { openapi } from "../supabase/functions/conversations/openapi.ts";
+/** `npm run openapi`: writes docs/openapi.json, the API of all functions, from their zod schemas. */
+import { fileURLToPath } from "node:url";
+import { buildOpenapi, type Operation } from "../supabase/functions/_shared/openapi.ts";
+import { functionNames } from "./functions.ts";
 
-await Deno.writeTextFile(new URL("../docs/openapi.json", import.meta.url), `${JSON.stringify(openapi, null, 2)}\n`);
-console.log("Wrote docs/openapi.json");
+const functions = new URL("../supabase/functions/", import.meta.url);
+
+/** The document of every function in one. */
+export async function describeApi(): Promise<Record<string, unknown>> {
+  const operations: Record<string, Operation> = {};
+  for (const name of (await functionNames(fileURLToPath(functions))).toSorted()) {
+    Object.assign(operations, (await import(new URL(`${name}/openapi.ts`, functions).href)).operations);
+  }
+  return buildOpenapi(operations);
+}
+
+if (import.meta.main) {
+  await Deno.writeTextFile(
+    new URL("../docs/openapi.json", import.meta.url),
+    `${JSON.stringify(await describeApi(), null, 2)}\n`,
+  );
+  console.log("Wrote docs/openapi.json");
+}

@@ -240,7 +240,11 @@ Deno.test("one request is one RPC", async () => {
       return (name: any, args: any) => (calls.push(name), client.rpc(name, args));
     },
   });
-  const { messages } = await getContext({ supabase }, id, { max_tokens: 100, max_messages: undefined, explain: true });
+  const { messages } = await getContext({ supabase, isBackend: false }, id, {
+    max_tokens: 100,
+    max_messages: undefined,
+    explain: true,
+  });
   assertEquals([messages.length, calls], [1, ["get_context"]]);
   assert(messages[0].sequence_order === 1);
 });

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { appended, conversation, message, page } from "../../supabase/functions/conversations/schemas.ts";
+import { page } from "../../supabase/functions/_shared/schemas.ts";
+import { appended, conversation, message } from "../../supabase/functions/conversations/schemas.ts";
 import { backend, connect, newConversation, signUp, uuid } from "../support/stack.ts";
 
 const alice = await signUp();

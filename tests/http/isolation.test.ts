@@ -1,58 +1,79 @@
 import { assert, assertEquals } from "@std/assert";
-import { app } from "../../supabase/functions/conversations/app.ts";
+import { functions } from "../support/apps.ts";
 import { backend, connect, newClient, newConversation, publishableKey, request, signUp } from "../support/stack.ts";
 
 const alice = await signUp();
 const mallory = await signUp();
 
-/** A valid body for each route that takes one. A new route without an entry sends none and fails its control. */
-const BODIES: Record<string, unknown> = {
-  "POST /conversations": {},
-  "PATCH /conversations/:id": { title: "x" },
-  "POST /conversations/import": [],
-  "POST /conversations/:id/fork": { at: 1 },
-  "POST /conversations/:id/messages": { messages: [{ role: "user", content: "x" }] },
+/** What each function needs for its routes to be called. A new route without an entry sends none and fails its control. */
+const FIXTURES: Record<string, {
+  /** A valid body for each route that takes one. */
+  bodies: Record<string, unknown>;
+  /** The query string of each route that requires one. */
+  queries: Record<string, string>;
+  /** Routes of backends alone: 403 for every user. */
+  backendOnly?: string[];
+  /** The code that a stranger's request for Alice's row answers. */
+  notFound: string;
+  /** Makes a row of Alice's and says what the path's parameters are; `id` occurs in no answer to a stranger. */
+  create: () => Promise<Record<string, string>>;
+}> = {
+  conversations: {
+    bodies: {
+      "POST /conversations": {},
+      "PATCH /conversations/:id": { title: "x" },
+      "POST /conversations/import": [],
+      "POST /conversations/:id/fork": { at: 1 },
+      "POST /conversations/:id/messages": { messages: [{ role: "user", content: "x" }] },
+    },
+    queries: { "GET /conversations/search": "?q=secret" },
+    notFound: "conversation_not_found",
+    create: async () => {
+      const id = await newConversation(alice, { title: "secret", messages: [{ role: "user", content: "secret" }] });
+      const { body: { data: [message] } } = await alice.request("GET", `/conversations/${id}/messages`);
+      return { id, message_id: message.id };
+    },
+  },
 };
-/** The query string of each route that requires one. */
-const QUERIES: Record<string, string> = {
-  "GET /conversations/search": "?q=secret",
-};
-const PUBLIC = ["GET /conversations/health", "GET /conversations/openapi.json"];
 
-const routes = app.routes
-  .filter(({ method, path }) => method !== "ALL" && !path.endsWith("/*"))
-  .map(({ method, path }) => ({ method, path, name: `${method} ${path}` }))
-  .filter(({ name }, i, all) => all.findIndex((route) => route.name === name) === i && !PUBLIC.includes(name));
+for (const { name: functionName, routes, operations } of functions) {
+  const { bodies, queries, backendOnly = [], notFound, create } = FIXTURES[functionName];
 
-Deno.test("the route table is what this test believes it to be", () => {
-  assert(routes.length >= 7, `${routes.length} routes`);
-  for (const name of Object.keys({ ...BODIES, ...QUERIES })) {
-    assert(routes.some((route) => route.name === name), `${name} is gone`);
-  }
-});
-
-for (const { method, path, name } of routes) {
-  const options = { body: BODIES[name] };
-
-  Deno.test(`${name}: 401 without a token, 404 for another user, 2xx for the owner`, async () => {
-    const id = await newConversation(alice, { title: "secret", messages: [{ role: "user", content: "secret" }] });
-    const { body: { data: [message] } } = await alice.request("GET", `/conversations/${id}/messages`);
-    const target = path.replace(":id", id).replace(":message_id", message.id) + (QUERIES[name] ?? "");
-    const anonymous = await request(method, target, { ...options, headers: { apikey: publishableKey } });
-    assertEquals([anonymous.status, anonymous.body.code], [401, "unauthorized"]);
-
-    for (const stranger of [mallory.request, backend(mallory.id)]) {
-      const answer = await stranger(method, target, options);
-      if (path.includes(":id")) {
-        assertEquals([answer.status, answer.body.code], [404, "conversation_not_found"]);
-      } else {
-        assert(answer.status < 300 && !JSON.stringify(answer.body).includes(id));
-      }
+  Deno.test(`${functionName}: the route table is what this test believes it to be`, () => {
+    assert(routes.length >= 7, `${routes.length} routes`);
+    for (const name of [...Object.keys({ ...bodies, ...queries }), ...backendOnly]) {
+      assert(routes.some((route) => route.name === name), `${name} is gone`);
     }
-
-    const owner = await alice.request(method, target, options);
-    assert(owner.status >= 200 && owner.status < 300, `${owner.status} ${JSON.stringify(owner.body)}`);
   });
+
+  for (const { method, path, name } of routes) {
+    if (operations[name].public) continue;
+    const options = { body: bodies[name] };
+
+    Deno.test(`${name}: 401 without a token, 404 for another user, 2xx for the owner`, async () => {
+      const parameters = await create();
+      const target = path.replaceAll(/:(\w+)/g, (_, key) => parameters[key]) + (queries[name] ?? "");
+      const anonymous = await request(method, target, { ...options, headers: { apikey: publishableKey } });
+      assertEquals([anonymous.status, anonymous.body.code], [401, "unauthorized"]);
+
+      if (backendOnly.includes(name)) {
+        const refused = await alice.request(method, target, options);
+        assertEquals([refused.status, refused.body.code], [403, "forbidden"]);
+      } else {
+        for (const stranger of [mallory.request, backend(mallory.id)]) {
+          const answer = await stranger(method, target, options);
+          if (path.includes(":id")) {
+            assertEquals([answer.status, answer.body.code], [404, notFound]);
+          } else {
+            assert(answer.status < 300 && !JSON.stringify(answer.body).includes(parameters.id));
+          }
+        }
+      }
+
+      const owner = await (backendOnly.includes(name) ? backend() : alice.request)(method, target, options);
+      assert(owner.status >= 200 && owner.status < 300, `${owner.status} ${JSON.stringify(owner.body)}`);
+    });
+  }
 }
 
 Deno.test("the tables show another user nothing through the REST API, and anon is refused", async () => {

@@ -1,7 +1,9 @@
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { assertEquals } from "@std/assert";
-import { app } from "../../supabase/functions/conversations/app.ts";
-import { openapi, operations } from "../../supabase/functions/conversations/openapi.ts";
+import { describeApi } from "../../local/openapi.ts";
+import { functions } from "../support/apps.ts";
+
+const openapi = await describeApi();
 
 Deno.test("docs/openapi.json is what the schemas say (refresh it with: npm run openapi)", async () => {
   const file = await Deno.readTextFile(new URL("../../docs/openapi.json", import.meta.url));
@@ -14,14 +16,14 @@ Deno.test("the document is valid OpenAPI 3.1, and the validator would notice if 
   assertEquals(valid, false);
 });
 
-Deno.test("every route is in the document, and nothing else", () => {
-  const routes = app.routes
-    .filter(({ method, path }) => method !== "ALL" && !path.endsWith("/*"))
-    .map(({ method, path }) => `${method} ${path}`);
-  assertEquals(new Set(Object.keys(operations)), new Set(routes));
-});
+for (const { name, app, routes, operations, openapi } of functions) {
+  Deno.test(`${name}: every route is in the document, and nothing else`, () => {
+    assertEquals(new Set(Object.keys(operations)), new Set(routes.map((route) => route.name)));
+  });
 
-Deno.test("it is served, without credentials", async () => {
-  const response = await app.request("/conversations/openapi.json");
-  assertEquals([response.status, await response.json()], [200, JSON.parse(JSON.stringify(openapi))]);
-});
+  Deno.test(`${name}: its document is valid, and served without credentials`, async () => {
+    assertEquals(await new Validator().validate(openapi), { valid: true });
+    const response = await app.request(`/${name}/openapi.json`);
+    assertEquals([response.status, await response.json()], [200, JSON.parse(JSON.stringify(openapi))]);
+  });
+}

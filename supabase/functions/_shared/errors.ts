@@ -20,6 +20,7 @@ const MESSAGES = {
   invalid_request: "The request is not valid.",
   user_id_required: "This call needs to know for which user it acts.",
   unauthorized: "A valid access token or the secret key is required.",
+  forbidden: "The route is for backends: it needs the secret key.",
   not_found: "There is no such route.",
   conversation_not_found: "There is no such conversation.",
   message_not_found: "There is no such message in the conversation.",

@@ -1,99 +1,13 @@
-import { corsHeaders } from "@supabase/supabase-js/cors";
-import { type Context, Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
-import { cors } from "hono/cors";
+import type { Context } from "hono";
 import { createMiddleware } from "hono/factory";
-import { HTTPException } from "hono/http-exception";
-import { methodNotAllowed } from "hono/method-not-allowed";
-import { requestId } from "hono/request-id";
 import { z } from "zod";
 import type { AuthVariables } from "./auth.ts";
-import { ApiError, type ErrorBody } from "./errors.ts";
+import { ApiError } from "./errors.ts";
 
 export type AppEnv = { Variables: AuthVariables & { requestId: string } };
 
-const MAX_BODY_BYTES = 4 * 1024 * 1024;
 /** Deeper JSON is refused: no message needs it, and recursion on it would end in the database's stack limit. */
 const MAX_JSON_DEPTH = 100;
-
-/**
- * The Hono app of one function: CORS, request id, body limit, and JSON for every error.
- *
- * @param name The function's name. The platform keeps it in the path, so routes are relative to it.
- */
-export function createApp(name: string): Hono<AppEnv, Record<never, never>, `/${string}`> {
-  const app = new Hono<AppEnv>({ strict: false }).basePath(`/${name}`);
-  app.use(
-    requestId(),
-    cors({
-      origin: corsHeaders["Access-Control-Allow-Origin"],
-      allowHeaders: [
-        ...corsHeaders["Access-Control-Allow-Headers"].split(", "),
-        "idempotency-key",
-        "x-user-id",
-        "last-event-id",
-      ],
-      exposeHeaders: ["idempotent-replayed", "x-request-id", "allow"],
-      maxAge: 86_400,
-    }),
-    methodNotAllowed({ app, onMethodNotAllowed: (c, allowed) => writeError(c, methodError(allowed)) }),
-    bodyLimit({
-      maxSize: MAX_BODY_BYTES,
-      onError: () => {
-        throw new ApiError(413, "payload_too_large");
-      },
-    }),
-  );
-  app.notFound((c) => writeError(c, new ApiError(404, "not_found")));
-  app.onError((error, c) => {
-    if (error instanceof ApiError) return writeError(c, error);
-    if (error instanceof HTTPException && error.status === 401) return writeError(c, new ApiError(401, "unauthorized"));
-    return writeError(c, new ApiError(500, "internal_error", { cause: error }));
-  });
-  return app;
-}
-
-/**
- * Ends a static path after its own verbs, so that a wrong one is 405 there and does not reach `/:id` as a bad id.
- *
- * @example app.get("/health", …).all("/health", only("GET"))
- */
-export function only(...methods: string[]): () => never {
-  return () => {
-    throw methodError(methods);
-  };
-}
-
-function methodError(allowed: string[]): ApiError {
-  return new ApiError(405, "method_not_allowed", { headers: { Allow: allowed.join(", ") } });
-}
-
-function writeError(c: Context<AppEnv>, error: ApiError): Response {
-  if (error.status >= 500) logError(c, error);
-  return c.json(error.body(c.var.requestId), error.status, error.extra.headers);
-}
-
-/** The body of an error that an answer tells of when its status is sent already, logged like any other. */
-export function describeError(c: Context<AppEnv>, error: unknown): ErrorBody {
-  const known = error instanceof ApiError ? error : new ApiError(500, "internal_error", { cause: error });
-  if (known.status >= 500) logError(c, known);
-  return known.body(c.var.requestId);
-}
-
-/** One JSON line. The database's `details` stay out: "failing row contains …" would log what people wrote. */
-function logError(c: Context<AppEnv>, error: ApiError): void {
-  const { cause } = error.extra;
-  console.error(JSON.stringify({
-    level: "error",
-    request_id: c.var.requestId,
-    method: c.req.method,
-    path: c.req.path,
-    code: error.code,
-    cause: cause instanceof Error
-      ? { code: (cause as { code?: string }).code, message: cause.message, stack: cause.stack }
-      : cause && { code: (cause as { code?: string }).code, message: (cause as { message?: string }).message },
-  }));
-}
 
 // ---- idempotency ----------------------------------------------------------------------------------------------------
 

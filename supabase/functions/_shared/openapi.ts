@@ -18,15 +18,32 @@ export interface Operation {
 
 type Json = Record<string, unknown>;
 
+/** The routes that `createApp` gives every function. */
+export const publicOperations = (name: string): Record<string, Operation> => ({
+  [`GET /${name}/health`]: {
+    summary: "Says whether the database answers",
+    public: true,
+    answers: { 200: z.strictObject({ status: z.literal("ok"), database: z.literal("ok") }) },
+    errors: ["database_unavailable"],
+  },
+  [`GET /${name}/openapi.json`]: {
+    summary: "The OpenAPI document of this function",
+    public: true,
+    answers: { 200: z.looseObject({}) },
+  },
+});
+
+/** What a route says of the `Idempotency-Key` header. */
+export const idempotent = {
+  "idempotency-key": "Repeating the request with the same key within 24 hours answers as the first time.",
+};
+
 /**
  * An OpenAPI 3.1 document from zod schemas. Schemas with an `id` in their metadata become components.
  *
  * @param operations By method and path as in Hono: `"GET /conversations/:id"`.
  */
-export function buildOpenapi(
-  info: { title: string; version: string; description: string },
-  operations: Record<string, Operation>,
-): Json {
+export function buildOpenapi(operations: Record<string, Operation>): Json {
   const schemas: Json = { Error: toSchema(errorBody, {}, "output") };
   const paths: Record<string, Json> = {};
   for (const [name, operation] of Object.entries(operations)) {
@@ -43,7 +60,11 @@ export function buildOpenapi(
   }
   return {
     openapi: "3.1.0",
-    info,
+    info: {
+      title: "Threadbase",
+      version: "0.1.0",
+      description: "The durable memory of LLM applications, native to Supabase.",
+    },
     servers: [{ url: "/functions/v1", description: "Of the project that serves this document" }],
     security: [{ user: [] }, { backend: [] }],
     paths,

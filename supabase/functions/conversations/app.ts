@@ -1,6 +1,6 @@
-import { authenticate, publicAccess } from "../_shared/auth.ts";
-import { createApp, idempotencyKey, json, noQuery, only, param, query, replayHeader } from "../_shared/http.ts";
-import { unwrap } from "../_shared/rpc.ts";
+import { createApp, only } from "../_shared/app.ts";
+import { authenticate } from "../_shared/auth.ts";
+import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
 import * as repo from "./repo.ts";
 import {
   appendBody,
@@ -16,16 +16,7 @@ import {
 } from "./schemas.ts";
 import { exportLines, NDJSON, runImport } from "./transfer.ts";
 
-export const app = createApp("conversations")
-  .get("/health", publicAccess, noQuery, async (c) => {
-    // A database that hangs is as bad as none.
-    unwrap(await c.var.supabaseContext.supabaseAdmin.rpc("health").abortSignal(AbortSignal.timeout(3000)));
-    return c.json({ status: "ok", database: "ok" });
-  })
-  .all("/health", only("GET", "HEAD"))
-  // Imported when asked for: the document is no part of a cold start.
-  .get("/openapi.json", noQuery, async (c) => c.json((await import("./openapi.ts")).openapi))
-  .all("/openapi.json", only("GET", "HEAD"))
+export const app = createApp("conversations", () => import("./openapi.ts"))
   .use(...authenticate)
   .post("/", noQuery, json(createBody), async (c) => {
     const { replayed, ...conversation } = await repo.create(c.var.caller, c.req.valid("json"), idempotencyKey(c));

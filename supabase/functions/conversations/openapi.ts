@@ -1,25 +1,11 @@
-import { z } from "zod";
-import { buildOpenapi, type Operation } from "../_shared/openapi.ts";
+import { buildOpenapi, idempotent, type Operation, publicOperations } from "../_shared/openapi.ts";
+import { page } from "../_shared/schemas.ts";
 import * as schemas from "./schemas.ts";
 import { importReport, NDJSON } from "./transfer.ts";
 
-const idempotent = {
-  "idempotency-key": "Repeating the request with the same key within 24 hours answers as the first time.",
-};
-
 /** Every route of app.ts. tests/unit/openapi.test.ts compares the two. */
 export const operations: Record<string, Operation> = {
-  "GET /conversations/health": {
-    summary: "Says whether the database answers",
-    public: true,
-    answers: { 200: z.strictObject({ status: z.literal("ok"), database: z.literal("ok") }) },
-    errors: ["database_unavailable"],
-  },
-  "GET /conversations/openapi.json": {
-    summary: "This document",
-    public: true,
-    answers: { 200: z.looseObject({}) },
-  },
+  ...publicOperations("conversations"),
   "POST /conversations": {
     summary: "Create a conversation, with its first messages or without",
     headers: idempotent,
@@ -30,12 +16,12 @@ export const operations: Record<string, Operation> = {
   "GET /conversations": {
     summary: "List conversations, newest activity first",
     query: schemas.listQuery,
-    answers: { 200: schemas.page(schemas.conversation) },
+    answers: { 200: page(schemas.conversation) },
   },
   "GET /conversations/search": {
     summary: "Search one's own messages and titles",
     query: schemas.searchQuery,
-    answers: { 200: schemas.page(schemas.searchHit) },
+    answers: { 200: page(schemas.searchHit) },
   },
   "GET /conversations/export": {
     summary: "Export everything one owns as NDJSON, streamed",
@@ -75,7 +61,7 @@ export const operations: Record<string, Operation> = {
   "GET /conversations/:id/messages": {
     summary: "Load messages in order",
     query: schemas.messagesQuery,
-    answers: { 200: schemas.page(schemas.message) },
+    answers: { 200: page(schemas.message) },
     errors: ["conversation_not_found"],
   },
   "DELETE /conversations/:id/messages/:message_id": {
@@ -98,11 +84,4 @@ export const operations: Record<string, Operation> = {
   },
 };
 
-export const openapi = buildOpenapi(
-  {
-    title: "Threadbase",
-    version: "0.1.0",
-    description: "The durable memory of LLM applications, native to Supabase.",
-  },
-  operations,
-);
+export const openapi = buildOpenapi(operations);

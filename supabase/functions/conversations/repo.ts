@@ -2,6 +2,7 @@ import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { unwrap } from "../_shared/rpc.ts";
+import type { Page } from "../_shared/schemas.ts";
 import {
   type appendBody,
   type Appended,
@@ -9,14 +10,13 @@ import {
   type contextQuery,
   type Conversation,
   type createBody,
-  encodeCursor,
-  encodeSearchCursor,
   type forkBody,
+  listCursor,
   type listQuery,
   type Message,
   type messagesQuery,
-  type Page,
   type SearchCursor,
+  searchCursor,
   type SearchHit,
   type searchQuery,
   type updateBody,
@@ -56,7 +56,7 @@ export async function list(
       p_user_id: userId,
     }),
   );
-  return { ...page, next_cursor: page.has_more ? encodeCursor(page.data.at(-1)!) : null };
+  return { ...page, next_cursor: page.has_more ? listCursor.encode(page.data.at(-1)!) : null };
 }
 
 export async function get({ supabase, userId }: Caller, id: string): Promise<Conversation> {
@@ -164,7 +164,7 @@ export async function search(
       p_user_id: userId,
     }),
   );
-  return { ...page, next_cursor: last && encodeSearchCursor(last) };
+  return { ...page, next_cursor: last && searchCursor.encode(last) };
 }
 
 /** A page of an export: lines of NDJSON, and where the next page begins. */

@@ -1,43 +1,20 @@
 import { z } from "zod";
-import type { Json } from "../_shared/database.types.ts";
-
-/** A page of a list, as every list route answers it. */
-export const page = <T extends z.ZodType>(row: T) =>
-  z.strictObject({
-    data: z.array(row),
-    has_more: z.boolean(),
-    next_cursor: z.string().nullable().describe(
-      "What to send next: as cursor, or for messages as after (ascending) or before (descending). Null at the end.",
-    ),
-  });
-export type Page<T> = { data: T[]; has_more: boolean; next_cursor: string | null };
-
-// ---- JSON that is stored as it came ---------------------------------------------------------------------------------
-// Checked, not rebuilt: a parser that copies would lose keys such as "__proto__".
-
-type JsonObject = { [key: string]: Json | undefined };
-const isObject = (value: unknown): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-const jsonObject = z.custom<JsonObject>(isObject, "Expected an object.").meta({ type: "object" });
-const jsonArray = z.custom<Json[]>(Array.isArray, "Expected an array.").meta({ type: "array" });
-
-const MAX_METADATA_BYTES = 64 * 1024;
-const metadata = jsonObject.refine(
-  (value) => new TextEncoder().encode(JSON.stringify(value)).length <= MAX_METADATA_BYTES,
-  "Larger than 64 KiB.",
-);
-
-// ---- parameters -----------------------------------------------------------------------------------------------------
-
-const MAX_INTEGER = 2_147_483_647;
-
-/** An integer in a query string: digits only, so that "", "1e3" and "0x10" are errors and not numbers. */
-const digits = z.string().regex(/^\d{1,10}$/, "Expected an integer.").transform(Number);
-const sequence = digits.pipe(z.int().max(MAX_INTEGER));
-const limit = digits.pipe(z.int().min(1).max(1000)).default(50);
-const timestamp = z.iso.datetime({ offset: true });
-const answeredTimestamp = z.string().meta({ format: "date-time" });
+import {
+  answeredTimestamp,
+  cursorOf,
+  digits,
+  flag,
+  isObject,
+  jsonArray,
+  type JsonObject,
+  jsonObject,
+  limit,
+  MAX_INTEGER,
+  metadata,
+  sequence,
+  text,
+  timestamp,
+} from "../_shared/schemas.ts";
 
 export const conversationParam = z.strictObject({ id: z.guid() });
 export const messageParam = z.strictObject({ id: z.guid(), message_id: z.guid() });
@@ -116,7 +93,7 @@ export const messagesQuery = z.strictObject({
 export const contextQuery = z.strictObject({
   max_tokens: digits.pipe(z.int().min(1).max(MAX_INTEGER)).default(8192),
   max_messages: digits.pipe(z.int().min(1).max(1000)).optional(),
-  explain: z.enum(["true", "false"]).default("false").transform((value) => value === "true"),
+  explain: flag,
 });
 
 /** A message as a model needs it. What is null is left out, except `content`. */
@@ -195,22 +172,7 @@ export const updateBody = z.strictObject({
 /** `at`: how many messages, from the first on, the fork shares. */
 export const forkBody = z.strictObject({ at: z.int().min(0).max(MAX_INTEGER) });
 
-/** A place in the list: the last row of the page before it. Opaque to clients. */
-export interface ListCursor {
-  updated_at: string;
-  id: string;
-}
-
-export function encodeCursor({ updated_at, id }: ListCursor): string {
-  return btoa(`${updated_at}|${id}`).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}
-
-const cursor = z.base64url("Not a cursor of this list.").transform((value, context): ListCursor => {
-  const [updated_at, id] = atob(value.replaceAll("-", "+").replaceAll("_", "/")).split("|");
-  if (timestamp.safeParse(updated_at).success && z.guid().safeParse(id).success) return { updated_at, id };
-  context.addIssue({ code: "custom", message: "Not a cursor of this list." });
-  return z.NEVER;
-});
+export const listCursor = cursorOf({ updated_at: timestamp, id: z.guid() });
 
 /** `metadata={"topic":"cats"}`: JSON in the query string. */
 const metadataFilter = z.string().transform((value, context): JsonObject => {
@@ -224,7 +186,7 @@ const metadataFilter = z.string().transform((value, context): JsonObject => {
 
 export const listQuery = z.strictObject({
   limit,
-  cursor: cursor.optional(),
+  cursor: listCursor.schema.optional(),
   video_id: z.guid().optional(),
   metadata: metadataFilter.optional(),
 });
@@ -246,29 +208,12 @@ export const searchHit = z.strictObject({
 }).meta({ id: "SearchHit" });
 export type SearchHit = z.infer<typeof searchHit>;
 
-export interface SearchCursor {
-  score: number;
-  created_at: string;
-  id: string;
-}
-
-export function encodeSearchCursor({ score, created_at, id }: SearchCursor): string {
-  return btoa(`${score}|${created_at}|${id}`).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}
-
-const searchCursor = z.base64url("Not a cursor of this search.").transform((value, context): SearchCursor => {
-  const [score, created_at, id] = atob(value.replaceAll("-", "+").replaceAll("_", "/")).split("|");
-  const valid = /^\d{1,9}(\.\d{1,6})?$/.test(score) && timestamp.safeParse(created_at).success &&
-    z.guid().safeParse(id).success;
-  if (valid) return { score: Number(score), created_at, id };
-  context.addIssue({ code: "custom", message: "Not a cursor of this search." });
-  return z.NEVER;
-});
+const score = z.string().regex(/^\d{1,9}(\.\d{1,6})?$/).transform(Number);
+export const searchCursor = cursorOf({ score, created_at: timestamp, id: z.guid() });
+export type SearchCursor = Parameters<typeof searchCursor.encode>[0];
 
 export const searchQuery = z.strictObject({
-  q: z.string().min(1).max(1000)
-    .refine((value) => !value.includes("\0"), "Contains the NUL character, which Postgres cannot store.")
-    .refine((value) => value.isWellFormed(), "Contains a lone surrogate: half of a character cut in two."),
+  q: text(1000),
   limit,
-  cursor: searchCursor.optional(),
+  cursor: searchCursor.schema.optional(),
 });

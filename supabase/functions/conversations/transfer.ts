@@ -2,16 +2,9 @@
 // followed by its own messages, and comes before those of its forks.
 import type { Context } from "hono";
 import { z } from "zod";
+import { describeError } from "../_shared/app.ts";
 import { ApiError, type ErrorBody } from "../_shared/errors.ts";
-import {
-  type AppEnv,
-  decodeJson,
-  describeError,
-  invalidRequest,
-  parse,
-  parseJson,
-  refuseUnstorable,
-} from "../_shared/http.ts";
+import { type AppEnv, decodeJson, invalidRequest, parse, parseJson, refuseUnstorable } from "../_shared/http.ts";
 import { readChatGpt } from "./chatgpt.ts";
 import * as repo from "./repo.ts";
 import { messageInput, updateBody } from "./schemas.ts";

@@ -1,0 +1,77 @@
+import { z } from "zod";
+import type { Json } from "./database.types.ts";
+
+// What the schemas of every function are made of.
+
+/** A page of a list, as every list route answers it. */
+export const page = <T extends z.ZodType>(row: T) =>
+  z.strictObject({
+    data: z.array(row),
+    has_more: z.boolean(),
+    next_cursor: z.string().nullable().describe(
+      "What to send next: as cursor, or where a list counts in sequence numbers as after (ascending) or before " +
+        "(descending). Null at the end.",
+    ),
+  });
+export type Page<T> = { data: T[]; has_more: boolean; next_cursor: string | null };
+
+// ---- JSON that is stored as it came ---------------------------------------------------------------------------------
+// Checked, not rebuilt: a parser that copies would lose keys such as "__proto__".
+
+export type JsonObject = { [key: string]: Json | undefined };
+export const isObject = (value: unknown): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+export const jsonObject = z.custom<JsonObject>(isObject, "Expected an object.").meta({ type: "object" });
+export const jsonArray = z.custom<Json[]>(Array.isArray, "Expected an array.").meta({ type: "array" });
+
+const MAX_METADATA_BYTES = 64 * 1024;
+export const metadata = jsonObject.refine(
+  (value) => new TextEncoder().encode(JSON.stringify(value)).length <= MAX_METADATA_BYTES,
+  "Larger than 64 KiB.",
+);
+
+// ---- parameters -----------------------------------------------------------------------------------------------------
+
+export const MAX_INTEGER = 2_147_483_647;
+
+/** An integer in a query string: digits only, so that "", "1e3" and "0x10" are errors and not numbers. */
+export const digits = z.string().regex(/^\d{1,10}$/, "Expected an integer.").transform(Number);
+export const sequence = digits.pipe(z.int().max(MAX_INTEGER));
+export const limit = digits.pipe(z.int().min(1).max(1000)).default(50);
+export const flag = z.enum(["true", "false"]).default("false").transform((value) => value === "true");
+export const timestamp = z.iso.datetime({ offset: true });
+export const answeredTimestamp = z.string().meta({ format: "date-time" });
+
+/** Text in a query string that the database is asked for. JSON bodies are checked as a whole. */
+export const text = (max: number) =>
+  z.string().min(1).max(max)
+    .refine((value) => !value.includes("\0"), "Contains the NUL character, which Postgres cannot store.")
+    .refine((value) => value.isWellFormed(), "Contains a lone surrogate: half of a character cut in two.");
+
+// ---- cursors --------------------------------------------------------------------------------------------------------
+
+/**
+ * A place in a list: the sort key of the last row of the page before it. Opaque to clients.
+ *
+ * @param key The parts of the sort key in their order, none of which contains "|".
+ * @example const cursor = cursorOf({ updated_at: timestamp, id: z.guid() });
+ */
+export function cursorOf<T extends Record<string, z.ZodType<string | number>>>(key: T) {
+  type Key = { [K in keyof T]: z.output<T[K]> };
+  const names = Object.keys(key);
+  return {
+    encode: (row: Key): string =>
+      btoa(names.map((name) => row[name]).join("|"))
+        .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", ""),
+    schema: z.base64url("Not a cursor of this list.").transform((value, context): Key => {
+      const parts = atob(value.replaceAll("-", "+").replaceAll("_", "/")).split("|");
+      const parsed = names.map((name, i) => key[name].safeParse(parts[i]));
+      if (parts.length === names.length && parsed.every((part) => part.success)) {
+        return Object.fromEntries(parsed.map((part, i) => [names[i], part.data])) as Key;
+      }
+      context.addIssue({ code: "custom", message: "Not a cursor of this list." });
+      return z.NEVER;
+    }),
+  };
+}
