@@ -176,7 +176,7 @@ Deno.test("a broken migration is one clear error, and a changed function is serv
         return { status: response.status, text: await response.text() };
       };
       assertEquals((await health()).status, 200);
-      const app = join(copy, "supabase/functions/conversations/app.ts");
+      const app = join(copy, "supabase/functions/_shared/app.ts");
       const source = await Deno.readTextFile(app);
       await Deno.writeTextFile(app, "this is not TypeScript");
       await new Promise((resolve) => setTimeout(resolve, 1500));
