@@ -77,18 +77,19 @@ select is_empty(
 select is_empty(
   $$select r.rolname, t.name, p.privilege from client_roles r, our_tables t,
       unnest(array['update', 'delete']) as p (privilege)
-    where t.name in ('conversation_messages', 'public.conversation_messages')
+    where t.name ~ '^(public\.)?(conversation_messages|event_logs)$'
       and (has_table_privilege(r.rolname, t.oid, p.privilege)
         or p.privilege = 'update' and has_any_column_privilege(r.rolname, t.oid, 'update'))
     union all
     select r.rolname, t.name, 'delete' from client_roles r, our_tables t
-    where t.name in ('conversations', 'public.conversations') and has_table_privilege(r.rolname, t.oid, 'delete')$$,
-  'no client role updates or deletes a message, or deletes a conversation'
+    where t.name ~ '^(public\.)?(conversations|sessions)$' and has_table_privilege(r.rolname, t.oid, 'delete')$$,
+  'no client role updates or deletes a message or an event, or deletes a conversation or a session'
 );
 select is_empty(
   $$select r.rolname, c.table_name, c.column_name from client_roles r, information_schema.columns c
     where c.table_schema = 'public'
-      and c.column_name in ('author', 'created_at', 'updated_at', 'last_sequence_order', 'parent_id', 'fork_sequence', 'deleted_at')
+      and c.column_name in ('author', 'created_at', 'updated_at', 'last_sequence_order', 'parent_id', 'fork_sequence', 'deleted_at',
+        'sequence', 'last_sequence', 'last_event_at', 'duration')
       and (has_column_privilege(r.rolname, format('public.%I', c.table_name), c.column_name, 'insert')
         or has_column_privilege(r.rolname, format('public.%I', c.table_name), c.column_name, 'update'))$$,
   'no client role writes a column that the database owns'

@@ -34,6 +34,21 @@ const FIXTURES: Record<string, {
       return { id, message_id: message.id };
     },
   },
+  sessions: {
+    bodies: {
+      "POST /sessions": {},
+      "POST /sessions/:id/end": { summary: "secret" },
+      "POST /sessions/:id/events": { events: [{ event_type: "user_message", content: "secret" }] },
+    },
+    queries: {},
+    notFound: "session_not_found",
+    create: async () => {
+      const { body: { id } } = await alice.request("POST", "/sessions", { body: {} });
+      const events = [{ event_type: "user_message", content: { text: "secret" } }];
+      await alice.request("POST", `/sessions/${id}/events`, { body: { events } });
+      return { id };
+    },
+  },
 };
 
 for (const { name: functionName, routes, operations } of functions) {

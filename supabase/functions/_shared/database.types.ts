@@ -151,6 +151,102 @@ export type Database = {
           },
         ];
       };
+      "event_logs": {
+        Row: {
+          "content": NonNullable<Json>;
+          "created_at": string;
+          "event_type": string;
+          "occurred_at": string;
+          "sequence": number;
+          "session_id": string;
+          "source": string | null;
+          "trace_id": string | null;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "content": NonNullable<Json>;
+          "created_at"?: string;
+          "event_type": string;
+          "occurred_at"?: string;
+          "sequence"?: number;
+          "session_id": string;
+          "source"?: string | null;
+          "trace_id"?: string | null;
+          "user_id"?: string;
+        };
+        Update: {
+          "content"?: NonNullable<Json>;
+          "created_at"?: string;
+          "event_type"?: string;
+          "occurred_at"?: string;
+          "sequence"?: number;
+          "session_id"?: string;
+          "source"?: string | null;
+          "trace_id"?: string | null;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "event_logs_session_id_fkey";
+            columns: ["session_id"];
+            isOneToOne: false;
+            referencedRelation: "sessions";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "sessions": {
+        Row: {
+          "conversation_id": string | null;
+          "created_at": string;
+          "duration": number | null;
+          "end_time": string | null;
+          "id": string;
+          "last_event_at": string | null;
+          "last_sequence": number;
+          "metadata": NonNullable<Json>;
+          "start_time": string;
+          "summary": string | null;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "conversation_id"?: string | null;
+          "created_at"?: string;
+          "duration"?: never;
+          "end_time"?: string | null;
+          "id"?: string;
+          "last_event_at"?: string | null;
+          "last_sequence"?: number;
+          "metadata"?: NonNullable<Json>;
+          "start_time"?: string;
+          "summary"?: string | null;
+          "user_id"?: string;
+        };
+        Update: {
+          "conversation_id"?: string | null;
+          "created_at"?: string;
+          "duration"?: never;
+          "end_time"?: string | null;
+          "id"?: string;
+          "last_event_at"?: string | null;
+          "last_sequence"?: number;
+          "metadata"?: NonNullable<Json>;
+          "start_time"?: string;
+          "summary"?: string | null;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "sessions_conversation_id_fkey";
+            columns: ["conversation_id"];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "videos": {
         Row: {
           "created_at": string;
@@ -178,6 +274,10 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      "append_events": {
+        Args: { "p_events": Json; "p_idempotency_key"?: string; "p_session_id": string; "p_user_id"?: string };
+        Returns: Json;
+      };
       "append_messages": {
         Args: {
           "p_conversation_id": string;
@@ -197,6 +297,7 @@ export type Database = {
         Args: { "p_conversation_id": string; "p_message_id": string; "p_user_id"?: string };
         Returns: undefined;
       };
+      "end_session": { Args: { "p_session_id": string; "p_summary"?: string; "p_user_id"?: string }; Returns: Json };
       "export_page": { Args: { "p_cursor"?: Json; "p_user_id"?: string }; Returns: Json };
       "finish_import": { Args: { "p_ids": Json; "p_user_id"?: string }; Returns: Json };
       "fork_conversation": {
@@ -214,6 +315,7 @@ export type Database = {
         Returns: Json;
       };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_session": { Args: { "p_session_id": string; "p_user_id"?: string }; Returns: Json };
       "health": { Args: Record<PropertyKey, never>; Returns: Json };
       "import_conversation": {
         Args: { "p_conversation": Json; "p_messages"?: Json; "p_user_id"?: string };
@@ -230,6 +332,16 @@ export type Database = {
         };
         Returns: Json;
       };
+      "list_events": {
+        Args: {
+          "p_after"?: number;
+          "p_limit"?: number;
+          "p_session_id": string;
+          "p_types"?: (string)[];
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
       "list_messages": {
         Args: {
           "p_after"?: number;
@@ -239,6 +351,22 @@ export type Database = {
           "p_order"?: string;
           "p_user_id"?: string;
         };
+        Returns: Json;
+      };
+      "list_sessions": {
+        Args: {
+          "p_before_id"?: string;
+          "p_before_start_time"?: string;
+          "p_from"?: string;
+          "p_limit"?: number;
+          "p_of_user_id"?: string;
+          "p_to"?: string;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
+      "open_session": {
+        Args: { "p_idempotency_key"?: string; "p_session"?: Json; "p_user_id"?: string };
         Returns: Json;
       };
       "search_messages": {

@@ -24,6 +24,7 @@ const MESSAGES = {
   not_found: "There is no such route.",
   conversation_not_found: "There is no such conversation.",
   message_not_found: "There is no such message in the conversation.",
+  session_not_found: "There is no such session.",
   user_not_found: "There is no such user.",
   video_not_found: "There is no such video.",
   method_not_allowed: "The route does not know this method.",

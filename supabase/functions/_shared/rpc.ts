@@ -11,3 +11,6 @@ export function unwrap<T>({ data, error, status }: PostgrestSingleResponse<unkno
   if (error) throw fromDatabase(error, status);
   return data as T;
 }
+
+/** An answer that a repeated Idempotency-Key gets again. */
+export type Replayable<T> = T & { replayed?: true };

@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { unwrap } from "../_shared/rpc.ts";
+import { type Replayable, unwrap } from "../_shared/rpc.ts";
 import type { Page } from "../_shared/schemas.ts";
 import {
   type appendBody,
@@ -23,9 +23,6 @@ import {
 } from "./schemas.ts";
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
-
-/** An answer that a repeated Idempotency-Key gets again. */
-export type Replayable<T> = T & { replayed?: true };
 
 export async function create(
   { supabase, userId }: Caller,

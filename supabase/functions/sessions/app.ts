@@ -1,0 +1,39 @@
+import { createApp } from "../_shared/app.ts";
+import { authenticateAs } from "../_shared/auth.ts";
+import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
+import * as repo from "./repo.ts";
+import { appendBody, endBody, eventsQuery, listQuery, openBody, sessionParam, userId } from "./schemas.ts";
+
+export const app = createApp("sessions", () => import("./openapi.ts"))
+  .use(...authenticateAs(userId))
+  .post("/", noQuery, json(openBody), async (c) => {
+    const { session, created, replayed } = await repo.open(c.var.caller, c.req.valid("json"), idempotencyKey(c));
+    return c.json(session, created ? 201 : 200, replayHeader(replayed));
+  })
+  .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get(
+    "/:id",
+    noQuery,
+    param(sessionParam),
+    async (c) => c.json(await repo.get(c.var.caller, c.req.valid("param").id)),
+  )
+  .post(
+    "/:id/end",
+    noQuery,
+    param(sessionParam),
+    json(endBody),
+    async (c) => c.json(await repo.end(c.var.caller, c.req.valid("param").id, c.req.valid("json"))),
+  )
+  .post("/:id/events", noQuery, param(sessionParam), json(appendBody), async (c) => {
+    const { id } = c.req.valid("param");
+    const { replayed, ...appended } = await repo.append(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
+    return c.json(appended, 201, replayHeader(replayed));
+  })
+  .get(
+    "/:id/events",
+    param(sessionParam),
+    query(eventsQuery),
+    async (c) => c.json(await repo.listEvents(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
+  );
+
+export type App = typeof app;

@@ -1,0 +1,106 @@
+import type { z } from "zod";
+import type { Caller } from "../_shared/auth.ts";
+import type { Json } from "../_shared/database.types.ts";
+import { type Replayable, unwrap } from "../_shared/rpc.ts";
+import type { Page } from "../_shared/schemas.ts";
+import {
+  type appendBody,
+  type Appended,
+  type endBody,
+  type Event,
+  type eventsQuery,
+  listCursor,
+  type listQuery,
+  type openBody,
+  type Session,
+} from "./schemas.ts";
+
+// One function for each request, one database call in each. Nothing else in this directory talks to the database.
+
+export async function open(
+  { supabase, userId }: Caller,
+  session: z.output<typeof openBody>,
+  idempotencyKey?: string,
+): Promise<Replayable<{ session: Session; created: boolean }>> {
+  return unwrap(
+    await supabase.rpc("open_session", {
+      p_session: session,
+      p_idempotency_key: idempotencyKey,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function end(
+  { supabase, userId }: Caller,
+  id: string,
+  { summary }: z.output<typeof endBody>,
+): Promise<Session> {
+  return unwrap(
+    await supabase.rpc("end_session", { p_session_id: id, p_summary: summary ?? undefined, p_user_id: userId }),
+  );
+}
+
+export async function get({ supabase, userId }: Caller, id: string): Promise<Session> {
+  return unwrap(await supabase.rpc("get_session", { p_session_id: id, p_user_id: userId }));
+}
+
+export async function list(
+  { supabase, userId }: Caller,
+  { from, to, user_id, limit, cursor }: z.output<typeof listQuery>,
+): Promise<Page<Session>> {
+  const page = unwrap<Page<Session>>(
+    await supabase.rpc("list_sessions", {
+      p_from: from,
+      p_to: to,
+      p_limit: limit,
+      p_before_start_time: cursor?.start_time,
+      p_before_id: cursor?.id,
+      p_of_user_id: user_id,
+      p_user_id: userId,
+    }),
+  );
+  return { ...page, next_cursor: page.has_more ? listCursor.encode(page.data.at(-1)!) : null };
+}
+
+export async function append(
+  { supabase, userId }: Caller,
+  id: string,
+  { events }: z.output<typeof appendBody>,
+  idempotencyKey?: string,
+): Promise<Replayable<Appended>> {
+  return unwrap(
+    await supabase.rpc("append_events", {
+      p_session_id: id,
+      p_events: events as Json,
+      p_idempotency_key: idempotencyKey,
+      p_user_id: userId,
+    }),
+  );
+}
+
+/** A page of events, and the session as it was at that moment. */
+export async function readEvents(
+  { supabase, userId }: Caller,
+  id: string,
+  { after, types, limit }: z.output<typeof eventsQuery>,
+): Promise<{ data: Event[]; has_more: boolean; session: Session }> {
+  return unwrap(
+    await supabase.rpc("list_events", {
+      p_session_id: id,
+      p_after: after,
+      p_types: types,
+      p_limit: limit,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function listEvents(
+  caller: Caller,
+  id: string,
+  query: z.output<typeof eventsQuery>,
+): Promise<Page<Event>> {
+  const { data, has_more } = await readEvents(caller, id, query);
+  return { data, has_more, next_cursor: has_more ? String(data.at(-1)!.sequence) : null };
+}

@@ -1,0 +1,97 @@
+import { z } from "zod";
+import type { Json } from "../_shared/database.types.ts";
+import {
+  answeredTimestamp,
+  cursorOf,
+  jsonObject,
+  limit,
+  metadata,
+  sequence,
+  text,
+  timestamp,
+} from "../_shared/schemas.ts";
+
+/** `x-user-id`: who is calling need not be a user of Auth. What a header can carry, and `sessions.user_id` hold. */
+export const userId = z.string().regex(/^[\x20-\x7e]{1,256}$/, "Expected 1 to 256 printable ASCII characters.");
+
+export const sessionParam = z.strictObject({ id: z.guid() });
+
+// ---- sessions -------------------------------------------------------------------------------------------------------
+
+export const session = z.strictObject({
+  id: z.guid(),
+  user_id: z.string(),
+  conversation_id: z.guid().nullable(),
+  start_time: answeredTimestamp,
+  end_time: answeredTimestamp.nullable(),
+  duration: z.number().nullable().describe("Seconds; null while the session runs."),
+  summary: z.string().nullable(),
+  metadata: jsonObject,
+  last_sequence: z.int().describe("The number of the newest event."),
+  last_event_at: answeredTimestamp.nullable(),
+  created_at: answeredTimestamp,
+}).meta({ id: "Session" });
+export type Session = z.infer<typeof session>;
+
+export const openBody = z.strictObject({
+  id: z.guid().optional(),
+  conversation_id: z.guid().nullish(),
+  start_time: timestamp.optional(),
+  metadata: metadata.optional(),
+});
+
+export const endBody = z.strictObject({ summary: z.string().nullish() });
+
+export const listCursor = cursorOf({ start_time: timestamp, id: z.guid() });
+
+/** Whose: for a backend, which may read the sessions of everybody. A user reads their own, whatever it says. */
+const ofUser = text(256).optional();
+
+/** A half-open window of time. */
+const window = { from: timestamp.optional(), to: timestamp.optional() };
+
+export const listQuery = z.strictObject({
+  ...window,
+  user_id: ofUser,
+  limit,
+  cursor: listCursor.schema.optional(),
+});
+
+// ---- events ---------------------------------------------------------------------------------------------------------
+
+/** Any JSON but null, kept as it came. */
+const content = z.custom<Json>((value) => value !== undefined && value !== null, "Expected any JSON but null.").meta({
+  description: "Any JSON but null. Text is a string, or the text of an object: {text}.",
+});
+const eventType = z.string().min(1).max(64).describe(
+  "user_message, ai_message, ai_chunk, tool_call, tool_result, system, error, or the application's own.",
+);
+
+export const eventInput = z.strictObject({
+  event_type: eventType,
+  content,
+  source: z.string().max(256).nullish(),
+  trace_id: z.string().max(256).nullish(),
+  occurred_at: timestamp.nullish().describe("When it happened, where that is not now: up to seven days ago."),
+}).meta({ id: "EventInput" });
+
+export const event = z.strictObject({
+  session_id: z.guid(),
+  sequence: z.int().describe("The place in the session, assigned by the database."),
+  event_type: eventType,
+  content,
+  source: z.string().nullable(),
+  trace_id: z.string().nullable(),
+  occurred_at: answeredTimestamp,
+  created_at: answeredTimestamp,
+}).meta({ id: "Event" });
+export type Event = z.infer<typeof event>;
+
+export const appendBody = z.strictObject({ events: z.array(eventInput).min(1).max(1000) });
+export const appended = z.strictObject({ events: z.array(event), last_sequence: z.int() });
+export type Appended = z.infer<typeof appended>;
+
+/** `types=user_message,ai_message` */
+const types = text(2048).transform((value) => value.split(",")).pipe(z.array(eventType).max(32)).optional();
+
+export const eventsQuery = z.strictObject({ after: sequence.optional(), types, limit });
