@@ -109,12 +109,14 @@ const json = (oid: number) => ({
 
 /**
  * The library prints each SQL error with its detail, which may be a whole row with the text of a message in it.
- * The caller gets the error, and Postgres' own log keeps it without that detail.
+ * The caller gets the error, and Postgres' own log keeps it without that detail. A table that does not exist is the
+ * caller's business alone.
  */
 function muteDatabaseErrors(): () => void {
   const original = console.error;
   const muted = (value: unknown) =>
-    isPostgresError(value) || /^(PGRST|ECONN|EPIPE|CONNECTION_)/.test((value as { code?: string })?.code ?? "");
+    isPostgresError(value) || (value as Error)?.message?.startsWith("Could not find the table") ||
+    /^(PGRST|ECONN|EPIPE|CONNECTION_)/.test((value as { code?: string })?.code ?? "");
   console.error = (...values) => values.some(muted) || original(...values);
   return () => console.error = original;
 }

@@ -10,6 +10,7 @@ import { type Keys, loadKeys } from "./keys.ts";
 import { bootstrap, pushMigrations } from "./platform.ts";
 import { databaseUrl, removePostgres, startPostgres, stopLeftover } from "./postgres.ts";
 import { startRest } from "./rest.ts";
+import { startScheduler } from "./scheduler.ts";
 
 export interface StackOptions {
   /** The directory that holds supabase/ and node_modules/. Default: this repository. */
@@ -107,6 +108,12 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
     await step(
       () => startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows }),
       () => "REST and Auth",
+    ),
+  );
+  running.use(
+    await step(
+      () => startScheduler(dbUrl, log),
+      ({ jobs }) => `Scheduled jobs: ${jobs.join(", ") || "run by pg_cron"}`,
     ),
   );
   services.resolve({ rest, functions: await starting });

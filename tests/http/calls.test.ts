@@ -1,59 +1,56 @@
-// One request, one database call: the function runs in this process, against the real REST API behind a counter.
+// One request, one database call: the functions run in this process, against the real REST API behind a counter.
 import { assertEquals } from "@std/assert";
-import { app } from "../../supabase/functions/conversations/app.ts";
-import { apiUrl, publishableKey, secretKey, signUp } from "../support/stack.ts";
+import { functions } from "../support/apps.ts";
+import { countCalls } from "../support/calls.ts";
+import { secretKey, signUp } from "../support/stack.ts";
 
-Deno.test("every route makes exactly one database call", async () => {
-  const alice = await signUp();
-  const calls: string[] = [];
-  const counter = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
-    const { pathname, search } = new URL(request.url);
-    calls.push(pathname);
-    const answer = await fetch(`${apiUrl}${pathname}${search}`, {
-      method: request.method,
-      headers: request.headers,
-      body: await request.arrayBuffer(),
-    });
-    const bytes = await answer.arrayBuffer();
-    return new Response(answer.status === 204 ? null : bytes, { status: answer.status, headers: answer.headers });
-  });
-  Deno.env.set("SUPABASE_URL", `http://127.0.0.1:${counter.addr.port}`);
-  Deno.env.set("SUPABASE_PUBLISHABLE_KEYS", JSON.stringify({ default: publishableKey }));
-  Deno.env.set("SUPABASE_SECRET_KEYS", JSON.stringify({ default: secretKey }));
+const messages = Array.from({ length: 30 }, (_, i) => ({ role: "user", content: `m${i}` }));
+const events = messages.map(({ content }) => ({ event_type: "user_message", content }));
 
-  const send = async (method: string, path: string, body?: unknown) => {
-    calls.length = 0;
-    const response = await app.request(`/conversations${path}`, {
-      method,
-      headers: {
-        apikey: secretKey,
-        "x-user-id": alice.id,
-        ...(body !== undefined && { "content-type": "application/json" }),
-      },
-      body: body === undefined ? undefined : JSON.stringify(body),
-    });
-    return { status: response.status, body: response.status === 204 ? null : await response.json(), calls: [...calls] };
-  };
-  try {
-    const messages = Array.from({ length: 30 }, (_, i) => ({ role: "user", content: `m${i}` }));
-    const created = await send("POST", "", { messages });
-    assertEquals([created.status, created.calls], [201, ["/rest/v1/rpc/create_conversation"]]);
-    const { id } = created.body;
-    for (
-      const [method, path, body, rpc] of [
-        ["GET", "", undefined, "list_conversations"],
-        ["GET", "/search?q=m1", undefined, "search_messages"],
-        ["GET", `/${id}`, undefined, "get_conversation"],
-        ["PATCH", `/${id}`, { title: "x" }, "update_conversation"],
-        ["POST", `/${id}/messages`, { messages }, "append_messages"],
-        ["GET", `/${id}/messages?limit=20`, undefined, "list_messages"],
-        ["DELETE", `/${id}`, undefined, "delete_conversation"],
-      ] as const
-    ) {
-      const answer = await send(method, path, body);
-      assertEquals([answer.status < 300, answer.calls], [true, [`/rest/v1/rpc/${rpc}`]], `${method} ${path}`);
+/** For each function its requests in order, `:id` being that of the first one's answer, and the call each may make. */
+const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc: string][]> = {
+  conversations: [
+    ["POST", "", { messages }, "create_conversation"],
+    ["GET", "", undefined, "list_conversations"],
+    ["GET", "/search?q=m1", undefined, "search_messages"],
+    ["GET", "/:id", undefined, "get_conversation"],
+    ["PATCH", "/:id", { title: "x" }, "update_conversation"],
+    ["POST", "/:id/messages", { messages }, "append_messages"],
+    ["GET", "/:id/messages?limit=20", undefined, "list_messages"],
+    ["GET", "/:id/context", undefined, "get_context"],
+    ["POST", "/:id/fork", { at: 1 }, "fork_conversation"],
+    ["DELETE", "/:id", undefined, "delete_conversation"],
+  ],
+  sessions: [
+    ["POST", "", {}, "open_session"],
+    ["GET", "", undefined, "list_sessions"],
+    ["GET", "/:id", undefined, "get_session"],
+    ["POST", "/:id/events", { events }, "append_events"],
+    ["GET", "/:id/events?limit=20", undefined, "list_events"],
+    ["POST", "/:id/end", { summary: "x" }, "end_session"],
+    ["GET", "/:id/events/stream", undefined, "list_events"],
+  ],
+};
+
+for (const { name, app } of functions) {
+  Deno.test(`${name}: every request makes exactly one database call`, async () => {
+    const alice = await signUp();
+    await using counter = countCalls();
+    let id = "";
+    for (const [method, path, body, rpc] of REQUESTS[name]) {
+      counter.calls.length = 0;
+      const response = await app.request(`/${name}${path.replace(":id", id)}`, {
+        method,
+        headers: {
+          apikey: secretKey,
+          "x-user-id": alice.id,
+          ...(body !== undefined && { "content-type": "application/json" }),
+        },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+      const text = await response.text();
+      assertEquals([response.ok, counter.calls], [true, [`/rest/v1/rpc/${rpc}`]], `${method} ${path}: ${text}`);
+      id ||= JSON.parse(text).id;
     }
-  } finally {
-    await counter.shutdown();
-  }
-});
+  });
+}

@@ -46,6 +46,7 @@ const FIXTURES: Record<string, {
       const { body: { id } } = await alice.request("POST", "/sessions", { body: {} });
       const events = [{ event_type: "user_message", content: { text: "secret" } }];
       await alice.request("POST", `/sessions/${id}/events`, { body: { events } });
+      await alice.request("POST", `/sessions/${id}/end`, { body: {} }); // or its stream would not end
       return { id };
     },
   },

@@ -1,8 +1,19 @@
 import { createApp } from "../_shared/app.ts";
 import { authenticateAs } from "../_shared/auth.ts";
-import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
+import { idempotencyKey, json, noQuery, param, parse, query, replayHeader } from "../_shared/http.ts";
 import * as repo from "./repo.ts";
-import { appendBody, endBody, eventsQuery, listQuery, openBody, sessionParam, userId } from "./schemas.ts";
+import {
+  appendBody,
+  endBody,
+  eventsQuery,
+  listQuery,
+  openBody,
+  sessionParam,
+  streamHeaders,
+  streamQuery,
+  userId,
+} from "./schemas.ts";
+import { streamEvents } from "./stream.ts";
 
 export const app = createApp("sessions", () => import("./openapi.ts"))
   .use(...authenticateAs(userId))
@@ -34,6 +45,12 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
     param(sessionParam),
     query(eventsQuery),
     async (c) => c.json(await repo.listEvents(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
-  );
+  )
+  .get("/:id/events/stream", param(sessionParam), query(streamQuery), (c) => {
+    // An EventSource repeats its URL when it comes back: where it was counts, not where it began.
+    const { "last-event-id": lastEventId } = parse(streamHeaders, c.req.header());
+    const after = lastEventId ?? c.req.valid("query").after ?? 0;
+    return streamEvents(c, c.req.valid("param").id, after, lastEventId !== undefined);
+  });
 
 export type App = typeof app;

@@ -41,6 +41,19 @@ export const operations: Record<string, Operation> = {
     answers: { 200: page(schemas.event) },
     errors: ["session_not_found"],
   },
+  "GET /sessions/:id/events/stream": {
+    summary: "Follow a session: its events as server-sent events, then those that come, until it ends",
+    query: schemas.streamQuery,
+    headers: { "last-event-id": "The sequence of the last event received: goes on behind it." },
+    answers: {
+      200: {
+        mediaType: "text/event-stream",
+        description: "Each event is an Event, its id the sequence; `event: end` carries the Session that has ended.",
+      },
+      204: null,
+    },
+    errors: ["session_not_found"],
+  },
 };
 
 export const openapi = buildOpenapi(operations);

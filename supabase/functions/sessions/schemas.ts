@@ -95,3 +95,10 @@ export type Appended = z.infer<typeof appended>;
 const types = text(2048).transform((value) => value.split(",")).pipe(z.array(eventType).max(32)).optional();
 
 export const eventsQuery = z.strictObject({ after: sequence.optional(), types, limit });
+
+export const streamQuery = z.strictObject({ after: sequence.optional() });
+
+/** What an EventSource sends when it comes back; empty before its first event. */
+export const streamHeaders = z.object({
+  "last-event-id": z.union([z.literal("").transform(() => undefined), sequence]).optional(),
+});

@@ -1,0 +1,131 @@
+// The requests that supabase-py sends for table(…).upsert/insert/update/select, as it sends them: a backend that was
+// written for two plain tables works on these. https://github.com/supabase/postgrest-py
+import { assertEquals } from "@std/assert";
+import { apiUrl, connect, secretKey, signUp, uuid } from "../support/stack.ts";
+
+const headers = {
+  apikey: secretKey,
+  authorization: `Bearer ${secretKey}`,
+  accept: "application/json",
+  "accept-profile": "public",
+  "content-profile": "public",
+  "content-type": "application/json",
+};
+
+async function rest(method: string, path: string, prefer: string, body?: unknown) {
+  const response = await fetch(`${apiUrl}/rest/v1/${path}`, {
+    method,
+    headers: { ...headers, ...(prefer && { prefer }) },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const text = await response.text();
+  return { status: response.status, body: text ? JSON.parse(text) : null };
+}
+
+const upsert = (row: unknown) => rest("POST", "sessions", "return=representation,resolution=merge-duplicates", row);
+const insert = (row: unknown) => rest("POST", "event_logs", "return=representation", row);
+
+Deno.test("upsert a session, insert its events, read them back in order, end it with a summary", async () => {
+  const id = uuid();
+  const opened = await upsert({ id, user_id: "anonymous_user" });
+  assertEquals([opened.status, opened.body[0].id, opened.body[0].last_sequence], [201, id, 0]);
+
+  for (const [i, [event_type, text]] of [["user_message", "Hello"], ["ai_response", "Hi!"]].entries()) {
+    const { status, body } = await insert({ session_id: id, event_type, content: { text } });
+    assertEquals([status, body[0].sequence, body[0].user_id], [201, i + 1, "anonymous_user"]);
+  }
+  const many = await insert(
+    ["a", "b", "c"].map((text) => ({ session_id: id, event_type: "ai_chunk", content: { text } })),
+  );
+  assertEquals(many.body.map((row: { sequence: number }) => row.sequence), [3, 4, 5]);
+
+  // The page was refreshed: the same upsert again changes nothing.
+  const again = await upsert({ id, user_id: "anonymous_user" });
+  assertEquals([again.body[0].last_sequence, again.body[0].start_time], [5, opened.body[0].start_time]);
+
+  const logs = await rest("GET", `event_logs?select=*&session_id=eq.${id}&order=created_at.asc`, "");
+  assertEquals(logs.body.map((row: { content: { text: string } }) => row.content.text), [
+    "Hello",
+    "Hi!",
+    "a",
+    "b",
+    "c",
+  ]);
+
+  const ended = await rest("PATCH", `sessions?id=eq.${id}`, "return=representation", {
+    end_time: "2099-01-01T10:00:00.123456", // datetime.now().isoformat(): without a zone
+    summary: "Said hello.",
+  });
+  assertEquals([ended.status, ended.body[0].summary, ended.body[0].duration > 0], [200, "Said hello.", true]);
+});
+
+Deno.test("forty inserts at once are numbered without a gap, together with the function's own", async () => {
+  const id = uuid();
+  await upsert({ id, user_id: "anonymous_user" });
+  await Promise.all(Array.from({ length: 40 }, async (_, i) => {
+    if (i % 4) return await insert({ session_id: id, event_type: "ai_chunk", content: { text: `${i}` } });
+    const response = await fetch(`${apiUrl}/functions/v1/sessions/${id}/events`, {
+      method: "POST",
+      headers: { apikey: secretKey, "content-type": "application/json" },
+      body: JSON.stringify({ events: [{ event_type: "ai_chunk", content: { text: `${i}` } }] }),
+    });
+    assertEquals([response.status, (await response.json()).events.length], [201, 1]);
+  }));
+  const { body } = await rest("GET", `event_logs?select=sequence&session_id=eq.${id}&order=sequence`, "");
+  assertEquals(body.map((row: { sequence: number }) => row.sequence), Array.from({ length: 40 }, (_, i) => i + 1));
+  const sql = connect();
+  const [{ counted }] = await sql`select sum(count)::int as counted from private.event_counts where session_id = ${id}`;
+  await sql.end();
+  assertEquals(counted, 40);
+});
+
+Deno.test("nobody forges a number, an owner or a time, changes an event, or moves a session to another user", async () => {
+  const id = uuid();
+  await upsert({ id, user_id: "one" });
+  const event = { session_id: id, event_type: "system", content: {} };
+  for (const column of [{ sequence: 9 }, { user_id: "two" }, { created_at: "2020-01-01" }]) {
+    assertEquals((await insert({ ...event, ...column })).body.code, "42501", JSON.stringify(column));
+  }
+  assertEquals((await insert(event)).status, 201);
+  assertEquals((await upsert({ id, user_id: "two" })).body.code, "PT409");
+  assertEquals((await rest("PATCH", `event_logs?session_id=eq.${id}`, "", { content: {} })).body.code, "42501");
+  assertEquals((await rest("DELETE", `event_logs?session_id=eq.${id}`, "")).body.code, "42501");
+  assertEquals((await rest("DELETE", `sessions?id=eq.${id}`, "")).body.code, "42501");
+  assertEquals((await rest("PATCH", `sessions?id=eq.${id}`, "", { last_sequence: 0 })).body.code, "42501");
+  const unknown = await insert({ ...event, session_id: uuid() });
+  assertEquals([unknown.status, unknown.body.message], [404, "session_not_found"]);
+});
+
+Deno.test("a user writes to their own sessions alone", async () => {
+  const [alice, bob] = [await signUp(), await signUp()];
+  const { data } = await alice.client.from("sessions").insert({ metadata: {} }).select().single().throwOnError();
+  assertEquals(data.user_id, alice.id);
+  const event = { session_id: data.id, event_type: "user_message", content: { text: "mine" } };
+  const { data: stored } = await alice.client.from("event_logs").insert(event).select().single().throwOnError();
+  assertEquals([stored.sequence, stored.user_id], [1, alice.id]);
+  const foreign = await bob.client.from("event_logs").insert(event);
+  assertEquals([foreign.status, foreign.error?.message], [404, "session_not_found"]);
+  const posing = await bob.client.from("sessions").insert({ user_id: alice.id });
+  assertEquals(posing.error?.code, "42501");
+  assertEquals((await bob.client.from("event_logs").select().eq("session_id", data.id)).data, []);
+});
+
+Deno.test("a partition is not there for the REST API, whatever the schema asked for", async () => {
+  const sql = connect();
+  const leaves = (await sql`
+    select c.relname as name, n.nspname as schema
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_namespace n on n.oid = c.relnamespace
+    where i.inhparent = 'public.event_logs'::regclass`).map((row) =>
+    row as unknown as { name: string; schema: string }
+  );
+  await sql.end();
+  assertEquals([leaves.length >= 5, new Set(leaves.map(({ schema }) => schema))], [true, new Set(["private"])]);
+  for (const { name } of leaves) {
+    for (const profile of ["public", "private"]) {
+      const response = await fetch(`${apiUrl}/rest/v1/${name}`, { headers: { ...headers, "accept-profile": profile } });
+      await response.body?.cancel();
+      assertEquals(response.status >= 400, true, `${profile}.${name} answered ${response.status}`);
+    }
+  }
+  assertEquals((await rest("GET", "event_logs?limit=1", "")).status, 200);
+});
