@@ -28,13 +28,17 @@ Deno.test("a reader that goes away is not read for any longer", async () => {
   const { app } = await import("../../supabase/functions/sessions/app.ts");
   const alice = await signUp();
   const { body: { id } } = await alice.request("POST", "/sessions", { body: {} });
-  const response = await app.request(`/sessions/${id}/events/stream`, {
+  await using server = Deno.serve(
+    { port: 0, hostname: "127.0.0.1", onListen: () => {} },
+    (request) => app.fetch(request),
+  );
+  const response = await fetch(`http://127.0.0.1:${server.addr.port}/sessions/${id}/events/stream`, {
     headers: { apikey: secretKey, "x-user-id": alice.id },
   });
   const reader = response.body!.getReader();
   await reader.read();
   await reader.cancel();
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await new Promise((resolve) => setTimeout(resolve, 300));
   counted.calls.length = 0;
   await new Promise((resolve) => setTimeout(resolve, 2500));
   assertEquals(counted.calls, []);

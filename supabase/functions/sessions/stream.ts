@@ -46,7 +46,8 @@ export async function streamEvents(
   c.header("X-Accel-Buffering", "no"); // nginx would hold events back to fill a buffer
   return streamSSE(c, async (stream) => {
     const closed = new AbortController();
-    stream.onAbort(() => closed.abort());
+    stream.onAbort(() => closed.abort()); // noticed with the next write
+    c.req.raw.signal.addEventListener("abort", () => closed.abort()); // noticed at once
     let wait = POLL_MS.first;
     let failures = 0;
     let written = Date.now();
