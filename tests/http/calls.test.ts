@@ -1,6 +1,7 @@
 // One request, one database call: the function runs in this process, against the real REST API behind a counter.
 import { assertEquals } from "@std/assert";
 import { app } from "../../supabase/functions/conversations/app.ts";
+import { app as sessions } from "../../supabase/functions/sessions/app.ts";
 import { apiUrl, publishableKey, secretKey, signUp } from "../support/stack.ts";
 
 Deno.test("every route makes exactly one database call", async () => {
@@ -53,6 +54,11 @@ Deno.test("every route makes exactly one database call", async () => {
       const answer = await send(method, path, body);
       assertEquals([answer.status < 300, answer.calls], [true, [`/rest/v1/rpc/${rpc}`]], `${method} ${path}`);
     }
+
+    calls.length = 0;
+    const analytics = await sessions.request("/sessions/analytics", { headers: { apikey: secretKey } });
+    await analytics.body?.cancel();
+    assertEquals([analytics.status, calls], [200, ["/rest/v1/rpc/session_analytics"]]);
   } finally {
     await counter.shutdown();
   }
