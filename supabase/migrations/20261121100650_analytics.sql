@@ -130,26 +130,29 @@ begin
     where s.start_time >= v_from and s.start_time < v_to
       and (v_user_id is null or s.user_id = v_user_id)
   ),
-  -- Bucket 0 is the whole window, here and below.
   callers as (
-    select coalesce(o.bucket, 0) as bucket, o.user_id, count(*) as sessions, min(o.start_time) as first
+    select o.bucket, o.user_id, count(*) as sessions, min(o.start_time) as first
     from opened o
-    group by grouping sets ((o.bucket, o.user_id), (o.user_id))
+    group by o.bucket, o.user_id
   ),
-  known as (
+  users as (
     select
-      c.user_id, c.first,
+      c.user_id, sum(c.sessions) as sessions, min(c.first) as first,
       exists (select from public.sessions s where s.user_id = c.user_id and s.start_time < v_from) as called_before
     from callers c
-    where c.bucket = 0
+    group by c.user_id
   ),
+  -- Bucket 0 is the whole window, here and below.
   calls as (
     select
       c.bucket, sum(c.sessions) as sessions, count(*) as users,
-      count(*) filter (where c.sessions > 1 or c.first > k.first or k.called_before) as returning_users
+      count(*) filter (where c.sessions > 1 or c.first > u.first or u.called_before) as returning_users
     from callers c
-    join known k using (user_id)
+    join users u using (user_id)
     group by c.bucket
+    union all
+    select 0, sum(u.sessions), count(*), count(*) filter (where u.sessions > 1 or u.called_before)
+    from users u
   ),
   lengths as (
     select
@@ -209,7 +212,7 @@ begin
         'returning_users', coalesce(c.returning_users, 0),
         'messages', coalesce(l.messages, 0),
         'messages_per_session', coalesce(l.messages, 0)::double precision / c.sessions::double precision,
-        'messages_per_user', coalesce(l.messages, 0)::double precision / c.users::double precision,
+        'messages_per_user', coalesce(l.messages, 0)::double precision / nullif(c.users, 0)::double precision,
         'duration', jsonb_build_object('p50', d.seconds[1], 'p95', d.seconds[2]),
         'events', coalesce(l.events, '{}'),
         'other_events', coalesce(l.other_events, 0)
@@ -234,7 +237,8 @@ begin
 end;
 $$;
 comment on function private.session_analytics(timestamptz, timestamptz, text, text, text, text) is
-  'See public.session_analytics.';
+  'See public.session_analytics. Events are counted by private.event_counts; those of a quarter of an hour that a border cuts, '
+  'by event_logs: where their partition has gone, not at all.';
 revoke all on function private.session_analytics(timestamptz, timestamptz, text, text, text, text)
   from public, anon, authenticated, service_role;
 grant execute on function private.session_analytics(timestamptz, timestamptz, text, text, text, text)
