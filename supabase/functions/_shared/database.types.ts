@@ -380,6 +380,17 @@ export type Database = {
         };
         Returns: Json;
       };
+      "session_analytics": {
+        Args: {
+          "p_bucket"?: string;
+          "p_from"?: string;
+          "p_of_user_id"?: string;
+          "p_time_zone"?: string;
+          "p_to"?: string;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
       "update_conversation": {
         Args: { "p_changes": Json; "p_conversation_id": string; "p_user_id"?: string };
         Returns: Json;

@@ -1,8 +1,9 @@
-import { createApp } from "../_shared/app.ts";
+import { createApp, only } from "../_shared/app.ts";
 import { authenticateAs } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, parse, query, replayHeader } from "../_shared/http.ts";
 import * as repo from "./repo.ts";
 import {
+  analyticsQuery,
   appendBody,
   endBody,
   eventsQuery,
@@ -22,6 +23,8 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
     return c.json(session, created ? 201 : 200, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get("/analytics", query(analyticsQuery), async (c) => c.json(await repo.analyze(c.var.caller, c.req.valid("query"))))
+  .all("/analytics", only("GET", "HEAD"))
   .get(
     "/:id",
     noQuery,

@@ -17,6 +17,11 @@ export const operations: Record<string, Operation> = {
     query: schemas.listQuery,
     answers: { 200: page(schemas.session) },
   },
+  "GET /sessions/analytics": {
+    summary: "Sessions, messages, durations and events by hour, day, week or month of a time zone",
+    query: schemas.analyticsQuery,
+    answers: { 200: schemas.analytics },
+  },
   "GET /sessions/:id": {
     summary: "A session, without its events",
     answers: { 200: schemas.session },

@@ -4,6 +4,8 @@ import type { Json } from "../_shared/database.types.ts";
 import { type Replayable, unwrap } from "../_shared/rpc.ts";
 import type { Page } from "../_shared/schemas.ts";
 import {
+  type Analytics,
+  type analyticsQuery,
   type appendBody,
   type Appended,
   type endBody,
@@ -103,4 +105,20 @@ export async function listEvents(
 ): Promise<Page<Event>> {
   const { data, has_more } = await readEvents(caller, id, query);
   return { data, has_more, next_cursor: has_more ? String(data.at(-1)!.sequence) : null };
+}
+
+export async function analyze(
+  { supabase, userId }: Caller,
+  { from, to, bucket, time_zone, user_id }: z.output<typeof analyticsQuery>,
+): Promise<Analytics> {
+  return unwrap(
+    await supabase.rpc("session_analytics", {
+      p_from: from,
+      p_to: to,
+      p_bucket: bucket,
+      p_time_zone: time_zone,
+      p_of_user_id: user_id,
+      p_user_id: userId,
+    }),
+  );
 }

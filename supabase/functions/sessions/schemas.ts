@@ -102,3 +102,43 @@ export const streamQuery = z.strictObject({ after: sequence.optional() });
 export const streamHeaders = z.object({
   "last-event-id": z.union([z.literal("").transform(() => undefined), sequence]).optional(),
 });
+
+// ---- analytics ------------------------------------------------------------------------------------------------------
+
+export const analyticsQuery = z.strictObject({
+  from: timestamp.optional().describe("Without it, 30 days before the end."),
+  to: timestamp.optional().describe("Without it, now."),
+  bucket: z.enum(["hour", "day", "week", "month"]).default("day").describe("Weeks begin on Monday."),
+  time_zone: text(64).default("UTC").describe("A name of the IANA database: where days begin."),
+  user_id: ofUser,
+});
+
+const figures = {
+  sessions: z.int().describe("Sessions that started then."),
+  users: z.int().describe("Who started them."),
+  returning_users: z.int().describe(
+    "Those of them who had called before: a session of theirs then was not their first.",
+  ),
+  messages: z.int().describe("Events of the types user_message, ai_message and ai_response that occurred then."),
+  messages_per_session: z.number().nullable().describe("messages / sessions"),
+  messages_per_user: z.number().nullable().describe("messages / users"),
+  duration: z.strictObject({ p50: z.number().nullable(), p95: z.number().nullable() }).describe(
+    "Seconds from start to end, of the sessions that have ended. Null without one.",
+  ),
+  events: z.record(z.string(), z.int()).describe(
+    "How many of each type. Of the 100 most frequent types of the window.",
+  ),
+  other_events: z.int().describe("How many of all other types."),
+};
+
+export const analytics = z.strictObject({
+  from: answeredTimestamp,
+  to: answeredTimestamp,
+  bucket: z.string(),
+  time_zone: z.string(),
+  totals: z.strictObject(figures).describe("Of the whole window. A user of two buckets is one here."),
+  buckets: z.array(z.strictObject({ start: answeredTimestamp, end: answeredTimestamp, ...figures })).describe(
+    "Without gaps from the beginning of the window to its end, which cut the first and the last.",
+  ),
+}).meta({ id: "SessionAnalytics" });
+export type Analytics = z.infer<typeof analytics>;
