@@ -101,6 +101,7 @@ create table public.sessions (
     start_time between '1970-01-01 00:00:00+00' and '9999-12-31 00:00:00+00'
     and end_time between '1970-01-01 00:00:00+00' and '9999-12-31 00:00:00+00'
   ),
+  constraint sessions_summary_check check (char_length(summary) <= 65536),
   constraint sessions_last_sequence_check check (last_sequence >= 0),
   constraint sessions_metadata_check check (
     jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
@@ -118,13 +119,14 @@ comment on column public.sessions.user_id is
   'Who is calling: the id of a user of Auth, or any text of a backend. Only the former reach their sessions themselves.';
 comment on column public.sessions.conversation_id is 'The conversation that the call belongs to, one of the same user''s.';
 comment on column public.sessions.duration is 'Seconds from start to end; null while it runs, or where the end is before the start.';
-comment on column public.sessions.summary is 'What happened in the call; for the next one''s context.';
+comment on column public.sessions.summary is 'What happened in the call, at most 65,536 characters; for the next one''s context.';
 comment on column public.sessions.metadata is 'The application''s own JSON object, at most 64 KiB.';
 comment on column public.sessions.last_sequence is
   'The number of the newest event. Moved only under the row lock, by the functions that number events.';
-comment on column public.sessions.last_event_at is 'created_at of the newest event: the upper bound of a read by session.';
+comment on column public.sessions.last_event_at is 'No event was stored later: the upper bound of a read by session.';
 comment on column public.sessions.created_at is
-  'When the row was made: the lower bound of a read by session, which start_time, a client''s word, cannot be.';
+  'No event was stored earlier: the lower bound of a read by session, which start_time, a client''s word, cannot be. It is when '
+  'the row was made, unless the clock was set back since.';
 
 alter table public.sessions enable row level security;
 alter table public.sessions force row level security;
@@ -145,7 +147,27 @@ create policy "Users change their own sessions" on public.sessions
   using (user_id = (select auth.uid())::text) with check (user_id = (select auth.uid())::text);
 
 
-create function private.keep_session_owner() returns trigger
+create function private.hold_session_owner(p_user_id text) returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  -- Taken exclusively by private.erase_deleted_user: either that sees the session, or this sees that the user is gone.
+  perform pg_advisory_xact_lock_shared(hashtextextended('session owner ' || p_user_id, 0));
+  if private.caller_role() = 'authenticated' and not exists (select from auth.users u where u.id::text = p_user_id) then
+    raise sqlstate 'PT401' using message = 'unauthorized', detail = 'The user of the token does not exist any more.';
+  end if;
+end;
+$$;
+comment on function private.hold_session_owner(text) is
+  'Keeps a user from being deleted until the transaction ends. Raises PT401 where the token has outlived its user.';
+revoke all on function private.hold_session_owner(text) from public, anon, authenticated, service_role;
+grant execute on function private.hold_session_owner(text) to authenticated, service_role;
+
+
+create function private.guard_session() returns trigger
 language plpgsql
 volatile
 security invoker
@@ -153,19 +175,54 @@ set search_path = ''
 as $$
 begin
   new.user_id := private.session_user_id(new.user_id);
-  if tg_op = 'UPDATE' and (new.id, new.user_id) is distinct from (old.id, old.user_id) then
+  if tg_op = 'INSERT' then
+    perform private.hold_session_owner(new.user_id);
+    -- A list of rows with different columns comes with nulls where a row has none.
+    new.start_time := coalesce(new.start_time, now());
+    new.metadata := coalesce(new.metadata, '{}');
+  elsif (new.id, new.user_id) is distinct from (old.id, old.user_id) then
     raise sqlstate 'PT409' using
       message = 'conflict', detail = 'A session keeps its id and its user: its events repeat them.';
+  end if;
+  -- A backend may bring its history along; what a user claims must be about now, as in open_session.
+  if current_user = 'authenticated' and (
+    tg_op = 'INSERT' and new.start_time not between now() - interval '168 hours' and now() + interval '5 minutes'
+    or new.end_time not between now() - interval '168 hours' and now() + interval '5 minutes'
+      and (tg_op = 'INSERT' or new.end_time is distinct from old.end_time)
+  ) then
+    raise sqlstate 'PT400' using
+      message = 'invalid_request',
+      detail = 'start_time or end_time is more than seven days ago, or more than five minutes ahead.';
   end if;
   return new;
 end;
 $$;
-comment on function private.keep_session_owner() is
-  'Spells the owner of a session as private.session_user_id does, and keeps both it and the id as they are.';
-revoke all on function private.keep_session_owner() from public, anon, authenticated, service_role;
+comment on function private.guard_session() is
+  'What grants, policies and checks cannot say of a row that comes through the REST API: the spelling of its owner, that it '
+  'keeps owner and id, that a user''s times are about now.';
+revoke all on function private.guard_session() from public, anon, authenticated, service_role;
 
-create trigger keep_session_owner before insert or update of id, user_id on public.sessions
-  for each row execute function private.keep_session_owner();
+create trigger guard_session before insert or update of id, user_id, end_time on public.sessions
+  for each row execute function private.guard_session();
+
+
+create function private.unlink_sessions() returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  update public.sessions s set conversation_id = null where s.conversation_id = new.id;
+  return null;
+end;
+$$;
+comment on function private.unlink_sessions() is
+  'A conversation that is deleted but still the prefix of a fork is gone for its sessions, too.';
+revoke all on function private.unlink_sessions() from public, anon, authenticated, service_role;
+
+create trigger unlink_sessions after update of deleted_at on public.conversations
+  for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.unlink_sessions();
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- event_logs
@@ -186,6 +243,8 @@ create table public.event_logs (
   constraint event_logs_session_id_fkey foreign key (session_id) references public.sessions (id) on delete cascade,
   constraint event_logs_sequence_check check (sequence > 0),
   constraint event_logs_event_type_check check (char_length(event_type) between 1 and 64),
+  -- As printed: a number may be stored in a few bytes and print as thousands.
+  constraint event_logs_content_check check (octet_length(content::text) <= 8388608),
   constraint event_logs_source_check check (char_length(source) <= 256),
   constraint event_logs_trace_id_check check (char_length(trace_id) <= 256),
   -- A search for what occurred in a window knows from it which partitions to look into.
@@ -206,7 +265,7 @@ comment on column public.event_logs.user_id is
   'The session''s user, repeated so that row level security and searches need no join. Set by the database.';
 comment on column public.event_logs.event_type is
   'user_message, ai_message, ai_chunk, tool_call, tool_result, system, error, or the application''s own.';
-comment on column public.event_logs.content is 'Any JSON but null; text is a string, or an object''s "text".';
+comment on column public.event_logs.content is 'Any JSON but null, at most 8 MiB as Postgres prints it; text is a string, or an object''s "text".';
 comment on column public.event_logs.source is 'Which part of the application wrote it.';
 comment on column public.event_logs.trace_id is 'The application''s trace, or turn, that it belongs to.';
 comment on column public.event_logs.occurred_at is
@@ -309,10 +368,12 @@ begin
       perform private.keep_idempotent_result(v_user_id, c_scope, p_idempotency_key, v_result);
     end if;
     if v_session.id is null then
+      select * into v_session from public.sessions s where s.id = v_id and s.user_id = v_user_id for no key update;
+      perform private.require_metadata(v_session.metadata || v_metadata);
       update public.sessions s set
         conversation_id = coalesce(s.conversation_id, v_conversation_id),
         metadata = s.metadata || v_metadata
-      where s.id = v_id and s.user_id = v_user_id
+      where s.id = v_session.id
       returning * into v_session;
       if v_session.conversation_id <> v_conversation_id then
         raise sqlstate 'PT409' using
@@ -363,6 +424,10 @@ declare
   v_user_id text := private.session_caller_id(p_user_id);
   v_session jsonb;
 begin
+  if char_length(p_summary) > 65536 then
+    raise sqlstate 'PT400' using
+      message = 'invalid_request', detail = 'summary has more than 65,536 characters.';
+  end if;
   update public.sessions s set
     end_time = coalesce(s.end_time, greatest(clock_timestamp(), s.start_time)),
     summary = coalesce(p_summary, s.summary)
@@ -417,10 +482,15 @@ language plpgsql
 stable
 security invoker
 set search_path = ''
+-- Planned for the arguments of each call: with an owner by one index, without by the other.
+set plan_cache_mode = force_custom_plan
 as $$
 declare
+  -- A worker has 256 MB for the answer and its copies.
+  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_user_id text := private.session_caller_id(p_user_id);
   v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_read bigint;
   v_page jsonb;
 begin
   perform private.require_limit(p_limit);
@@ -428,34 +498,34 @@ begin
     return '{"data": [], "has_more": false}';
   end if;
   v_user_id := coalesce(v_user_id, v_of_user_id);
-  -- One query for one owner, one for all: a plan for "either" would serve neither.
-  if v_user_id is not null then
-    select coalesce(jsonb_agg(to_jsonb(s) order by s.start_time desc, s.id desc), '[]') into v_page
+
+  -- One more than the page, to know whether there is more. A page that is full of bytes ends early, after one session at the
+  -- least.
+  select
+    count(*),
+    coalesce(
+      jsonb_agg(to_jsonb(s) - '{n,bytes}'::text[] order by s.n) filter (where s.n = 1 or s.n <= p_limit and s.bytes <= c_max_bytes),
+      '[]'
+    )
+  into v_read, v_page
+  from (
+    select
+      s.*,
+      row_number() over newest as n,
+      sum(coalesce(octet_length(s.summary), 0) + octet_length(s.metadata::text)) over newest as bytes
     from (
       select *
       from public.sessions s
-      where s.user_id = v_user_id
-        and s.start_time >= coalesce(p_from, '-infinity') and s.start_time < coalesce(p_to, 'infinity')
-        and (s.start_time, s.id) < (
-          coalesce(p_before_start_time, 'infinity'), coalesce(p_before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-        )
+      where (v_user_id is null or s.user_id = v_user_id)
+        and (p_from is null or s.start_time >= p_from)
+        and (p_to is null or s.start_time < p_to)
+        and (p_before_start_time is null or (s.start_time, s.id) < (p_before_start_time, p_before_id))
       order by s.start_time desc, s.id desc
       limit p_limit + 1
-    ) s;
-  else
-    select coalesce(jsonb_agg(to_jsonb(s) order by s.start_time desc, s.id desc), '[]') into v_page
-    from (
-      select *
-      from public.sessions s
-      where s.start_time >= coalesce(p_from, '-infinity') and s.start_time < coalesce(p_to, 'infinity')
-        and (s.start_time, s.id) < (
-          coalesce(p_before_start_time, 'infinity'), coalesce(p_before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-        )
-      order by s.start_time desc, s.id desc
-      limit p_limit + 1
-    ) s;
-  end if;
-  return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
+    ) s
+    window newest as (order by s.start_time desc, s.id desc rows unbounded preceding)
+  ) s;
+  return jsonb_build_object('data', v_page, 'has_more', v_read > jsonb_array_length(v_page));
 end;
 $$;
 comment on function public.list_sessions(timestamptz, timestamptz, integer, timestamptz, uuid, text, text) is
@@ -487,16 +557,17 @@ begin
     when jsonb_typeof(e.value) <> 'object' then true
     else e.value - '{event_type,content,source,trace_id,occurred_at}'::text[] <> '{}'
       or jsonb_typeof(e.value -> 'event_type') is distinct from 'string'
+      or char_length(e.value ->> 'event_type') not between 1 and 64
       or coalesce(jsonb_typeof(e.value -> 'content'), 'null') = 'null'
-      or jsonb_typeof(e.value -> 'source') not in ('string', 'null')
-      or jsonb_typeof(e.value -> 'trace_id') not in ('string', 'null')
+      or jsonb_typeof(e.value -> 'source') not in ('string', 'null') or char_length(e.value ->> 'source') > 256
+      or jsonb_typeof(e.value -> 'trace_id') not in ('string', 'null') or char_length(e.value ->> 'trace_id') > 256
       or jsonb_typeof(e.value -> 'occurred_at') not in ('string', 'null')
   end
   limit 1;
   if found then
     raise sqlstate 'PT400' using
       message = 'invalid_request',
-      detail = format('events[%s] is not an event, or has a field or a type that events do not have.', v_invalid);
+      detail = format('events[%s] is not an event, or has a field, a type or a length that events do not have.', v_invalid);
   end if;
 end;
 $$;
@@ -534,9 +605,8 @@ declare
   v_has_more boolean := false;
   v_page jsonb;
 begin
-  -- From the row to the newest event: the partitions between are all that is looked into. A clock that was set back meanwhile
-  -- may have put an event before its session.
-  select s.created_at - interval '1 hour', s.last_event_at into v_from, v_to
+  -- The partitions between are all that is looked into.
+  select s.created_at, s.last_event_at into v_from, v_to
   from public.sessions s
   where s.id = p_session_id;
 
@@ -601,11 +671,12 @@ begin
   if p_idempotency_key is not null then
     v_result := private.claim_idempotency_key(v_user_id, v_scope, p_idempotency_key, p_events);
     if v_result is not null then
+      select jsonb_agg(to_jsonb(e) - 'user_id' order by e.sequence) into v_events
+      from public.event_logs e
+      where e.session_id = p_session_id
+        and e.sequence between (v_result -> 'first')::integer and (v_result -> 'last')::integer;
       return jsonb_build_object(
-        'events', private.read_events(p_session_id, (v_result -> 'first')::integer - 1, null, jsonb_array_length(p_events))
-          -> 'data',
-        'last_sequence', v_result -> 'last',
-        'replayed', true
+        'events', coalesce(v_events, '[]'), 'last_sequence', v_result -> 'last', 'replayed', true
       );
     end if;
     perform private.keep_idempotent_result(
@@ -618,7 +689,8 @@ begin
   v_now := clock_timestamp();
   select e.n - 1 into v_invalid
   from jsonb_array_elements(p_events) with ordinality as e (value, n)
-  where (e.value ->> 'occurred_at')::timestamptz not between v_now - interval '168 hours' and v_now + interval '5 minutes'
+  where (e.value ->> 'occurred_at')::timestamptz - e.n * interval '1 microsecond'
+    not between v_now - interval '168 hours' and v_now + interval '5 minutes'
   limit 1;
   if found then
     raise sqlstate 'PT400' using
@@ -655,7 +727,8 @@ begin
   v_last := v_last + jsonb_array_length(p_events);
   update public.sessions s set
     last_sequence = v_last,
-    last_event_at = greatest(s.last_event_at, v_now + jsonb_array_length(p_events) * interval '1 microsecond')
+    last_event_at = greatest(s.last_event_at, v_now + jsonb_array_length(p_events) * interval '1 microsecond'),
+    created_at = least(s.created_at, v_now)
   where s.id = p_session_id;
   return jsonb_build_object('events', v_events, 'last_sequence', v_last);
 end;
@@ -695,12 +768,15 @@ declare
 begin
   update public.sessions s set
     last_sequence = s.last_sequence + 1,
-    last_event_at = greatest(s.last_event_at, clock_timestamp())
+    last_event_at = greatest(s.last_event_at, new.created_at),
+    created_at = least(s.created_at, new.created_at)
   where s.id = new.session_id and s.user_id = coalesce(v_caller_id, s.user_id)
   returning s.last_sequence, s.user_id into new.sequence, new.user_id;
   if not found then
     raise sqlstate 'PT404' using message = 'session_not_found';
   end if;
+  -- A list of rows with different columns comes with nulls where a row has none.
+  new.occurred_at := coalesce(new.occurred_at, new.created_at);
   insert into private.event_counts as c (session_id, slot, event_type, user_id, count)
   values (new.session_id, private.event_slot(new.occurred_at), new.event_type, new.user_id, 1)
   on conflict (session_id, slot, event_type) do update set count = c.count + 1;
@@ -753,8 +829,11 @@ security definer
 set search_path = ''
 as $$
 begin
-  delete from private.idempotency_keys k where k.user_id = old.id::text;
+  -- See private.hold_session_owner.
+  perform pg_advisory_xact_lock(hashtextextended('session owner ' || old.id, 0));
+  -- In the order in which an append locks them.
   delete from public.sessions s where s.user_id = old.id::text;
+  delete from private.idempotency_keys k where k.user_id = old.id::text;
   return null;
 end;
 $$;

@@ -14,7 +14,8 @@ declare
   v_to timestamptz := v_from + interval '1 month';
   v_leaf text := format('event_logs_%s', to_char(v_from, 'YYYY_MM'));
 begin
-  -- In the order in which an append takes them, so that the two cannot wait for each other.
+  -- In the order in which append_events takes them, so that the two cannot wait for each other. A plain insert takes them in
+  -- the other order: there, lock_timeout ends it.
   lock table public.sessions in share row exclusive mode;
   lock table private.event_logs_default in access exclusive mode;
 
@@ -55,7 +56,10 @@ set timezone = 'UTC'
 as $$
 declare
   c_months_ahead constant integer := 3;
-  v_month timestamptz;
+  -- Nobody can write while they move: about a second.
+  c_max_moved constant bigint := 100000;
+  v_months timestamptz[];
+  v_waiting bigint[];
 begin
   if clock_timestamp() > statement_timestamp() + interval '60 seconds'
     or not pg_try_advisory_xact_lock(hashtext('private.event_partition_step'))
@@ -63,30 +67,35 @@ begin
     return false;
   end if;
 
-  select m.month into v_month
-  from (
-    select generate_series(
-      date_trunc('month', p_now), date_trunc('month', p_now) + c_months_ahead * interval '1 month', interval '1 month'
-    )
-    union
-    select date_trunc('month', d.created_at) from private.event_logs_default d
-  ) m (month)
-  where to_regclass(format('private.event_logs_%s', to_char(m.month, 'YYYY_MM'))) is null
-  order by m.month
-  limit 1;
-  if not found then
-    return false;
-  end if;
-  perform private.make_event_partition(v_month);
-  return true;
+  select array_agg(month order by month), array_agg(coalesce(d.waiting, 0) order by month) into v_months, v_waiting
+  from generate_series(
+    date_trunc('month', p_now), date_trunc('month', p_now) + c_months_ahead * interval '1 month', interval '1 month'
+  ) as m (month)
+  full join (
+    select date_trunc('month', e.created_at) as month, count(*) as waiting
+    from private.event_logs_default e
+    group by 1
+  ) d using (month)
+  where to_regclass(format('private.event_logs_%s', to_char(month, 'YYYY_MM'))) is null;
+
+  for i in 1 .. coalesce(cardinality(v_months), 0) loop
+    if v_waiting[i] <= c_max_moved then
+      perform private.make_event_partition(v_months[i]);
+      return true;
+    end if;
+    raise warning 'The default partition holds % events of %: they stay there, readable as ever, until somebody calls private.make_event_partition when nobody writes.',
+      v_waiting[i], to_char(v_months[i], 'YYYY-MM');
+  end loop;
+  return false;
 exception
   when lock_not_available then
-    raise warning 'The partition of % waits for the next run: its tables are in use.', to_char(v_month, 'YYYY-MM');
+    raise warning 'A partition of event_logs waits for the next run: the tables are in use.';
     return false;
 end;
 $$;
 comment on function private.event_partition_step(timestamptz) is
-  'Makes one missing partition: of this month, of the three after it, or of a month whose events the default partition took. '
+  'Makes one missing partition: of this month, of the three after it, or of a month of which the default partition took some '
+  'events; more than 100,000 are left there. '
   'True while there may be more to do. p_now is there for tests.';
 revoke all on function private.event_partition_step(timestamptz) from public, anon, authenticated, service_role;
 

@@ -113,6 +113,23 @@ Deno.test("a job that did not run for months: no event was refused, and each mov
     assertEquals((await tx`select from private.event_logs_default`).length, 0);
   }));
 
+Deno.test("more events than can move in about a second stay where they are, and the months after get their partitions", () =>
+  rolledBack(async (tx) => {
+    const session = await newSession(tx);
+    await tx`
+      insert into event_logs (session_id, sequence, user_id, event_type, content, occurred_at, created_at)
+      select ${session}, n, 'x', 'system', '0', '2031-01-05', '2031-01-05' from generate_series(1, 100001) n`;
+    await log(tx, session, 200_000, "2031-02-01T00:00:00Z");
+    assertEquals(await runJob(tx, "2031-01-20T00:00:00Z"), 3);
+    const [{ first, last }] = await tx`
+      select min(tableoid::regclass::text) filter (where sequence = 1) as first,
+        min(tableoid::regclass::text) filter (where sequence = 200000) as last
+      from event_logs where session_id = ${session}`;
+    assertEquals([first, last], ["private.event_logs_default", "private.event_logs_2031_02"]);
+    await tx`select private.make_event_partition('2031-01-01')`;
+    assertEquals((await tx`select from private.event_logs_default`).length, 0, "somebody did it by hand");
+  }));
+
 Deno.test("a new partition is closed to every client, and has the indexes, the key and the trigger of the others", () =>
   rolledBack(async (tx) => {
     await runJob(tx, "2031-05-20T00:00:00Z");

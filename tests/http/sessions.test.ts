@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { page } from "../../supabase/functions/_shared/schemas.ts";
 import { appended, event, session } from "../../supabase/functions/sessions/schemas.ts";
 import { backend, connect, newConversation, signUp, uuid } from "../support/stack.ts";
@@ -90,8 +90,16 @@ Deno.test("a session belongs to a conversation of the same user, whose context i
   const moved = await alice.request("POST", "/sessions", { body: { id: later, conversation_id: another } });
   assertEquals([moved.status, moved.body.code], [409, "conflict"]);
 
-  await alice.request("DELETE", `/conversations/${conversation_id}`);
-  assertEquals((await alice.request("GET", `/sessions/${id}`)).body.conversation_id, null, "the call stays");
+  // The one is gone, the other stays as what a fork shows: for a session both are deleted.
+  await alice.request("POST", `/conversations/${another}/messages`, {
+    body: { messages: [{ role: "user", content: "x" }] },
+  });
+  await alice.request("POST", `/conversations/${another}/fork`, { body: { at: 1 } });
+  const third = await open(alice.request, { conversation_id: another });
+  for (const deleted of [conversation_id, another]) await alice.request("DELETE", `/conversations/${deleted}`);
+  for (const call of [id, third]) {
+    assertEquals((await alice.request("GET", `/sessions/${call}`)).body.conversation_id, null, "the call stays");
+  }
 });
 
 Deno.test("ending keeps the first end and the summary there is", async () => {
@@ -270,6 +278,72 @@ Deno.test("sessions are listed from the latest start, by window and by user", as
 
   const old = await request("POST", "/sessions", { body: { start_time: "2020-01-01T00:00:00Z" } });
   assertEquals([old.status, old.body.code], [400, "invalid_request"]);
+});
+
+Deno.test("summaries have a limit, and lists end early at about 8 MiB", async () => {
+  const long = caller();
+  const first = await open(long.request);
+  const refused = await long.request("POST", `/sessions/${first}/end`, { body: { summary: "x".repeat(65_537) } });
+  assertEquals([refused.status, refused.body.details[0].path], [400, "summary"]);
+  const ids = [first];
+  for (let i = 1; i < 90; i++) ids.push(await open(long.request));
+  for (const id of ids) {
+    const { status } = await long.request("POST", `/sessions/${id}/end`, { body: { summary: "é".repeat(65_536) } });
+    assertEquals(status, 200);
+  }
+  const listed: string[] = [];
+  const sizes: number[] = [];
+  for (let cursor = ""; cursor !== null;) {
+    const { body } = await long.request("GET", `/sessions?limit=1000${cursor && `&cursor=${cursor}`}`);
+    listed.push(...body.data.map((row: { id: string }) => row.id));
+    sizes.push(body.data.length);
+    cursor = body.next_cursor;
+  }
+  assertEquals(listed, ids.toReversed());
+  assertEquals(sizes, [63, 27]);
+});
+
+Deno.test("what would print as more than 8 MiB is refused, not kept as unreadable", async () => {
+  const id = await open();
+  const sql = connect();
+  const insert = (numbers: number) =>
+    sql`
+    insert into event_logs (session_id, event_type, content)
+    values (${id}, 'system', ('[' || repeat('1e-16383,', ${numbers}) || '0]')::jsonb)`;
+  await insert(100);
+  const error = await assertRejects(() => insert(1000));
+  assertEquals((error as { constraint_name?: string }).constraint_name, "event_logs_content_check");
+  await sql.end();
+  const { status, body } = await alice.request("GET", `/sessions/${id}/events`);
+  assertEquals([status, body.data.length], [200, 1]);
+});
+
+Deno.test("a token that has outlived its user opens nothing", async () => {
+  const dave = await signUp();
+  const id = await open(dave.request);
+  const sql = connect();
+  // Both at once, many times over: whatever comes first, nothing is left.
+  const opening = Array.from({ length: 20 }, () => dave.request("POST", "/sessions", { body: {} }));
+  const appending = Array.from({ length: 20 }, (_, i) =>
+    dave.request("POST", `/sessions/${id}/events`, {
+      body: { events: [say("x")] },
+      headers: { "idempotency-key": String(i) },
+    }));
+  const deleting = sql`delete from auth.users where id = ${dave.id}`;
+  for (const { status } of await Promise.all([...opening, ...appending])) {
+    assert([201, 401, 404].includes(status), `answered ${status}`);
+  }
+  await deleting;
+  const after = await dave.request("POST", "/sessions", { body: {} });
+  assertEquals([after.status, after.body.code], [401, "unauthorized"]);
+  const plain = await dave.client.from("sessions").insert({ metadata: {} });
+  assertEquals(plain.error?.message, "unauthorized");
+  const [{ sessions, keys }] = await sql`
+    select
+      (select count(*)::int from sessions where user_id = ${dave.id}) as sessions,
+      (select count(*)::int from private.idempotency_keys where user_id = ${dave.id}) as keys`;
+  assertEquals([sessions, keys], [0, 0]);
+  await sql.end();
 });
 
 Deno.test("deleting a user of Auth deletes their sessions, events, counts and keys", async () => {

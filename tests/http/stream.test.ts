@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { apiUrl, backend, publishableKey, request, secretKey, signUp, uuid } from "../support/stack.ts";
+import { apiUrl, backend, connect, publishableKey, request, secretKey, signUp, uuid } from "../support/stack.ts";
 
 const alice = await signUp();
 const mallory = await signUp();
@@ -121,6 +121,31 @@ Deno.test("it is told before a byte is sent who may not read, and what is not th
   assertEquals(anonymous.status, 401);
   assertEquals((await alice.request("GET", `/sessions/${uuid()}/events/stream`)).status, 404);
   assertEquals((await backend()("GET", `/sessions/${id}/events/stream`)).status, 200, "the control");
+});
+
+Deno.test("a number beyond the newest event is refused, and HEAD starts no stream", async () => {
+  const id = await newSession();
+  await log(id, "1");
+  const beyond = await alice.request("GET", `/sessions/${id}/events/stream?after=2`);
+  assertEquals([beyond.status, beyond.body.details[0].path], [400, "after"]);
+  const head = await alice.request("HEAD", `/sessions/${id}/events/stream`);
+  assertEquals([head.status, head.body], [200, null]);
+});
+
+Deno.test("a session that is deleted ends its streams, and they do not come back", async () => {
+  const id = await newSession();
+  await log(id, "1");
+  const reader = await Reader.open(`/sessions/${id}/events/stream`);
+  const received: Message[] = [];
+  const sql = connect();
+  for await (const message of reader.messages()) {
+    received.push(message);
+    await sql`delete from sessions where id = ${id}`;
+  }
+  await sql.end();
+  assertEquals(received.map((message) => message.id), ["1"]);
+  const back = await alice.request("GET", `/sessions/${id}/events/stream`, { headers: { "last-event-id": "1" } });
+  assertEquals(back.status, 404);
 });
 
 Deno.test("a reader that is cut off at a hundred random points misses nothing and repeats nothing", async () => {

@@ -79,6 +79,69 @@ Deno.test("forty inserts at once are numbered without a gap, together with the f
   assertEquals(counted, 40);
 });
 
+Deno.test("rows of one insert may have different columns: what a row leaves out is null", async () => {
+  // PostgREST inserts such a list with json_to_recordset, as supabase-py's columns= parameter asks it to.
+  const id = uuid();
+  const sql = connect();
+  const rows = [
+    { session_id: id, event_type: "ai_chunk", content: {}, occurred_at: new Date().toISOString(), source: "tts" },
+    { session_id: id, event_type: "ai_chunk", content: {} },
+  ];
+  await sql.begin(async (tx) => {
+    await tx`select set_config('request.jwt.claims', '{"role": "service_role"}', true)`;
+    await tx`set local role service_role`;
+    await tx`
+      insert into sessions (id, user_id, start_time, metadata)
+      select r.* from jsonb_to_recordset(${
+      tx.json([{ id, user_id: "x" }])
+    }) as r (id uuid, user_id text, start_time timestamptz, metadata jsonb)`;
+    await tx`
+      insert into event_logs (session_id, event_type, content, occurred_at, source)
+      select r.* from jsonb_to_recordset(${tx.json(rows)})
+        as r (session_id uuid, event_type text, content jsonb, occurred_at timestamptz, source text)`;
+  });
+  const stored =
+    await sql`select sequence, occurred_at = created_at as now from event_logs where session_id = ${id} order by 1`;
+  assertEquals(stored.map((row) => [row.sequence, row.now]), [[1, false], [2, true]]);
+  await sql.end();
+});
+
+Deno.test("bulk inserts over several sessions, in the order of their sessions, do not deadlock", async () => {
+  const ids = Array.from({ length: 4 }, () => uuid()).toSorted();
+  for (const id of ids) await upsert({ id, user_id: "buffered" });
+  const bulk = ids.flatMap((session_id) =>
+    Array.from({ length: 10 }, (_, i) => ({ session_id, event_type: "ai_chunk", content: { text: `${i}` } }))
+  );
+  const answers = await Promise.all(Array.from({ length: 8 }, () => insert(bulk)));
+  assertEquals(answers.map(({ status }) => status), Array(8).fill(201));
+  for (const id of ids) {
+    const { body } = await rest("GET", `sessions?id=eq.${id}&select=last_sequence`, "");
+    assertEquals(body, [{ last_sequence: 80 }]);
+  }
+});
+
+Deno.test("what a user says of time is about now; a backend may bring its history", async () => {
+  const alice = await signUp();
+  const claims: Record<string, string>[] = [{ start_time: "9999-12-30" }, { start_time: "1970-01-02" }, {
+    end_time: "9999-12-30",
+  }];
+  for (const row of claims) {
+    const { error } = await alice.client.from("sessions").insert(row);
+    assertEquals(error?.message, "invalid_request", JSON.stringify(row));
+  }
+  const { data } = await alice.client.from("sessions").insert({ metadata: {} }).select().single().throwOnError();
+  const moved = await alice.client.from("sessions").update({ end_time: "1971-01-01" }).eq("id", data.id);
+  assertEquals(moved.error?.message, "invalid_request");
+  await alice.client.from("sessions").update({ end_time: new Date().toISOString() }).eq("id", data.id).throwOnError();
+  const old = await upsert({
+    id: uuid(),
+    user_id: alice.id,
+    start_time: "2020-01-01T10:00:00Z",
+    end_time: "2020-01-01T10:01:00Z",
+  });
+  assertEquals([old.status, old.body[0].duration], [201, 60]);
+});
+
 Deno.test("nobody forges a number, an owner or a time, changes an event, or moves a session to another user", async () => {
   const id = uuid();
   await upsert({ id, user_id: "one" });

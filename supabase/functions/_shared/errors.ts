@@ -76,7 +76,7 @@ const DATABASE_ERRORS: [prefix: string, status: ContentfulStatusCode, code: Erro
   ["23514", 400, "invalid_request"], // check: the truth behind a rule that zod did not see
   ["23", 409, "conflict"], // unique, foreign key
   ["22", 400, "invalid_request"], // a value its type cannot hold
-  ["54001", 400, "invalid_request"], // JSON nested deeper than the database's stack
+  ["54", 400, "invalid_request"], // beyond a limit of the database's own, such as JSON nested deeper than its stack
   ["40", 503, "database_unavailable"], // deadlock, serialization: the same request may succeed the next time
   ["55P03", 503, "database_unavailable"], // lock not available
   ["08", 503, "database_unavailable"], // connection

@@ -86,6 +86,7 @@ export async function readEvents(
   { supabase, userId }: Caller,
   id: string,
   { after, types, limit }: z.output<typeof eventsQuery>,
+  signal = AbortSignal.timeout(30_000),
 ): Promise<{ data: Event[]; has_more: boolean; session: Session }> {
   return unwrap(
     await supabase.rpc("list_events", {
@@ -94,7 +95,7 @@ export async function readEvents(
       p_types: types,
       p_limit: limit,
       p_user_id: userId,
-    }),
+    }).abortSignal(signal),
   );
 }
 

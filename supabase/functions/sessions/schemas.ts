@@ -40,7 +40,7 @@ export const openBody = z.strictObject({
   metadata: metadata.optional(),
 });
 
-export const endBody = z.strictObject({ summary: z.string().nullish() });
+export const endBody = z.strictObject({ summary: z.string().max(65_536).nullish() });
 
 export const listCursor = cursorOf({ start_time: timestamp, id: z.guid() });
 

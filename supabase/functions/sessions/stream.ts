@@ -3,7 +3,7 @@ import { streamSSE } from "hono/streaming";
 import { setTimeout as delay } from "node:timers/promises";
 import { describeError } from "../_shared/app.ts";
 import { ApiError } from "../_shared/errors.ts";
-import type { AppEnv } from "../_shared/http.ts";
+import { type AppEnv, invalidRequest } from "../_shared/http.ts";
 import { readEvents } from "./repo.ts";
 
 /** Between two reads that found nothing: from the first wait, growing by the factor, up to the last. */
@@ -37,61 +37,74 @@ export async function streamEvents(
   after: number,
   isReconnect: boolean,
 ): Promise<Response> {
-  const deadline = closesAt(c);
   const { caller } = c.var;
-  const read = () => readEvents(caller, id, { after, types: undefined, limit: PAGE });
+  const read = (signal?: AbortSignal) => readEvents(caller, id, { after, types: undefined, limit: PAGE }, signal);
   let page: Awaited<ReturnType<typeof read>> | undefined = await read();
+  if (after > page.session.last_sequence) {
+    // It would wait for numbers that mean other events by the time they come.
+    throw invalidRequest([{ path: isReconnect ? "last-event-id" : "after", message: "Is beyond the newest event." }]);
+  }
   if (isReconnect && page.session.end_time && page.data.length === 0) return c.body(null, 204);
+  if (c.req.method === "HEAD") return c.body(null, 200, { "content-type": "text/event-stream" });
 
   c.header("X-Accel-Buffering", "no"); // nginx would hold events back to fill a buffer
   return streamSSE(c, async (stream) => {
     const closed = new AbortController();
-    stream.onAbort(() => closed.abort()); // noticed with the next write
-    c.req.raw.signal.addEventListener("abort", () => closed.abort()); // noticed at once
-    let wait = POLL_MS.first;
-    let failures = 0;
-    let written = Date.now();
-    await stream.write(`retry: ${RETRY_MS}\n\n`);
+    const close = () => closed.abort();
+    stream.onAbort(close); // noticed with the next write
+    c.req.raw.signal.addEventListener("abort", close); // noticed at once
+    // Also ends a write that a reader does not take.
+    const timer = setTimeout(close, closesIn(c));
+    const whenClosed = new Promise<unknown>((resolve) => closed.signal.addEventListener("abort", resolve));
+    const write = (text: string) => Promise.race([stream.write(text), whenClosed]);
 
-    while (!closed.signal.aborted) {
-      for (const event of page?.data ?? []) {
-        await stream.writeSSE({ id: String(event.sequence), data: JSON.stringify(event) });
-        after = event.sequence;
-      }
-      if (page?.session.end_time && !page.has_more) {
-        return await stream.writeSSE({ event: "end", data: JSON.stringify(page.session) });
-      }
-      if (Date.now() >= deadline) return;
+    try {
+      await write(`retry: ${RETRY_MS}\n\n`);
+      let wait = POLL_MS.first;
+      let failures = 0;
+      let writtenAt = Date.now();
+      while (!closed.signal.aborted) {
+        for (const event of page?.data ?? []) {
+          if (closed.signal.aborted) return;
+          await write(`id: ${event.sequence}\ndata: ${JSON.stringify(event)}\n\n`);
+          after = event.sequence;
+        }
+        if (page?.session.end_time && !page.has_more) {
+          await write(`event: end\ndata: ${JSON.stringify(page.session)}\n\n`);
+          return;
+        }
 
-      if (page && page.data.length > 0) {
-        wait = POLL_MS.first;
-        written = Date.now();
-      } else if (Date.now() - written >= HEARTBEAT_MS) {
-        await stream.write(": heartbeat\n\n");
-        written = Date.now();
+        if (page && page.data.length > 0) {
+          wait = POLL_MS.first;
+          writtenAt = Date.now();
+        } else if (Date.now() - writtenAt >= HEARTBEAT_MS) {
+          await write(": heartbeat\n\n");
+          writtenAt = Date.now();
+        }
+        if (!page?.has_more) {
+          await delay(wait, undefined, { signal: closed.signal }).catch(() => {});
+          wait = Math.min(wait * POLL_MS.factor, POLL_MS.last);
+        }
+        if (closed.signal.aborted) return;
+        try {
+          page = await read(closed.signal);
+          failures = 0;
+        } catch (error) {
+          if (closed.signal.aborted) return;
+          describeError(c, error); // logs what is the server's fault
+          page = undefined;
+          // What is the reader's (the session is gone, the token is no good) it is told when it asks again.
+          if (++failures >= MAX_FAILURES || (error instanceof ApiError && error.status < 500)) return;
+        }
       }
-      if (!page?.has_more) {
-        await delay(Math.min(wait, Math.max(deadline - Date.now(), 0)), undefined, { signal: closed.signal }).catch(
-          () => {},
-        );
-        wait = Math.min(wait * POLL_MS.factor, POLL_MS.last);
-      }
-      if (closed.signal.aborted) return;
-      try {
-        page = await read();
-        failures = 0;
-      } catch (error) {
-        describeError(c, error); // logs what is the server's fault
-        page = undefined;
-        // What is the reader's (the session is gone, the token is no good) it is told when it asks again.
-        if (++failures >= MAX_FAILURES || (error instanceof ApiError && error.status < 500)) return;
-      }
+    } finally {
+      clearTimeout(timer);
     }
   });
 }
 
 /** Before the worker's time is up, and before a user's token expires: the next one is checked anew. */
-function closesAt(c: Context<AppEnv>): number {
+function closesIn(c: Context<AppEnv>): number {
   const { exp } = c.var.supabaseContext.jwtClaims ?? {};
-  return Math.min(Date.now() + maxMs(), exp ? exp * 1000 - EXPIRY_MARGIN_MS : Infinity);
+  return Math.max(Math.min(maxMs(), exp ? exp * 1000 - EXPIRY_MARGIN_MS - Date.now() : Infinity), 0);
 }
