@@ -126,7 +126,7 @@ Deno.test("what a user says of time is about now; a backend may bring its histor
     end_time: "9999-12-30",
   }];
   for (const row of claims) {
-    const { error } = await alice.client.from("sessions").insert(row);
+    const { error } = await alice.client.from("sessions").insert(row as { start_time: string });
     assertEquals(error?.message, "invalid_request", JSON.stringify(row));
   }
   const { data } = await alice.client.from("sessions").insert({ metadata: {} }).select().single().throwOnError();
