@@ -1,8 +1,8 @@
-import { createApp } from "../_shared/app.ts";
+import { createApp, only } from "../_shared/app.ts";
 import { authenticateAs } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
 import * as repo from "./repo.ts";
-import { appendBody, endBody, eventsQuery, listQuery, openBody, sessionParam, userId } from "./schemas.ts";
+import { appendBody, auditQuery, endBody, eventsQuery, listQuery, openBody, sessionParam, userId } from "./schemas.ts";
 
 export const app = createApp("sessions", () => import("./openapi.ts"))
   .use(...authenticateAs(userId))
@@ -11,6 +11,8 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
     return c.json(session, created ? 201 : 200, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get("/audit", query(auditQuery), async (c) => c.json(await repo.audit(c.var.caller, c.req.valid("query"))))
+  .all("/audit", only("GET", "HEAD"))
   .get(
     "/:id",
     noQuery,
