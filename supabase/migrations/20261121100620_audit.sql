@@ -157,35 +157,40 @@ begin
 
   <<scan>>
   for v_event in
-    -- Put together, for a plan of its own: one owner and all are two indexes, and a fold asks for each chunk's predecessor.
-    -- occurred_at lies between seven days before created_at and five minutes after: the rest of the partitions is not
-    -- looked into.
+    -- Put together, so that each of the two shapes has a plan of its own: one owner's events are one range of the index on
+    -- (user_id, occurred_at), everybody's one of the index on occurred_at. As a range, because of "user_id = $1" the planner
+    -- may think that the other index serves as well, and then filters what no limit counts.
+    -- occurred_at lies between seven days before created_at and five minutes after: other partitions are not looked into.
     execute format(
       $query$
-        select e.*, %s as starts_run
+        select e.*, %3$s as starts_run
         from public.event_logs e
-        where %s
-          and e.occurred_at >= greatest($2, $6) and e.occurred_at < $3
-          and e.created_at >= greatest($4, $6 - interval '5 minutes') and e.created_at < $5
-          and (e.occurred_at, e.session_id, e.sequence) > ($6, $7, $8)
-        order by e.occurred_at, e.session_id, e.sequence
+        where (%1$s e.occurred_at) >= (%2$s $2)
+          and (%1$s e.occurred_at) < (%2$s $3)
+          and (%1$s e.occurred_at, e.session_id, e.sequence) > (%2$s $6, $7, $8)
+          and e.created_at >= $4
+          and e.created_at < $5
+        order by %1$s e.occurred_at, e.session_id, e.sequence
         limit $9
       $query$,
+      case when v_user_id is not null then 'e.user_id,' else '' end,
+      case when v_user_id is not null then '$1,' else '' end,
       case when p_fold and 'ai_chunk' = any (coalesce(p_types, '{ai_chunk}')) then $starts_run$
         case when e.event_type = 'ai_chunk' and private.event_text(e.content) is not null then not exists (
           select
           from public.event_logs p
           where p.session_id = e.session_id
             and p.sequence = e.sequence - 1
-            and p.created_at >= $4 and p.created_at < $5
+            and p.created_at >= $4
+            and p.created_at < $5
             and p.event_type = 'ai_chunk'
             and private.event_text(p.content) is not null
             and p.source is not distinct from e.source
             and p.trace_id is not distinct from e.trace_id
-            and p.occurred_at >= $2 and p.occurred_at < $3
+            and p.occurred_at >= $2
+            and p.occurred_at < $3
         ) end
-      $starts_run$ else 'null::boolean' end,
-      case when v_user_id is not null then 'e.user_id = $1' else '$1 is null' end
+      $starts_run$ else 'null::boolean' end
     )
     using
       v_user_id, v_from, v_to, v_from - interval '5 minutes', v_to + interval '168 hours',

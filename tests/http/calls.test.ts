@@ -1,6 +1,7 @@
 // One request, one database call: the function runs in this process, against the real REST API behind a counter.
 import { assertEquals } from "@std/assert";
 import { app } from "../../supabase/functions/conversations/app.ts";
+import { app as sessions } from "../../supabase/functions/sessions/app.ts";
 import { apiUrl, publishableKey, secretKey, signUp } from "../support/stack.ts";
 
 Deno.test("every route makes exactly one database call", async () => {
@@ -23,7 +24,8 @@ Deno.test("every route makes exactly one database call", async () => {
 
   const send = async (method: string, path: string, body?: unknown) => {
     calls.length = 0;
-    const response = await app.request(`/conversations${path}`, {
+    const [called, url] = path.startsWith("/sessions") ? [sessions, path] : [app, `/conversations${path}`];
+    const response = await called.request(url, {
       method,
       headers: {
         apikey: secretKey,
@@ -48,6 +50,7 @@ Deno.test("every route makes exactly one database call", async () => {
         ["POST", `/${id}/messages`, { messages }, "append_messages"],
         ["GET", `/${id}/messages?limit=20`, undefined, "list_messages"],
         ["DELETE", `/${id}`, undefined, "delete_conversation"],
+        ["GET", "/sessions/audit?fold=true&q=hello", undefined, "audit_events"],
       ] as const
     ) {
       const answer = await send(method, path, body);
