@@ -34,13 +34,14 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- Of what one entry holds: a session that streams and never says whose turn it is has one run without end.
+  -- Where a run is cut: a session that streams and logs nothing else is one run without end.
   c_max_chunks constant integer := 10000;
   c_max_bytes constant integer := 1024 * 1024;
   v_first public.event_logs;
   v_last public.event_logs;
   v_chunk public.event_logs;
   v_text text;
+  v_size integer;
   v_texts text[] := '{}';
   v_bytes bigint := 0;
 begin
@@ -54,6 +55,8 @@ begin
     limit c_max_chunks + 1
   loop
     v_text := private.event_text(v_chunk.content);
+    -- Of all the content: beside its text a chunk may carry what takes long to read.
+    v_size := octet_length(v_chunk.content::text);
     if v_texts = '{}' then
       v_first := v_chunk;
     else
@@ -65,13 +68,13 @@ begin
         or v_chunk.trace_id is distinct from v_last.trace_id
         or v_chunk.occurred_at < p_from
         or v_chunk.occurred_at >= p_to;
-      if cardinality(v_texts) = c_max_chunks or v_bytes + octet_length(v_text) > c_max_bytes then
+      if cardinality(v_texts) = c_max_chunks or v_bytes + v_size > c_max_bytes then
         o_next := v_chunk.sequence;
         exit;
       end if;
     end if;
     v_texts := array_append(v_texts, v_text);
-    v_bytes := v_bytes + octet_length(v_text);
+    v_bytes := v_bytes + v_size;
     v_last := v_chunk;
   end loop;
 
@@ -85,7 +88,7 @@ end;
 $$;
 comment on function private.fold_chunks(uuid, integer, timestamptz, timestamptz) is
   'The run of ai_chunk events that starts at p_sequence, as far as it lies in the window, as one event with the text of all. '
-  'At most 10,000 chunks or 1 MiB: o_next is the chunk with which it goes on, null at its end.';
+  'At most 10,000 chunks or 1 MiB of them: o_next is the chunk with which it goes on, null at its end.';
 revoke all on function private.fold_chunks(uuid, integer, timestamptz, timestamptz)
   from public, anon, authenticated, service_role;
 
@@ -108,8 +111,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
--- The one plan that stops where the page ends reads the index on occurred_at and sorts nothing but ties. With statistics
--- that are behind, the planner may expect few rows and sort all of a busy user's, or compile and start workers first.
+-- The plan that stops where the page ends reads an index in order and sorts nothing but ties. Where statistics are behind, the
+-- planner would expect few rows and sort them all, or compile the query and start workers first.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -158,8 +161,8 @@ begin
   <<scan>>
   for v_event in
     -- Put together, so that each of the two shapes has a plan of its own: one owner's events are one range of the index on
-    -- (user_id, occurred_at), everybody's one of the index on occurred_at. As a range, because of "user_id = $1" the planner
-    -- may think that the other index serves as well, and then filters what no limit counts.
+    -- (user_id, occurred_at), everybody's one of the index on occurred_at. Written as such a range, because for "user_id = $1"
+    -- the planner may take the other index and throw away rows of other users that no limit counts.
     -- occurred_at lies between seven days before created_at and five minutes after: other partitions are not looked into.
     execute format(
       $query$
@@ -301,7 +304,8 @@ comment on function public.audit_events(
   'events of one session, with consecutive numbers and one source and trace_id, is one event with the text of all, '
   'last_sequence and last_occurred_at. A backend that acts for nobody reads everybody''s, or those of p_of_user_id. '
   'Answers {data, has_more, next}; next holds the window and the p_after_ arguments of the next page. A call looks '
-  'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that it goes on.';
+  'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that there is more to look '
+  'through. Raises PT400 invalid_request.';
 revoke all on function public.audit_events(
   timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
 ) from public, anon, authenticated, service_role;
