@@ -29,6 +29,7 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["GET", "/:id/events?limit=20", undefined, "list_events"],
     ["POST", "/:id/end", { summary: "x" }, "end_session"],
     ["GET", "/:id/events/stream", undefined, "list_events"],
+    ["GET", "/audit?q=m1&fold=true", undefined, "audit_events"],
     ["GET", "/analytics", undefined, "session_analytics"],
   ],
 };

@@ -288,6 +288,23 @@ export type Database = {
         };
         Returns: Json;
       };
+      "audit_events": {
+        Args: {
+          "p_after_chunk"?: number;
+          "p_after_occurred_at"?: string;
+          "p_after_sequence"?: number;
+          "p_after_session_id"?: string;
+          "p_fold"?: boolean;
+          "p_from"?: string;
+          "p_limit"?: number;
+          "p_of_user_id"?: string;
+          "p_query"?: string;
+          "p_to"?: string;
+          "p_types"?: (string)[];
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
       "create_conversation": {
         Args: { "p_conversation"?: Json; "p_idempotency_key"?: string; "p_messages"?: Json; "p_user_id"?: string };
         Returns: Json;

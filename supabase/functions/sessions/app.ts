@@ -5,6 +5,7 @@ import * as repo from "./repo.ts";
 import {
   analyticsQuery,
   appendBody,
+  auditQuery,
   endBody,
   eventsQuery,
   listQuery,
@@ -23,6 +24,8 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
     return c.json(session, created ? 201 : 200, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get("/audit", query(auditQuery), async (c) => c.json(await repo.audit(c.var.caller, c.req.valid("query"))))
+  .all("/audit", only("GET", "HEAD"))
   .get("/analytics", query(analyticsQuery), async (c) => c.json(await repo.analyze(c.var.caller, c.req.valid("query"))))
   .all("/analytics", only("GET", "HEAD"))
   .get(

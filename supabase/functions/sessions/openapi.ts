@@ -17,6 +17,13 @@ export const operations: Record<string, Operation> = {
     query: schemas.listQuery,
     answers: { 200: page(schemas.session) },
   },
+  "GET /sessions/audit": {
+    summary:
+      "What happened in a window of time, over all sessions, in time order; a page may be short, or even empty, " +
+      "where has_more says that there is more to look through",
+    query: schemas.auditQuery,
+    answers: { 200: page(schemas.auditedEvent) },
+  },
   "GET /sessions/analytics": {
     summary: "Sessions, messages, durations and events by hour, day, week or month of a time zone",
     query: schemas.analyticsQuery,

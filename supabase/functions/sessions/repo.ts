@@ -8,6 +8,9 @@ import {
   type analyticsQuery,
   type appendBody,
   type Appended,
+  auditCursor,
+  type AuditedEvent,
+  type auditQuery,
   type endBody,
   type Event,
   type eventsQuery,
@@ -106,6 +109,31 @@ export async function listEvents(
 ): Promise<Page<Event>> {
   const { data, has_more } = await readEvents(caller, id, query);
   return { data, has_more, next_cursor: has_more ? String(data.at(-1)!.sequence) : null };
+}
+
+export async function audit(
+  { supabase, userId }: Caller,
+  { from, to, types, q, user_id, fold, limit, cursor }: z.output<typeof auditQuery>,
+): Promise<Page<AuditedEvent>> {
+  const { data, has_more, next } = unwrap<
+    { data: AuditedEvent[]; has_more: boolean; next: Parameters<typeof auditCursor.encode>[0] | null }
+  >(
+    await supabase.rpc("audit_events", {
+      p_from: from ?? cursor?.from,
+      p_to: to ?? cursor?.to,
+      p_types: types,
+      p_query: q,
+      p_fold: fold,
+      p_limit: limit,
+      p_after_occurred_at: cursor?.occurred_at,
+      p_after_session_id: cursor?.session_id,
+      p_after_sequence: cursor?.sequence,
+      p_after_chunk: cursor?.chunk,
+      p_of_user_id: user_id,
+      p_user_id: userId,
+    }),
+  );
+  return { data, has_more, next_cursor: next && auditCursor.encode(next) };
 }
 
 export async function analyze(

@@ -3,6 +3,7 @@ import type { Json } from "../_shared/database.types.ts";
 import {
   answeredTimestamp,
   cursorOf,
+  flag,
   jsonObject,
   limit,
   metadata,
@@ -142,3 +143,38 @@ export const analytics = z.strictObject({
   ),
 }).meta({ id: "SessionAnalytics" });
 export type Analytics = z.infer<typeof analytics>;
+
+// ---- audit ----------------------------------------------------------------------------------------------------------
+
+export const auditedEvent = event.extend({
+  user_id: z.string(),
+  last_sequence: z.int().optional().describe("With fold: the last event of the run, or the event itself."),
+  last_occurred_at: answeredTimestamp.optional().describe("With fold: when that occurred."),
+}).meta({ id: "AuditedEvent" });
+export type AuditedEvent = z.infer<typeof auditedEvent>;
+
+/** The window goes along: where it depends on the time of the request, it stays what it was on the first page. */
+export const auditCursor = cursorOf({
+  from: timestamp,
+  to: timestamp,
+  occurred_at: timestamp,
+  session_id: z.guid(),
+  sequence,
+  chunk: sequence,
+});
+
+export const auditQuery = z.strictObject({
+  from: timestamp.optional().describe("The beginning of the window; without it 24 hours before the end."),
+  to: timestamp.optional().describe(
+    "The end of the window, which is not part of it; without it the time of the request.",
+  ),
+  types,
+  q: text(1000).optional().describe("What the text of an event contains, in upper or lower case."),
+  user_id: ofUser,
+  fold: flag.describe(
+    "Whether a run of ai_chunk events of one session is one event. A run has consecutive numbers, one source and one " +
+      "trace_id; the window cuts it, a page does not.",
+  ),
+  limit,
+  cursor: auditCursor.schema.optional(),
+});
