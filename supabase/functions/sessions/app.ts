@@ -1,8 +1,18 @@
-import { createApp } from "../_shared/app.ts";
-import { authenticateAs } from "../_shared/auth.ts";
+import { createApp, only } from "../_shared/app.ts";
+import { authenticateAs, backendOnly } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
 import * as repo from "./repo.ts";
-import { appendBody, endBody, eventsQuery, listQuery, openBody, sessionParam, userId } from "./schemas.ts";
+import {
+  appendBody,
+  contextQuery,
+  endBody,
+  eventsQuery,
+  listQuery,
+  openBody,
+  sessionParam,
+  unsummarizedQuery,
+  userId,
+} from "./schemas.ts";
 
 export const app = createApp("sessions", () => import("./openapi.ts"))
   .use(...authenticateAs(userId))
@@ -11,6 +21,18 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
     return c.json(session, created ? 201 : 200, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get(
+    "/context",
+    query(contextQuery),
+    async (c) => c.json(await repo.getContext(c.var.caller, c.req.valid("query"))),
+  )
+  .all("/context", only("GET", "HEAD"))
+  .get("/unsummarized", backendOnly, query(unsummarizedQuery), async (c) => {
+    const taken = await repo.takeUnsummarized(c.var.caller, c.req.valid("query"));
+    // Taking changes what the next request is given: no answer is good for two.
+    return c.json(taken, 200, { "cache-control": "no-store" });
+  })
+  .all("/unsummarized", only("GET"))
   .get(
     "/:id",
     noQuery,
