@@ -163,10 +163,12 @@ begin
       if v_last.kind = 'chunk' then
         select string_agg(c.text, '' order by c.n desc) into v_last.text
         from unnest(v_chunks) with ordinality c (text, n);
-        if v_next.kind = 'ai' and coalesce(v_next.trace_id = v_last.trace_id, true)
+        if v_next.kind = 'ai' and v_next.text ~ '\S' and coalesce(v_next.trace_id = v_last.trace_id, true)
           or private.is_told(v_last, v_next)
           or private.is_told(v_last, v_next_but_one)
           or private.is_told(v_last, v_event)
+          -- Its beginning is beyond what is read.
+          or v_event.kind is null and v_session.last_sequence > v_events_left
         then
           v_last := null;
         end if;

@@ -133,6 +133,10 @@ Deno.test("chunks are joined, and not said twice where their message is there", 
       assistant("Rain."),
     ]],
     ["other events part nothing", [["ai_chunk", "Let "], ["level", "7"], ["ai_chunk", "me"]], [assistant("Let me")]],
+    ["a message without text stands for no chunks", [["ai_chunk", "A"], ["ai_message", ""], ["ai_chunk", "B"], [
+      "ai_message",
+      "B",
+    ]], [assistant("A"), assistant("B")]],
     ["what is silent says nothing, and parts answers", [
       ["ai_chunk", "A"],
       ["user_message", " "],
@@ -181,6 +185,40 @@ Deno.test("never over the budget, the newest first, whole messages, and summarie
   }
   const { messages, truncated } = await context(caller, "?max_tokens=4");
   assertEquals([messages, truncated], [[], true]);
+});
+
+Deno.test("what is read is bounded: the last 100,000 events and 1,000 sessions, and truncated says so", async () => {
+  const sql = connect();
+  // An answer in chunks that begins before what is read is not half told.
+  const type = (n: number) => n === 100_000 || n === 100_001 ? "ai_chunk" : "user_message";
+  const insert = async (userId: string, start: string, sequences: number[], lastSequence: number) => {
+    const id = uuid();
+    await sql`
+      insert into sessions (id, user_id, start_time, last_sequence, last_event_at)
+      values (${id}, ${userId}, ${start}, ${lastSequence}, now() + interval '1 hour')`;
+    for (const n of sequences) {
+      await sql`
+        insert into event_logs (session_id, sequence, user_id, event_type, content, occurred_at, created_at)
+        values (${id}, ${n}, ${userId}, ${type(n)}, ${sql.json(`${n}`)}, now(), now())`;
+    }
+  };
+  const [long, often] = [uuid(), uuid()];
+  await insert(long, "2026-01-02", [100_000, 100_001, 150_000, 200_000], 200_000);
+  await insert(long, "2026-01-01", [1], 1);
+  assertEquals(await context(backend(long)), {
+    messages: [user("150000"), user("200000")],
+    total_tokens: 12,
+    truncated: true,
+  });
+
+  await insert(often, "2026-01-01", [1], 1);
+  await sql`
+    insert into sessions (user_id, start_time, last_sequence, last_event_at)
+    select ${often}, '2026-01-02', 1, now() from generate_series(1, 999)`;
+  assertEquals(await context(backend(often)), { messages: [user("1")], total_tokens: 5, truncated: false });
+  await insert(often, "2026-01-03", [1], 1);
+  assertEquals(await context(backend(often)), { messages: [user("1")], total_tokens: 5, truncated: true });
+  await sql.end();
 });
 
 Deno.test("whose it is: a user's own, whatever is asked; a backend says whose", async () => {
