@@ -30,6 +30,8 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["POST", "/:id/end", { summary: "x" }, "end_session"],
     ["GET", "/:id/events/stream", undefined, "list_events"],
     ["GET", "/audit?q=m1&fold=true", undefined, "audit_events"],
+    ["GET", "/context", undefined, "get_session_context"],
+    ["GET", "/unsummarized?limit=1&lease_seconds=1", undefined, "take_unsummarized"],
     ["GET", "/analytics", undefined, "session_analytics"],
   ],
 };

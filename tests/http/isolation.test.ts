@@ -40,7 +40,9 @@ const FIXTURES: Record<string, {
       "POST /sessions/:id/end": { summary: "secret" },
       "POST /sessions/:id/events": { events: [{ event_type: "user_message", content: "secret" }] },
     },
-    queries: {},
+    // What this test takes must not stay away from the tests of the queue.
+    queries: { "GET /sessions/unsummarized": "?limit=1&lease_seconds=1" },
+    backendOnly: ["GET /sessions/unsummarized"],
     notFound: "session_not_found",
     create: async () => {
       const { body: { id } } = await alice.request("POST", "/sessions", { body: {} });

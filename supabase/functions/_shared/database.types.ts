@@ -333,6 +333,10 @@ export type Database = {
       };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
       "get_session": { Args: { "p_session_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_session_context": {
+        Args: { "p_max_sessions"?: number; "p_max_tokens"?: number; "p_of_user_id"?: string; "p_user_id"?: string };
+        Returns: Json;
+      };
       "health": { Args: Record<PropertyKey, never>; Returns: Json };
       "import_conversation": {
         Args: { "p_conversation": Json; "p_messages"?: Json; "p_user_id"?: string };
@@ -406,6 +410,10 @@ export type Database = {
           "p_to"?: string;
           "p_user_id"?: string;
         };
+        Returns: Json;
+      };
+      "take_unsummarized": {
+        Args: { "p_lease_seconds"?: number; "p_limit"?: number; "p_user_id"?: string };
         Returns: Json;
       };
       "update_conversation": {

@@ -1,11 +1,12 @@
 import { createApp, only } from "../_shared/app.ts";
-import { authenticateAs } from "../_shared/auth.ts";
+import { authenticateAs, backendOnly } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, parse, query, replayHeader } from "../_shared/http.ts";
 import * as repo from "./repo.ts";
 import {
   analyticsQuery,
   appendBody,
   auditQuery,
+  contextQuery,
   endBody,
   eventsQuery,
   listQuery,
@@ -13,6 +14,7 @@ import {
   sessionParam,
   streamHeaders,
   streamQuery,
+  unsummarizedQuery,
   userId,
 } from "./schemas.ts";
 import { streamEvents } from "./stream.ts";
@@ -28,6 +30,19 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
   .all("/audit", only("GET", "HEAD"))
   .get("/analytics", query(analyticsQuery), async (c) => c.json(await repo.analyze(c.var.caller, c.req.valid("query"))))
   .all("/analytics", only("GET", "HEAD"))
+  .get(
+    "/context",
+    query(contextQuery),
+    async (c) => c.json(await repo.getContext(c.var.caller, c.req.valid("query"))),
+  )
+  .all("/context", only("GET", "HEAD"))
+  .get("/unsummarized", backendOnly, query(unsummarizedQuery), async (c) => {
+    if (c.req.method === "HEAD") only("GET")(); // would take sessions, and tell nobody which
+    const taken = await repo.takeUnsummarized(c.var.caller, c.req.valid("query"));
+    // Taking changes what the next request is given: no answer is good for two.
+    return c.json(taken, 200, { "cache-control": "no-store" });
+  })
+  .all("/unsummarized", only("GET"))
   .get(
     "/:id",
     noQuery,

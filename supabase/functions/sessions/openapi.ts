@@ -29,6 +29,18 @@ export const operations: Record<string, Operation> = {
     query: schemas.analyticsQuery,
     answers: { 200: schemas.analytics },
   },
+  "GET /sessions/context": {
+    summary: "What a returning caller said before, for a model: the last summaries and the latest turns that fit",
+    query: schemas.contextQuery,
+    answers: { 200: schemas.context },
+    errors: ["user_id_required"],
+  },
+  "GET /sessions/unsummarized": {
+    summary: "Take ended sessions without a summary; for backends, and nobody else gets them until the lease runs out",
+    query: schemas.unsummarizedQuery,
+    answers: { 200: schemas.unsummarized },
+    errors: ["forbidden"],
+  },
   "GET /sessions/:id": {
     summary: "A session, without its events",
     answers: { 200: schemas.session },

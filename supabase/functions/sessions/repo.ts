@@ -11,6 +11,8 @@ import {
   auditCursor,
   type AuditedEvent,
   type auditQuery,
+  type Context,
+  type contextQuery,
   type endBody,
   type Event,
   type eventsQuery,
@@ -18,6 +20,8 @@ import {
   type listQuery,
   type openBody,
   type Session,
+  type Unsummarized,
+  type unsummarizedQuery,
 } from "./schemas.ts";
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
@@ -149,5 +153,28 @@ export async function analyze(
       p_of_user_id: user_id,
       p_user_id: userId,
     }),
+  );
+}
+
+export async function getContext(
+  { supabase, userId }: Caller,
+  { max_tokens, max_sessions, user_id }: z.output<typeof contextQuery>,
+): Promise<Context> {
+  return unwrap(
+    await supabase.rpc("get_session_context", {
+      p_max_tokens: max_tokens,
+      p_max_sessions: max_sessions,
+      p_of_user_id: user_id,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function takeUnsummarized(
+  { supabase, userId }: Caller,
+  { limit, lease_seconds }: z.output<typeof unsummarizedQuery>,
+): Promise<Unsummarized> {
+  return unwrap(
+    await supabase.rpc("take_unsummarized", { p_limit: limit, p_lease_seconds: lease_seconds, p_user_id: userId }),
   );
 }

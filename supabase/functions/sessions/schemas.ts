@@ -3,9 +3,11 @@ import type { Json } from "../_shared/database.types.ts";
 import {
   answeredTimestamp,
   cursorOf,
+  digits,
   flag,
   jsonObject,
   limit,
+  MAX_INTEGER,
   metadata,
   sequence,
   text,
@@ -178,3 +180,39 @@ export const auditQuery = z.strictObject({
   limit,
   cursor: auditCursor.schema.optional(),
 });
+
+// ---- context and summaries ------------------------------------------------------------------------------------------
+
+export const contextQuery = z.strictObject({
+  max_tokens: digits.pipe(z.int().min(1).max(MAX_INTEGER)).default(2048),
+  max_sessions: digits.pipe(z.int().min(0).max(100)).default(5).describe("How many of the last summaries, at most."),
+  user_id: ofUser,
+});
+
+/** What a model's API takes as it is. */
+export const contextMessage = z.strictObject({
+  role: z.enum(["system", "user", "assistant"]),
+  content: z.string(),
+  name: z.literal("session_summaries").optional().describe("On the summaries, which come first."),
+}).meta({ id: "SessionContextMessage" });
+
+export const context = z.strictObject({
+  messages: z.array(contextMessage),
+  total_tokens: z.int(),
+  truncated: z.boolean().describe("Something was left out because it does not fit."),
+}).meta({ id: "SessionContext" });
+export type Context = z.infer<typeof context>;
+
+export const unsummarizedQuery = z.strictObject({
+  limit: digits.pipe(z.int().min(1).max(1000)).default(10),
+  lease_seconds: digits.pipe(z.int().min(1).max(86_400)).default(300).describe("How long they are the caller's."),
+});
+
+export const unsummarizedSession = session.extend({
+  attempts: z.int().describe("How often it was given, this time included."),
+  lease_expires_at: answeredTimestamp.describe("From then on it is given again."),
+}).meta({ id: "UnsummarizedSession" });
+
+/** Not a page: what is taken is gone, and the same request goes on. */
+export const unsummarized = z.strictObject({ data: z.array(unsummarizedSession), has_more: z.boolean() });
+export type Unsummarized = z.infer<typeof unsummarized>;
