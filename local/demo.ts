@@ -104,6 +104,38 @@ const edited = await invoke<{ data: Message[] }>(tomorrow, `conversations/${fork
 say("They edit their last question: a fork, which shares the first five messages without a copy.", fork.ms);
 print(edited.data.data);
 
+// ---- a call ---------------------------------------------------------------------------------------------------------------
+const call = await invoke<{ id: string }>(tomorrow, "sessions", {
+  body: { conversation_id: created.data.id, metadata: { channel: "phone" } },
+});
+const spoken = ["It ", "will ", "be ", "dry ", "in ", "Oslo."].map((text) => ({
+  event_type: "ai_chunk",
+  content: { text },
+}));
+await invoke(tomorrow, `sessions/${call.data.id}/events`, {
+  body: { events: [{ event_type: "user_message", content: { text: "What about Oslo?" } }, ...spoken] },
+});
+say("They call. Every event is logged, token by token.", call.data.id);
+const audit = await invoke<{ data: { sequence: number; event_type: string; content: { text: string } }[] }>(
+  tomorrow,
+  "sessions/audit?fold=true",
+  { method: "GET" },
+);
+say("What was said in the last 24 hours, chunks folded into sentences:", audit.ms);
+for (const { sequence, event_type, content } of audit.data.data) {
+  console.log(`  ${dim(String(sequence).padStart(2))}  ${event_type.padEnd(12)}  ${content.text}`);
+}
+await invoke(tomorrow, `sessions/${call.data.id}/end`, { body: { summary: "Asked about the weather in Oslo: dry." } });
+const context = await invoke<{ messages: { role: string; content: string }[]; total_tokens: number }>(
+  tomorrow,
+  "sessions/context",
+  { method: "GET" },
+);
+say("The next call begins with what was said before, ready for a model.", `${context.data.total_tokens} tokens`);
+for (const { role, content } of context.data.messages) {
+  console.log(`  ${role.padEnd(9)}  ${content.replaceAll(/\s+/g, " ")}`);
+}
+
 // ---- somebody else --------------------------------------------------------------------------------------------------------
 const stranger = newClient();
 await stranger.auth.signUp({ email: `stranger-${crypto.randomUUID()}@example.com`, password: crypto.randomUUID() });
