@@ -7,19 +7,19 @@
 -- ---------------------------------------------------------------------------------------------------------------------
 -- From an item to a message
 -- ---------------------------------------------------------------------------------------------------------------------
-create function private.text_part(p_role text, p_text text) returns jsonb
+create function private.text_part(p_role text, p_text text, p_generated boolean) returns jsonb
 language sql
 immutable
 security invoker
 set search_path = ''
 as $$
-  select case
-    when p_role = 'assistant' then jsonb_build_object('type', 'output_text', 'text', p_text, 'annotations', '[]'::jsonb)
-    else jsonb_build_object('type', 'input_text', 'text', p_text)
-  end;
+  select jsonb_build_object('type', case p_role when 'assistant' then 'output_text' else 'input_text' end, 'text', p_text)
+    || case when p_role = 'assistant' and p_generated then '{"annotations": [], "logprobs": []}' else '{}'::jsonb end;
 $$;
-comment on function private.text_part(text, text) is 'A text as OpenAI''s content part: output_text from an assistant, else input_text.';
-revoke all on function private.text_part(text, text) from public, anon, authenticated, service_role;
+comment on function private.text_part(text, text, boolean) is
+  'A text as the content part that is usual for it: input_text, or from an assistant output_text, which the API answers '
+  '(p_generated) with empty annotations and logprobs.';
+revoke all on function private.text_part(text, text, boolean) from public, anon, authenticated, service_role;
 
 
 create function private.message_from_item(p_item jsonb) returns jsonb
@@ -46,7 +46,10 @@ begin
     raise sqlstate 'PT400' using message = 'invalid_request', detail = 'An item is not an object.';
   end if;
 
-  if (v_type = 'message' or not p_item ? 'type')
+  if p_item -> 'status' = 'false' then
+    -- Nobody's status, but what marks a missing one below.
+    null;
+  elsif (v_type = 'message' or not p_item ? 'type')
     and v_role is not null and jsonb_typeof(v_content) in ('string', 'array')
   then
     v_rest := p_item - '{type,role,content}'::text[];
@@ -60,7 +63,7 @@ begin
       v_rest := v_rest || '{"content": ""}';
     elsif v_part ->> 'type' in ('input_text', 'output_text', 'text') and jsonb_typeof(v_part -> 'text') = 'string' then
       v_message := jsonb_build_object('content', v_part -> 'text');
-      if v_part <> private.text_part(v_role, v_part ->> 'text') then
+      if v_part <> private.text_part(v_role, v_part ->> 'text', v_id is not null) then
         v_rest := v_rest || jsonb_build_object('content', jsonb_build_array(v_part - 'text'));
       end if;
     else
@@ -91,9 +94,15 @@ begin
   end if;
 
   if v_message is not null then
-    v_message := v_message || jsonb_build_object(
-      'type', 'message', 'item', case when v_id is null then v_rest else v_rest - 'id' end
-    );
+    -- What has an id was generated, and completed unless it says otherwise.
+    if v_id is not null then
+      v_rest := case
+        when v_rest -> 'status' = '"completed"' then v_rest - 'status'
+        when v_rest ? 'status' then v_rest
+        else v_rest || '{"status": false}'
+      end - 'id';
+    end if;
+    v_message := v_message || jsonb_build_object('type', 'message', 'item', v_rest);
   else
     v_message := jsonb_build_object(
       'type', case
@@ -151,6 +160,7 @@ declare
   v_item jsonb := p_message.item;
   v_call jsonb := p_message.tool_calls -> 0;
   v_shape jsonb := p_message.item -> 'content';
+  v_generated boolean;
 begin
   if v_item is null then
     return private.native_items(p_message);
@@ -158,9 +168,16 @@ begin
     return jsonb_build_array(v_item);
   end if;
 
-  if p_message.item_id is not null and not v_item ? 'id' then
-    v_item := v_item || jsonb_build_object('id', p_message.item_id);
+  -- The id is here where it was not free (private.place_items).
+  if p_message.item_id is not null then
+    v_item := jsonb_build_object('id', p_message.item_id) || v_item;
   end if;
+  v_generated := jsonb_typeof(v_item -> 'id') = 'string' and char_length(v_item ->> 'id') between 1 and 256;
+  v_item := case
+    when v_item -> 'status' = 'false' then v_item - 'status'
+    when v_generated and not v_item ? 'status' then v_item || '{"status": "completed"}'
+    else v_item
+  end;
   if v_call is not null then
     v_item := v_item || jsonb_build_object(
       'type', 'function_call', 'call_id', v_call -> 'id',
@@ -178,7 +195,7 @@ begin
         when jsonb_typeof(v_shape) = 'string' then to_jsonb(p_message.content)
         when jsonb_typeof(v_shape -> 0) = 'object'
           then jsonb_build_array((v_shape -> 0) || jsonb_build_object('text', p_message.content))
-        else jsonb_build_array(private.text_part(p_message.role, p_message.content))
+        else jsonb_build_array(private.text_part(p_message.role, p_message.content, coalesce(v_generated, false)))
       end);
   end if;
   return jsonb_build_array(v_item);
@@ -199,7 +216,7 @@ set search_path = ''
 as $$
   select case
     when p_part ->> 'type' = 'text' and jsonb_typeof(p_part -> 'text') = 'string'
-      then private.text_part(p_role, p_part ->> 'text')
+      then private.text_part(p_role, p_part ->> 'text', true)
     when p_part ->> 'type' = 'image_url' and jsonb_typeof(p_part -> 'image_url') = 'object'
       then jsonb_build_object(
         'type', 'input_image', 'image_url', p_part -> 'image_url' -> 'url',
@@ -237,7 +254,7 @@ begin
         else (
           select jsonb_agg(private.item_part(p.value, 'tool') order by p.n)
           from jsonb_array_elements(
-            case when p_message.content is null then '[]' else jsonb_build_array(private.text_part('tool', p_message.content)) end
+            case when p_message.content is null then '[]' else jsonb_build_array(private.text_part('tool', p_message.content, true)) end
               || p_message.parts
           ) with ordinality as p (value, n)
         )
@@ -248,7 +265,7 @@ begin
 
   select coalesce(jsonb_agg(private.item_part(p.value, v_role) order by p.n), '[]') into v_content
   from jsonb_array_elements(
-    case when p_message.content <> '' then jsonb_build_array(private.text_part(v_role, p_message.content)) else '[]' end
+    case when p_message.content <> '' then jsonb_build_array(private.text_part(v_role, p_message.content, true)) else '[]' end
       || coalesce(p_message.parts, '[]')
   ) with ordinality as p (value, n);
 
@@ -408,7 +425,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_user_id uuid := private.acting_user(p_user_id);
+  -- Without claims it is no API call but a session of the database's own, which says for whom it writes.
+  v_user_id uuid := case when private.caller_role() is null then p_user_id else private.acting_user(p_user_id) end;
   v_author text := case when private.caller_role() = 'authenticated' then 'user' else 'service' end;
   v_result jsonb;
   v_last integer;
