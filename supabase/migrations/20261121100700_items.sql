@@ -375,9 +375,10 @@ begin
       union all
       select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
       from line l
-      join public.conversations c on c.id = l.parent_id
+      cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
     ),
-    -- Materialised: one index probe for each item and step of the line, and none for messages without an item_id.
+    -- One index probe for each item and step of the line, however few rows the planner believes there to be, and none for
+    -- messages without an item_id.
     pairs as materialized (
       select
         s.sequence_order, s.item_id,
@@ -396,8 +397,12 @@ begin
         metadata jsonb
       )
       cross join line l
-      join public.conversation_messages s
-        on s.conversation_id = l.id and s.item_id = m.item_id and s.sequence_order <= l.upper
+      cross join lateral (
+        select *
+        from public.conversation_messages s
+        where s.conversation_id = l.id and s.item_id = m.item_id and s.sequence_order <= l.upper
+        offset 0
+      ) s
       where m.item_id is not null
     )
     select coalesce(jsonb_object_agg(p.item_id, p.sequence_order), '{}'), min(p.item_id) filter (where not p.equal)
@@ -564,7 +569,7 @@ begin
     union all
     select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
     from line l
-    join public.conversations c on c.id = l.parent_id
+    cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
   ),
   messages as materialized (
     select m.value, i.n, row_number() over (partition by m.value ->> 'item_id' order by i.n) > 1 as repeated
@@ -575,8 +580,13 @@ begin
     select m.n
     from messages m
     cross join line l
-    join public.conversation_messages s
-      on s.conversation_id = l.id and s.item_id = m.value ->> 'item_id' and s.sequence_order <= l.upper
+    cross join lateral (
+      select
+      from public.conversation_messages s
+      where s.conversation_id = l.id and s.item_id = m.value ->> 'item_id' and s.sequence_order <= l.upper
+      offset 0
+    ) s
+    where m.value ->> 'item_id' is not null
     union
     select m.n from messages m where m.repeated
   )
