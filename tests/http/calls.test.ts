@@ -1,6 +1,7 @@
 // One request, one database call: the function runs in this process, against the real REST API behind a counter.
 import { assertEquals } from "@std/assert";
 import { app } from "../../supabase/functions/conversations/app.ts";
+import { app as responses } from "../../supabase/functions/responses/app.ts";
 import { apiUrl, publishableKey, secretKey, signUp } from "../support/stack.ts";
 
 Deno.test("every route makes exactly one database call", async () => {
@@ -23,7 +24,8 @@ Deno.test("every route makes exactly one database call", async () => {
 
   const send = async (method: string, path: string, body?: unknown) => {
     calls.length = 0;
-    const response = await app.request(`/conversations${path}`, {
+    const [target, address] = path.startsWith("/responses") ? [responses, path] : [app, `/conversations${path}`];
+    const response = await target.request(address, {
       method,
       headers: {
         apikey: secretKey,
@@ -32,9 +34,11 @@ Deno.test("every route makes exactly one database call", async () => {
       },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-    return { status: response.status, body: response.status === 204 ? null : await response.json(), calls: [...calls] };
+    const text = await response.text();
+    return { status: response.status, body: text ? JSON.parse(text) : null, calls: [...calls] };
   };
   try {
+    const about = { model: "m", provider: "p" };
     const messages = Array.from({ length: 30 }, (_, i) => ({ role: "user", content: `m${i}` }));
     const created = await send("POST", "", { messages });
     assertEquals([created.status, created.calls], [201, ["/rest/v1/rpc/create_conversation"]]);
@@ -48,6 +52,17 @@ Deno.test("every route makes exactly one database call", async () => {
         ["POST", `/${id}/messages`, { messages }, "append_messages"],
         ["GET", `/${id}/messages?limit=20`, undefined, "list_messages"],
         ["DELETE", `/${id}`, undefined, "delete_conversation"],
+        [
+          "PUT",
+          "/responses/r1",
+          { input: "x", output: [{ role: "assistant", content: "y" }], ...about },
+          "put_response",
+        ],
+        ["PUT", "/responses/r2", { previous_response_id: "r1", input: "z", output: [], ...about }, "put_response"],
+        ["GET", "/responses/r2", undefined, "get_response"],
+        ["HEAD", "/responses/r2", undefined, "get_response"],
+        ["POST", "/responses/r2/merge", { input: "w" }, "merge_response"],
+        ["DELETE", "/responses/r2", undefined, "delete_response"],
       ] as const
     ) {
       const answer = await send(method, path, body);
