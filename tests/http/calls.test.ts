@@ -6,6 +6,7 @@ import { secretKey, signUp } from "../support/stack.ts";
 
 const messages = Array.from({ length: 30 }, (_, i) => ({ role: "user", content: `m${i}` }));
 const events = messages.map(({ content }) => ({ event_type: "user_message", content }));
+const about = { model: "m", provider: "p" };
 
 /** For each function its requests in order, `:id` being that of the first one's answer, and the call each may make. */
 const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc: string][]> = {
@@ -34,6 +35,14 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["GET", "/unsummarized?limit=1&lease_seconds=1", undefined, "take_unsummarized"],
     ["GET", "/analytics", undefined, "session_analytics"],
   ],
+  responses: [
+    ["PUT", "/r1", { input: "x", output: [{ role: "assistant", content: "y" }], ...about }, "put_response"],
+    ["PUT", "/r2", { previous_response_id: "r1", input: "z", output: [], ...about }, "put_response"],
+    ["GET", "/r2", undefined, "get_response"],
+    ["HEAD", "/r2", undefined, "get_response"],
+    ["POST", "/r2/merge", { input: "w" }, "merge_response"],
+    ["DELETE", "/r2", undefined, "delete_response"],
+  ],
 };
 
 for (const { name, app } of functions) {
@@ -54,7 +63,7 @@ for (const { name, app } of functions) {
       });
       const text = await response.text();
       assertEquals([response.ok, counter.calls], [true, [`/rest/v1/rpc/${rpc}`]], `${method} ${path}: ${text}`);
-      id ||= JSON.parse(text).id;
+      if (text) id ||= JSON.parse(text).id;
     }
   });
 }

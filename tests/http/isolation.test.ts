@@ -13,8 +13,10 @@ const FIXTURES: Record<string, {
   queries: Record<string, string>;
   /** Routes of backends alone: 403 for every user. */
   backendOnly?: string[];
-  /** The code that a stranger's request for Alice's row answers. */
+  /** The code that a stranger's request for Alice's row answers, with 404. */
   notFound: string;
+  /** Where it is another code, with 409, or where a stranger may use the same id for a row of their own: its status. */
+  answers?: Record<string, string | number>;
   /** Makes a row of Alice's and says what the path's parameters are; `id` occurs in no answer to a stranger. */
   create: () => Promise<Record<string, string>>;
 }> = {
@@ -52,13 +54,29 @@ const FIXTURES: Record<string, {
       return { id };
     },
   },
+  responses: {
+    bodies: {
+      "PUT /responses/:id": { input: "x", output: [], model: "m", provider: "p" },
+      "POST /responses/:id/merge": { input: "x" },
+    },
+    queries: {},
+    // Everybody has ids of their own: PUT makes one, and what one continues must be there.
+    answers: { "PUT /responses/:id": 201, "POST /responses/:id/merge": "previous_response_not_found" },
+    notFound: "response_not_found",
+    create: async () => {
+      const id = `resp_${crypto.randomUUID()}`;
+      const body = { input: "secret", output: [], model: "m", provider: "p" };
+      await alice.request("PUT", `/responses/${id}`, { body });
+      return { id };
+    },
+  },
 };
 
 for (const { name: functionName, routes, operations } of functions) {
-  const { bodies, queries, backendOnly = [], notFound, create } = FIXTURES[functionName];
+  const { bodies, queries, backendOnly = [], notFound, answers = {}, create } = FIXTURES[functionName];
 
   Deno.test(`${functionName}: the route table is what this test believes it to be`, () => {
-    assert(routes.length >= 7, `${routes.length} routes`);
+    assert(routes.length >= 6, `${routes.length} routes`);
     for (const name of [...Object.keys({ ...bodies, ...queries }), ...backendOnly]) {
       assert(routes.some((route) => route.name === name), `${name} is gone`);
     }
@@ -80,8 +98,11 @@ for (const { name: functionName, routes, operations } of functions) {
       } else {
         for (const stranger of [mallory.request, backend(mallory.id)]) {
           const answer = await stranger(method, target, options);
-          if (path.includes(":id")) {
-            assertEquals([answer.status, answer.body.code], [404, notFound]);
+          if (typeof answers[name] === "number") {
+            // The second stranger is the same user: what is there already is theirs.
+            assert([200, answers[name]].includes(answer.status) && !JSON.stringify(answer.body).includes("secret"));
+          } else if (path.includes(":id")) {
+            assertEquals([answer.status, answer.body.code], answers[name] ? [409, answers[name]] : [404, notFound]);
           } else {
             assert(answer.status < 300 && !JSON.stringify(answer.body).includes(parameters.id));
           }

@@ -48,7 +48,7 @@ export async function request(
   });
   const text = await response.text();
   const isJson = response.headers.get("content-type")?.includes("application/json");
-  return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text || null };
+  return { status: response.status, headers: response.headers, body: isJson && text ? JSON.parse(text) : text || null };
 }
 
 /** Someone who signed up through Auth, with their own token. */

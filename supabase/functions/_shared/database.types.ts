@@ -84,6 +84,63 @@ export type Database = {
           },
         ];
       };
+      "conversation_states": {
+        Row: {
+          "after_sequence": number;
+          "conversation_id": string;
+          "created_at": number;
+          "history_hash": string | null;
+          "input_sequence": number;
+          "model": string;
+          "previous_response_id": string | null;
+          "provider": string;
+          "request_hash": string;
+          "response_id": string;
+          "sequence_order": number;
+          "updated_at": string;
+          "user_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "after_sequence": number;
+          "conversation_id": string;
+          "created_at"?: number;
+          "history_hash"?: string | null;
+          "input_sequence": number;
+          "model": string;
+          "previous_response_id"?: string | null;
+          "provider": string;
+          "request_hash": string;
+          "response_id": string;
+          "sequence_order": number;
+          "updated_at"?: string;
+          "user_id": string;
+        };
+        Update: {
+          "after_sequence"?: number;
+          "conversation_id"?: string;
+          "created_at"?: number;
+          "history_hash"?: string | null;
+          "input_sequence"?: number;
+          "model"?: string;
+          "previous_response_id"?: string | null;
+          "provider"?: string;
+          "request_hash"?: string;
+          "response_id"?: string;
+          "sequence_order"?: number;
+          "updated_at"?: string;
+          "user_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversation_states_conversation_id_fkey";
+            columns: ["user_id", "conversation_id"];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: ["user_id", "id"];
+          },
+        ];
+      };
       "conversations": {
         Row: {
           "created_at": string;
@@ -314,6 +371,7 @@ export type Database = {
         Args: { "p_conversation_id": string; "p_message_id": string; "p_user_id"?: string };
         Returns: undefined;
       };
+      "delete_response": { Args: { "p_response_id": string; "p_user_id"?: string }; Returns: undefined };
       "end_session": { Args: { "p_session_id": string; "p_summary"?: string; "p_user_id"?: string }; Returns: Json };
       "export_page": { Args: { "p_cursor"?: Json; "p_user_id"?: string }; Returns: Json };
       "finish_import": { Args: { "p_ids": Json; "p_user_id"?: string }; Returns: Json };
@@ -332,6 +390,7 @@ export type Database = {
         Returns: Json;
       };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_response": { Args: { "p_items"?: boolean; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "get_session": { Args: { "p_session_id": string; "p_user_id"?: string }; Returns: Json };
       "get_session_context": {
         Args: { "p_max_sessions"?: number; "p_max_tokens"?: number; "p_of_user_id"?: string; "p_user_id"?: string };
@@ -386,10 +445,12 @@ export type Database = {
         };
         Returns: Json;
       };
+      "merge_response": { Args: { "p_body": Json; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "open_session": {
         Args: { "p_idempotency_key"?: string; "p_session"?: Json; "p_user_id"?: string };
         Returns: Json;
       };
+      "put_response": { Args: { "p_response": Json; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "search_messages": {
         Args: {
           "p_after_created_at"?: string;

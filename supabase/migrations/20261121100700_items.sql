@@ -1,0 +1,688 @@
+-- Items: what the OpenAI Responses and Conversations APIs call the parts of a conversation, as messages and back.
+--
+-- A message, a function call and its output become what the columns of a message have always held, so search, context
+-- and GET /conversations/:id/messages know them. The column item keeps what the columns leave out, and its being there
+-- says that the message came as an item. Everything else (reasoning, searches, types not yet known) is kept whole.
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- From an item to a message
+-- ---------------------------------------------------------------------------------------------------------------------
+create function private.text_part(p_role text, p_text text, p_generated boolean) returns jsonb
+language sql
+immutable
+security invoker
+set search_path = ''
+as $$
+  select jsonb_build_object('type', case p_role when 'assistant' then 'output_text' else 'input_text' end, 'text', p_text)
+    || case when p_role = 'assistant' and p_generated then '{"annotations": [], "logprobs": []}' else '{}'::jsonb end;
+$$;
+comment on function private.text_part(text, text, boolean) is
+  'A text as the content part that is usual for it: input_text, or from an assistant output_text, which the API answers '
+  '(p_generated) with empty annotations and logprobs.';
+revoke all on function private.text_part(text, text, boolean) from public, anon, authenticated, service_role;
+
+
+create function private.message_from_item(p_item jsonb) returns jsonb
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+declare
+  v_type text := case when jsonb_typeof(p_item -> 'type') = 'string' then p_item ->> 'type' end;
+  v_role text := case
+    when p_item ->> 'role' in ('system', 'developer', 'user', 'assistant', 'tool', 'function') then p_item ->> 'role'
+  end;
+  v_id text := case
+    when jsonb_typeof(p_item -> 'id') = 'string' and char_length(p_item ->> 'id') between 1 and 256 then p_item ->> 'id'
+  end;
+  v_content jsonb := p_item -> 'content';
+  v_output jsonb := p_item -> 'output';
+  v_part jsonb;
+  v_message jsonb;
+  v_rest jsonb;
+begin
+  if jsonb_typeof(p_item) is distinct from 'object' then
+    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'An item is not an object.';
+  end if;
+
+  if p_item -> 'status' = 'false' then
+    -- Nobody's status, but what marks a missing one below.
+    null;
+  elsif (v_type = 'message' or not p_item ? 'type')
+    and v_role is not null and jsonb_typeof(v_content) in ('string', 'array')
+  then
+    v_rest := p_item - '{type,role,content}'::text[];
+    if v_type is null then
+      v_rest := v_rest || '{"type": null}';
+    end if;
+    v_part := case when jsonb_typeof(v_content) = 'array' and jsonb_array_length(v_content) = 1 then v_content -> 0 end;
+    -- A text is kept as such, and of the shape around it what is not the usual: the content with the text taken out.
+    if jsonb_typeof(v_content) = 'string' then
+      v_message := jsonb_build_object('content', v_content);
+      v_rest := v_rest || '{"content": ""}';
+    elsif v_part ->> 'type' in ('input_text', 'output_text', 'text') and jsonb_typeof(v_part -> 'text') = 'string' then
+      v_message := jsonb_build_object('content', v_part -> 'text');
+      if v_part <> private.text_part(v_role, v_part ->> 'text', v_id is not null) then
+        v_rest := v_rest || jsonb_build_object('content', jsonb_build_array(v_part - 'text'));
+      end if;
+    else
+      v_message := jsonb_build_object('parts', v_content);
+    end if;
+    v_message := v_message || jsonb_build_object('role', v_role);
+  elsif v_type = 'function_call' and jsonb_typeof(p_item -> 'call_id') = 'string'
+    and jsonb_typeof(p_item -> 'name') = 'string' and jsonb_typeof(p_item -> 'arguments') = 'string'
+  then
+    v_rest := p_item - '{type,call_id,name,arguments}'::text[];
+    v_message := jsonb_build_object(
+      'role', 'assistant',
+      'tool_calls', jsonb_build_array(jsonb_build_object(
+        'id', p_item -> 'call_id',
+        'type', 'function',
+        'function', jsonb_build_object('name', p_item -> 'name', 'arguments', p_item -> 'arguments')
+      ))
+    );
+  elsif v_type = 'function_call_output' and jsonb_typeof(p_item -> 'call_id') = 'string'
+    and jsonb_typeof(v_output) in ('string', 'array')
+  then
+    v_rest := p_item - '{type,call_id,output}'::text[];
+    v_message := jsonb_build_object(
+      'role', 'tool',
+      'tool_call_id', p_item -> 'call_id',
+      case jsonb_typeof(v_output) when 'string' then 'content' else 'parts' end, v_output
+    );
+  end if;
+
+  if v_message is not null then
+    -- What has an id was generated, and completed unless it says otherwise.
+    if v_id is not null then
+      v_rest := case
+        when v_rest -> 'status' = '"completed"' then v_rest - 'status'
+        when v_rest ? 'status' then v_rest
+        else v_rest || '{"status": false}'
+      end - 'id';
+    end if;
+    v_message := v_message || jsonb_build_object('type', 'message', 'item', v_rest);
+  else
+    v_message := jsonb_build_object(
+      'type', case
+        when v_type = 'message' and v_role is null or coalesce(char_length(v_type), 0) not between 1 and 64 then 'item'
+        else v_type
+      end,
+      'role', v_role,
+      'item', p_item
+    );
+  end if;
+  return v_message || jsonb_build_object(
+    'item_id', v_id,
+    'status', case when p_item ->> 'status' in ('in_progress', 'incomplete') then 'incomplete' else 'complete' end
+  );
+end;
+$$;
+comment on function private.message_from_item(jsonb) is
+  'An item as the fields of a message for private.store_messages: {type, role, content, parts, tool_calls, tool_call_id, '
+  'item, item_id, status}. item is what the other fields leave out, or the whole item where private.is_whole_item says '
+  'so; a type that no column holds becomes item. item_id is the item''s own id: private.place_items takes it back where '
+  'it is not free. Raises PT400 invalid_request for what is not an object.';
+revoke all on function private.message_from_item(jsonb) from public, anon, authenticated, service_role;
+
+
+create function private.is_whole_item(p_message public.conversation_messages) returns boolean
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+begin
+  return p_message.item is not null and (
+    p_message.type <> 'message'
+    or num_nonnulls(p_message.content, p_message.parts, p_message.function_call, p_message.tool_calls) = 0
+  );
+end;
+$$;
+comment on function private.is_whole_item(public.conversation_messages) is
+  'Whether the column item is the message. If not, it is what the other columns leave out of an item, or null.';
+revoke all on function private.is_whole_item(public.conversation_messages) from public, anon, authenticated, service_role;
+
+comment on column public.conversation_messages.item is
+  'Set on what came as a provider''s item: what the other columns leave out of it, or all of it where they hold nothing.';
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- From a message to its items
+-- ---------------------------------------------------------------------------------------------------------------------
+create function private.items_from_message(p_message public.conversation_messages) returns jsonb
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+declare
+  v_item jsonb := p_message.item;
+  v_call jsonb := p_message.tool_calls -> 0;
+  v_shape jsonb := p_message.item -> 'content';
+  v_generated boolean;
+begin
+  if v_item is null then
+    return private.native_items(p_message);
+  elsif private.is_whole_item(p_message) then
+    return jsonb_build_array(v_item);
+  end if;
+
+  -- The id is here where it was not free (private.place_items).
+  if p_message.item_id is not null then
+    v_item := jsonb_build_object('id', p_message.item_id) || v_item;
+  end if;
+  v_generated := jsonb_typeof(v_item -> 'id') = 'string' and char_length(v_item ->> 'id') between 1 and 256;
+  v_item := case
+    when v_item -> 'status' = 'false' then v_item - 'status'
+    when v_generated and not v_item ? 'status' then v_item || '{"status": "completed"}'
+    else v_item
+  end;
+  if v_call is not null then
+    v_item := v_item || jsonb_build_object(
+      'type', 'function_call', 'call_id', v_call -> 'id',
+      'name', v_call -> 'function' -> 'name', 'arguments', v_call -> 'function' -> 'arguments'
+    );
+  elsif p_message.tool_call_id is not null then
+    v_item := v_item || jsonb_build_object(
+      'type', 'function_call_output', 'call_id', p_message.tool_call_id,
+      'output', coalesce(to_jsonb(p_message.content), p_message.parts)
+    );
+  else
+    v_item := case when v_item -> 'type' = 'null' then v_item - 'type' else v_item || '{"type": "message"}' end
+      || jsonb_build_object('role', p_message.role, 'content', case
+        when p_message.content is null then p_message.parts
+        when jsonb_typeof(v_shape) = 'string' then to_jsonb(p_message.content)
+        when jsonb_typeof(v_shape -> 0) = 'object'
+          then jsonb_build_array((v_shape -> 0) || jsonb_build_object('text', p_message.content))
+        else jsonb_build_array(private.text_part(p_message.role, p_message.content, coalesce(v_generated, false)))
+      end);
+  end if;
+  return jsonb_build_array(v_item);
+end;
+$$;
+comment on function private.items_from_message(public.conversation_messages) is
+  'A message as items, a JSON array. What came as an item is that one item, as it came. A message of the conversations '
+  'API is one or more (private.native_items).';
+revoke all on function private.items_from_message(public.conversation_messages)
+  from public, anon, authenticated, service_role;
+
+
+create function private.item_part(p_part jsonb, p_role text) returns jsonb
+language sql
+immutable
+security invoker
+set search_path = ''
+as $$
+  select case
+    when p_part ->> 'type' = 'text' and jsonb_typeof(p_part -> 'text') = 'string'
+      then private.text_part(p_role, p_part ->> 'text', true)
+    when p_part ->> 'type' = 'image_url' and jsonb_typeof(p_part -> 'image_url') = 'object'
+      then jsonb_build_object(
+        'type', 'input_image', 'image_url', p_part -> 'image_url' -> 'url',
+        'detail', coalesce(p_part -> 'image_url' -> 'detail', '"auto"')
+      )
+    when p_part ->> 'type' = 'file' and jsonb_typeof(p_part -> 'file') = 'object'
+      then (p_part -> 'file') || '{"type": "input_file"}'
+    else p_part
+  end;
+$$;
+comment on function private.item_part(jsonb, text) is
+  'A content part of the chat completions API as the Responses API has it; other parts as they are.';
+revoke all on function private.item_part(jsonb, text) from public, anon, authenticated, service_role;
+
+
+create function private.native_items(p_message public.conversation_messages) returns jsonb
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+declare
+  v_role text := coalesce(p_message.role, 'assistant');
+  v_status text := case p_message.status when 'complete' then 'completed' else 'incomplete' end;
+  v_content jsonb;
+  v_items jsonb := '[]';
+begin
+  if v_role in ('tool', 'function') then
+    return jsonb_build_array(jsonb_build_object(
+      'type', 'function_call_output',
+      -- The legacy call has no id: its result is found by the function's name.
+      'call_id', coalesce(p_message.tool_call_id, 'call_' || coalesce(p_message.name, '')),
+      'output', case
+        when p_message.parts is null then to_jsonb(coalesce(p_message.content, ''))
+        else (
+          select jsonb_agg(private.item_part(p.value, 'tool') order by p.n)
+          from jsonb_array_elements(
+            case when p_message.content is null then '[]' else jsonb_build_array(private.text_part('tool', p_message.content, true)) end
+              || p_message.parts
+          ) with ordinality as p (value, n)
+        )
+      end,
+      'status', v_status
+    ));
+  end if;
+
+  select coalesce(jsonb_agg(private.item_part(p.value, v_role) order by p.n), '[]') into v_content
+  from jsonb_array_elements(
+    case when p_message.content <> '' then jsonb_build_array(private.text_part(v_role, p_message.content, true)) else '[]' end
+      || coalesce(p_message.parts, '[]')
+  ) with ordinality as p (value, n);
+
+  if p_message.type = 'reasoning' and v_role = 'assistant' then
+    v_items := jsonb_build_array(jsonb_build_object(
+      'type', 'reasoning',
+      'summary', case
+        when p_message.content is null then '[]'
+        else jsonb_build_array(jsonb_build_object('type', 'summary_text', 'text', p_message.content))
+      end
+    ));
+  elsif v_content <> '[]' or v_role <> 'assistant'
+    or p_message.function_call is null and coalesce(p_message.tool_calls, '[]') = '[]'
+  then
+    v_items := jsonb_build_array(jsonb_build_object(
+      'type', 'message', 'role', v_role, 'status', v_status, 'content', v_content
+    ));
+  end if;
+  if v_role = 'assistant' then
+    v_items := v_items || (
+      select coalesce(jsonb_agg(
+        case
+          when t.value ->> 'type' = 'custom' then jsonb_build_object(
+            'type', 'custom_tool_call', 'call_id', coalesce(t.value ->> 'id', ''),
+            'name', coalesce(t.value -> 'custom' ->> 'name', ''), 'input', coalesce(t.value -> 'custom' ->> 'input', '')
+          )
+          else jsonb_build_object(
+            'type', 'function_call', 'call_id', coalesce(t.value ->> 'id', ''),
+            'name', coalesce(t.value -> 'function' ->> 'name', ''),
+            'arguments', coalesce(t.value -> 'function' ->> 'arguments', ''), 'status', v_status
+          )
+        end
+        order by t.n
+      ), '[]')
+      from jsonb_array_elements(p_message.tool_calls) with ordinality as t (value, n)
+    );
+    if p_message.function_call is not null then
+      v_items := v_items || jsonb_build_object(
+        'type', 'function_call', 'call_id', 'call_' || coalesce(p_message.function_call ->> 'name', ''),
+        'name', coalesce(p_message.function_call ->> 'name', ''),
+        'arguments', coalesce(p_message.function_call ->> 'arguments', ''), 'status', v_status
+      );
+    end if;
+  end if;
+  return v_items;
+end;
+$$;
+comment on function private.native_items(public.conversation_messages) is
+  'The items that say what a message of the conversations API says, at least one: its content, then each of its calls; a '
+  'tool''s result is a function_call_output. Without ids.';
+revoke all on function private.native_items(public.conversation_messages) from public, anon, authenticated, service_role;
+
+
+create function private.openai_items(p_message public.conversation_messages) returns jsonb
+language sql
+immutable
+security invoker
+set search_path = ''
+as $$
+  select jsonb_agg(
+    i.value || jsonb_build_object('id', case
+      when i.n = 1 and p_message.item_id is not null then p_message.item_id
+      -- OpenAI refuses an input item whose id has the prefix of another type.
+      else case i.value ->> 'type'
+        when 'function_call' then 'fc_'
+        when 'custom_tool_call' then 'ctc_'
+        when 'function_call_output' then 'fco_'
+        when 'reasoning' then 'rs_'
+        else 'msg_'
+      end || replace(p_message.id::text, '-', '') || case when i.n > 1 then '_' || i.n else '' end
+    end)
+    order by i.n
+  )
+  from jsonb_array_elements(private.items_from_message(p_message)) with ordinality as i (value, n);
+$$;
+comment on function private.openai_items(public.conversation_messages) is
+  'private.items_from_message with ids that are unique in the conversation: the first item has the message''s item_id, or '
+  'a prefix and the message''s uuid without dashes; the n-th of several that and _n.';
+revoke all on function private.openai_items(public.conversation_messages) from public, anon, authenticated, service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Storing
+-- ---------------------------------------------------------------------------------------------------------------------
+-- As before, and an item is part of what is compared.
+create or replace function private.known_items(p_conversation_id uuid, p_messages jsonb) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_known jsonb;
+  v_conflict text;
+begin
+  select m.item_id into v_conflict
+  from jsonb_to_recordset(p_messages) as m (item_id text)
+  where m.item_id is not null
+  group by m.item_id
+  having count(*) > 1
+  limit 1;
+
+  if v_conflict is null then
+    with recursive line (id, parent_id, fork_sequence, upper) as (
+      select c.id, c.parent_id, c.fork_sequence, 2147483647
+      from public.conversations c
+      where c.id = p_conversation_id
+      union all
+      select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
+      from line l
+      cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
+    ),
+    -- One index probe for each item and step of the line, however few rows the planner believes there to be, and none for
+    -- messages without an item_id.
+    pairs as materialized (
+      select
+        s.sequence_order, s.item_id,
+        (coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'), m.name,
+          nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id, m.model,
+          nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count,
+          coalesce(nullif(m.metadata, 'null'), '{}'))
+        is not distinct from
+        (s.type, s.role, s.content, s.parts, s.name, s.function_call, s.tool_calls, s.tool_call_id, s.model, s.usage,
+          s.status, s.token_count, s.metadata)
+          -- A client that does not know of items repeats the message without one.
+          and coalesce(nullif(m.item, 'null') = s.item, true) as equal
+      from jsonb_to_recordset(p_messages) as m (
+        type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
+        tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
+        metadata jsonb
+      )
+      cross join line l
+      cross join lateral (
+        select *
+        from public.conversation_messages s
+        where s.conversation_id = l.id and s.item_id = m.item_id and s.sequence_order <= l.upper
+        offset 0
+      ) s
+      where m.item_id is not null
+    )
+    select coalesce(jsonb_object_agg(p.item_id, p.sequence_order), '{}'), min(p.item_id) filter (where not p.equal)
+    into v_known, v_conflict
+    from pairs p;
+  end if;
+
+  if v_conflict is not null then
+    raise sqlstate 'PT409' using
+      message = 'item_conflict',
+      detail = format('item_id %s stands for another message already.', to_json(v_conflict)),
+      hint = 'A message is immutable: use a new item_id, or fork and append.';
+  end if;
+  return v_known;
+end;
+$$;
+
+
+create function private.store_messages(
+  p_conversation_id uuid, p_messages jsonb, p_expected_sequence integer, p_idempotency_key text, p_scope text, p_user_id uuid
+) returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  -- Without claims it is no API call but a session of the database's own, which says for whom it writes.
+  v_user_id uuid := case when private.caller_role() is null then p_user_id else private.acting_user(p_user_id) end;
+  v_author text := case when private.caller_role() = 'authenticated' then 'user' else 'service' end;
+  v_result jsonb;
+  v_last integer;
+  v_known jsonb := '{}';
+  v_new jsonb := p_messages;
+  v_messages jsonb;
+  v_sequences jsonb;
+begin
+  if p_idempotency_key is not null then
+    v_result := private.claim_idempotency_key(
+      v_user_id, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
+    );
+  end if;
+
+  -- The row lock is the queue: batches on one conversation are numbered one after the other.
+  select c.last_sequence_order into v_last
+  from public.conversations c
+  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
+  for no key update;
+  if not found then
+    raise sqlstate 'PT404' using message = 'conversation_not_found';
+  end if;
+  if v_result is not null then
+    return private.append_result(p_conversation_id, v_result) || '{"replayed": true}';
+  end if;
+
+  if jsonb_path_exists(p_messages, '$[*].item_id ? (@ != null)') then
+    v_known := private.known_items(p_conversation_id, p_messages);
+    select coalesce(jsonb_agg(m.value order by m.n), '[]') into v_new
+    from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+    where m.value ->> 'item_id' is null or not v_known ? (m.value ->> 'item_id');
+  end if;
+
+  if v_last <> p_expected_sequence and v_new <> '[]' then
+    raise sqlstate 'PT409' using
+      message = 'sequence_conflict',
+      detail = format('The conversation is at %s, the request expected %s.', v_last, p_expected_sequence),
+      hint = 'Load what is new, then append again.';
+  end if;
+
+  with stored as (
+    insert into public.conversation_messages as s (
+      conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
+      tool_call_id, item, item_id, model, usage, status, token_count, author, metadata
+    )
+    select
+      p_conversation_id, v_user_id, v_last + m.n, coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'),
+      m.name, nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id,
+      nullif(m.item, 'null'), m.item_id, m.model,
+      nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count, v_author,
+      coalesce(nullif(m.metadata, 'null'), '{}')
+    from rows from (
+      jsonb_to_recordset(v_new) as (
+        type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
+        tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text, token_count integer, metadata jsonb
+      )
+    ) with ordinality as m (
+      type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
+      status, token_count, metadata, n
+    )
+    returning s.*
+  )
+  select coalesce(jsonb_agg(to_jsonb(s) - '{user_id,item}'::text[] order by s.sequence_order), '[]') into v_messages
+  from stored s;
+
+  if v_new <> '[]' then
+    update public.conversations c set
+      last_sequence_order = v_last + jsonb_array_length(v_new),
+      -- Not now(): a transaction that began earlier may get the lock later, and activity must not run backwards.
+      updated_at = greatest(c.updated_at, clock_timestamp())
+    where c.id = p_conversation_id;
+  end if;
+
+  v_last := v_last + jsonb_array_length(v_new);
+  if p_idempotency_key is not null or v_known <> '{}' then
+    -- Where each message of the batch is: an item that was known keeps its place, the others have the last numbers.
+    select jsonb_agg(coalesce(m.known, v_last - jsonb_array_length(v_new) + m.new_before + 1) order by m.n)
+    into v_sequences
+    from (
+      select
+        (v_known ->> (m.value ->> 'item_id'))::integer as known,
+        (m.n - 1 - count(v_known ->> (m.value ->> 'item_id')) over (order by m.n))::integer as new_before,
+        m.n
+      from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+    ) m;
+    v_result := jsonb_build_object('sequences', v_sequences, 'last_sequence_order', v_last);
+    if p_idempotency_key is not null then
+      perform private.keep_idempotent_result(v_user_id, p_scope, p_idempotency_key, v_result);
+    end if;
+    if v_known <> '{}' then
+      return private.append_result(p_conversation_id, v_result);
+    end if;
+  end if;
+  return jsonb_build_object('messages', v_messages, 'last_sequence_order', v_last);
+end;
+$$;
+comment on function private.store_messages(uuid, jsonb, integer, text, text, uuid) is
+  'Appends a batch under the conversation''s row lock: all of it, contiguously, or nothing. A message may have an item '
+  'beside the fields of an append. p_scope is where p_idempotency_key counts. Answers as public.append_messages.';
+revoke all on function private.store_messages(uuid, jsonb, integer, text, text, uuid)
+  from public, anon, authenticated, service_role;
+
+
+create or replace function private.append_messages(
+  p_conversation_id uuid, p_messages jsonb, p_expected_sequence integer, p_idempotency_key text, p_user_id uuid
+) returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  perform private.require_messages(p_messages);
+  return private.store_messages(
+    p_conversation_id, p_messages, p_expected_sequence, p_idempotency_key,
+    'POST /conversations/' || p_conversation_id || '/messages', p_user_id
+  );
+end;
+$$;
+
+
+create function private.place_items(p_conversation_id uuid, p_items jsonb) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_messages jsonb;
+begin
+  with recursive line (id, parent_id, fork_sequence, upper) as (
+    select c.id, c.parent_id, c.fork_sequence, 2147483647
+    from public.conversations c
+    where c.id = p_conversation_id
+    union all
+    select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
+    from line l
+    cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
+  ),
+  messages as materialized (
+    select m.value, i.n, row_number() over (partition by m.value ->> 'item_id' order by i.n) > 1 as repeated
+    from jsonb_array_elements(p_items) with ordinality as i (value, n)
+    cross join lateral (select private.message_from_item(i.value)) m (value)
+  ),
+  taken as (
+    select m.n
+    from messages m
+    cross join line l
+    cross join lateral (
+      select
+      from public.conversation_messages s
+      where s.conversation_id = l.id and s.item_id = m.value ->> 'item_id' and s.sequence_order <= l.upper
+      offset 0
+    ) s
+    where m.value ->> 'item_id' is not null
+    union
+    select m.n from messages m where m.repeated
+  )
+  select coalesce(jsonb_agg(
+    case
+      when t.n is null or m.value ->> 'item_id' is null then m.value
+      else jsonb_set(m.value, '{item,id}', m.value -> 'item_id') || '{"item_id": null}'
+    end
+    order by m.n
+  ), '[]') into v_messages
+  from messages m
+  left join taken t on t.n = m.n;
+  return v_messages;
+end;
+$$;
+comment on function private.place_items(uuid, jsonb) is
+  'Items as messages for private.store_messages. The id of an item becomes the item_id of its message where it is free in '
+  'the lineage; elsewhere it stays in the item alone. To be called under the conversation''s row lock.';
+revoke all on function private.place_items(uuid, jsonb)
+  from public, anon, authenticated, service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Context: an item that is what the columns leave out is no part of what a model gets
+-- ---------------------------------------------------------------------------------------------------------------------
+create or replace function private.message_tokens(p_message public.conversation_messages) returns bigint
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+declare
+  v_text text := '';
+  v_json text;
+  v_images bigint := 0;
+begin
+  if p_message.token_count is not null then
+    return p_message.token_count;
+  end if;
+  if p_message.item is not null and private.is_whole_item(p_message) then
+    -- An item is all that a model gets of its message.
+    v_json := p_message.item::text;
+  else
+    v_text := coalesce(p_message.content, '') || coalesce(p_message.name, '');
+    v_json := coalesce(p_message.parts::text, '') || coalesce(p_message.function_call::text, '')
+      || coalesce(p_message.tool_calls::text, '');
+  end if;
+  v_text := v_text || v_json;
+  if octet_length(v_json) > 200 then
+    -- What is taken off is ASCII: a byte a character. One regular expression for all of it took twenty times as long.
+    select coalesce(sum(8 * 1000 - 2 * octet_length(s.value)), 0) into v_images
+    from unnest(string_to_array(v_json, '"')) s (value)
+    where octet_length(s.value) >= 200 and s.value ~ '^(data:[!-~]*|[A-Za-z0-9+/=_-]*)$';
+  end if;
+  return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) + v_images + 7) / 8;
+end;
+$$;
+
+
+create or replace function private.context_message(p_message public.conversation_messages) returns jsonb
+language plpgsql
+immutable
+security invoker
+set search_path = ''
+as $$
+declare
+  v_function_call jsonb := case when p_message.role = 'assistant' then p_message.function_call end;
+  v_tool_calls jsonb := case when p_message.role = 'assistant' then nullif(p_message.tool_calls, '[]') end;
+  v_item jsonb := case when p_message.item is not null and private.is_whole_item(p_message) then p_message.item end;
+begin
+  return jsonb_build_object(
+    'type', p_message.type,
+    'role', p_message.role,
+    -- Null only where something else carries the message: an API takes no other null.
+    'content', coalesce(
+      p_message.content,
+      case when num_nonnulls(p_message.parts, v_function_call, v_tool_calls, v_item) = 0 then '' end
+    ),
+    'parts', p_message.parts,
+    'name', p_message.name,
+    'function_call', v_function_call,
+    'tool_calls', v_tool_calls,
+    'tool_call_id', p_message.tool_call_id,
+    'item_id', p_message.item_id,
+    'item', v_item,
+    'author', p_message.author,
+    'sequence_order', p_message.sequence_order
+  ) - array[
+    case when p_message.type = 'message' then 'type' end,
+    case when p_message.role is null then 'role' end,
+    case when p_message.parts is null then 'parts' end,
+    case when p_message.name is null then 'name' end,
+    case when v_function_call is null then 'function_call' end,
+    case when v_tool_calls is null then 'tool_calls' end,
+    case when p_message.tool_call_id is null then 'tool_call_id' end,
+    case when p_message.item_id is null then 'item_id' end,
+    case when v_item is null then 'item' end
+  ];
+end;
+$$;
