@@ -1,6 +1,6 @@
 // One request, one database call: the function runs in this process, against the real REST API behind a counter.
 import { assertEquals } from "@std/assert";
-import { app } from "../../supabase/functions/conversations/app.ts";
+import { functions } from "../support/apps.ts";
 import { apiUrl, publishableKey, secretKey, signUp } from "../support/stack.ts";
 
 Deno.test("every route makes exactly one database call", async () => {
@@ -23,7 +23,8 @@ Deno.test("every route makes exactly one database call", async () => {
 
   const send = async (method: string, path: string, body?: unknown) => {
     calls.length = 0;
-    const response = await app.request(`/conversations${path}`, {
+    const { app } = functions.find(({ name }) => path.startsWith(`/${name}`))!;
+    const response = await app.request(path, {
       method,
       headers: {
         apikey: secretKey,
@@ -32,22 +33,42 @@ Deno.test("every route makes exactly one database call", async () => {
       },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-    return { status: response.status, body: response.status === 204 ? null : await response.json(), calls: [...calls] };
+    const text = await response.text();
+    return { status: response.status, body: text ? JSON.parse(text) : null, calls: [...calls] };
   };
   try {
     const messages = Array.from({ length: 30 }, (_, i) => ({ role: "user", content: `m${i}` }));
-    const created = await send("POST", "", { messages });
+    const created = await send("POST", "/conversations", { messages });
     assertEquals([created.status, created.calls], [201, ["/rest/v1/rpc/create_conversation"]]);
     const { id } = created.body;
+    const conversation = `/openai/v1/conversations/conv_${id.replaceAll("-", "")}`;
+    const item = { id: "msg_1", role: "user", content: "x" };
+    const response = { input: "x", output: [{ role: "assistant", content: "y" }], model: "m", provider: "p" };
     for (
       const [method, path, body, rpc] of [
-        ["GET", "", undefined, "list_conversations"],
-        ["GET", "/search?q=m1", undefined, "search_messages"],
-        ["GET", `/${id}`, undefined, "get_conversation"],
-        ["PATCH", `/${id}`, { title: "x" }, "update_conversation"],
-        ["POST", `/${id}/messages`, { messages }, "append_messages"],
-        ["GET", `/${id}/messages?limit=20`, undefined, "list_messages"],
-        ["DELETE", `/${id}`, undefined, "delete_conversation"],
+        ["GET", "/conversations", undefined, "list_conversations"],
+        ["GET", "/conversations/search?q=m1", undefined, "search_messages"],
+        ["GET", `/conversations/${id}`, undefined, "get_conversation"],
+        ["PATCH", `/conversations/${id}`, { title: "x" }, "update_conversation"],
+        ["POST", `/conversations/${id}/messages`, { messages }, "append_messages"],
+        ["GET", `/conversations/${id}/messages?limit=20`, undefined, "list_messages"],
+        ["POST", "/openai/v1/conversations", { items: [item] }, "create_conversation_of_items"],
+        ["GET", conversation, undefined, "get_conversation"],
+        ["POST", conversation, { metadata: {} }, "replace_metadata"],
+        ["POST", `${conversation}/items`, { items: [item] }, "append_items"],
+        ["GET", `${conversation}/items`, undefined, "list_items"],
+        ["GET", `${conversation}/items/msg_1`, undefined, "get_item"],
+        ["DELETE", `${conversation}/items/msg_1`, undefined, "delete_item"],
+        ["DELETE", conversation, undefined, "delete_conversation"],
+        ["PUT", "/responses/r1", response, "put_response"],
+        ["PUT", "/responses/r2", { ...response, previous_response_id: "r1" }, "put_response"],
+        ["GET", "/responses/r2", undefined, "get_response"],
+        ["HEAD", "/responses/r2", undefined, "get_response"],
+        ["POST", "/responses/r2/merge", { input: "w" }, "merge_response"],
+        ["DELETE", "/responses/r2", undefined, "delete_response"],
+        ["GET", "/openai/v1/responses/r1", undefined, "get_openai_response"],
+        ["GET", "/openai/v1/responses/r1/input_items", undefined, "list_input_items"],
+        ["DELETE", "/openai/v1/responses/r1", undefined, "delete_response"],
       ] as const
     ) {
       const answer = await send(method, path, body);

@@ -235,6 +235,10 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      "append_items": {
+        Args: { "p_conversation_id": string; "p_idempotency_key"?: string; "p_items": Json; "p_user_id"?: string };
+        Returns: Json;
+      };
       "append_messages": {
         Args: {
           "p_conversation_id": string;
@@ -249,7 +253,15 @@ export type Database = {
         Args: { "p_conversation"?: Json; "p_idempotency_key"?: string; "p_messages"?: Json; "p_user_id"?: string };
         Returns: Json;
       };
+      "create_conversation_of_items": {
+        Args: { "p_idempotency_key"?: string; "p_items"?: Json; "p_metadata"?: Json; "p_user_id"?: string };
+        Returns: Json;
+      };
       "delete_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: undefined };
+      "delete_item": {
+        Args: { "p_conversation_id": string; "p_item_id": string; "p_user_id"?: string };
+        Returns: Json;
+      };
       "delete_message": {
         Args: { "p_conversation_id": string; "p_message_id": string; "p_user_id"?: string };
         Returns: undefined;
@@ -272,6 +284,8 @@ export type Database = {
         Returns: Json;
       };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_item": { Args: { "p_conversation_id": string; "p_item_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_openai_response": { Args: { "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "get_response": { Args: { "p_items"?: boolean; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "health": { Args: Record<PropertyKey, never>; Returns: Json };
       "import_conversation": {
@@ -289,6 +303,26 @@ export type Database = {
         };
         Returns: Json;
       };
+      "list_input_items": {
+        Args: {
+          "p_after"?: string;
+          "p_limit"?: number;
+          "p_order"?: string;
+          "p_response_id": string;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
+      "list_items": {
+        Args: {
+          "p_after"?: string;
+          "p_conversation_id": string;
+          "p_limit"?: number;
+          "p_order"?: string;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
       "list_messages": {
         Args: {
           "p_after"?: number;
@@ -302,6 +336,10 @@ export type Database = {
       };
       "merge_response": { Args: { "p_body": Json; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "put_response": { Args: { "p_response": Json; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
+      "replace_metadata": {
+        Args: { "p_conversation_id": string; "p_metadata": Json; "p_user_id"?: string };
+        Returns: Json;
+      };
       "search_messages": {
         Args: {
           "p_after_created_at"?: string;

@@ -24,6 +24,7 @@ const MESSAGES = {
   not_found: "There is no such route.",
   conversation_not_found: "There is no such conversation.",
   message_not_found: "There is no such message in the conversation.",
+  item_not_found: "There is no such item in the conversation.",
   response_not_found: "There is no such response.",
   previous_response_not_found: "The previous response is not stored, or not any more.",
   user_not_found: "There is no such user.",
