@@ -47,6 +47,7 @@ comment on function private.message_lexemes(uuid, text, jsonb) is
 
 create index idx_conversation_messages_search on public.conversation_messages
   using gin (private.message_lexemes(user_id, content, parts))
+  -- No pending list: its pages would outweigh what the buckets save, and every search would read it.
   with (fastupdate = off);
 -- No statistics: ANALYZE would compute the expression for 30,000 rows, and no estimate changes the plan.
 alter index public.idx_conversation_messages_search alter column 1 set statistics 0;
@@ -178,5 +179,5 @@ $$;
 comment on function private.parse_search(text, uuid) is
   'Reads a query as people type it: words are ANDed, "a phrase" is kept together, wor* is a prefix, -word excludes, OR '
   'in capitals separates alternatives; a word that punctuation divides is a phrase. The first 24 words count, and '
-  'nothing is an error. o_query finds candidates in the index, and the terms decide (o_exact is false). Term i belongs to the '
-  'alternative o_groups[i] and is the regular expression o_patterns[i]; o_highlight is what to mark.';
+  'nothing is an error. o_query finds candidates in the index, and the terms decide (o_exact is false). Term i belongs '
+  'to the alternative o_groups[i] and is the regular expression o_patterns[i]; o_highlight is what to mark.';
