@@ -318,34 +318,6 @@ comment on function private.native_items(public.conversation_messages) is
   'tool''s result is a function_call_output. Without ids.';
 revoke all on function private.native_items(public.conversation_messages) from public, anon, authenticated, service_role;
 
-
-create function private.openai_items(p_message public.conversation_messages) returns jsonb
-language sql
-immutable
-security invoker
-set search_path = ''
-as $$
-  select jsonb_agg(
-    i.value || jsonb_build_object('id', case
-      when i.n = 1 and p_message.item_id is not null then p_message.item_id
-      -- OpenAI refuses an input item whose id has the prefix of another type.
-      else case i.value ->> 'type'
-        when 'function_call' then 'fc_'
-        when 'custom_tool_call' then 'ctc_'
-        when 'function_call_output' then 'fco_'
-        when 'reasoning' then 'rs_'
-        else 'msg_'
-      end || replace(p_message.id::text, '-', '') || case when i.n > 1 then '_' || i.n else '' end
-    end)
-    order by i.n
-  )
-  from jsonb_array_elements(private.items_from_message(p_message)) with ordinality as i (value, n);
-$$;
-comment on function private.openai_items(public.conversation_messages) is
-  'private.items_from_message with ids that are unique in the conversation: the first item has the message''s item_id, or '
-  'a prefix and the message''s uuid without dashes; the n-th of several that and _n.';
-revoke all on function private.openai_items(public.conversation_messages) from public, anon, authenticated, service_role;
-
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Storing
 -- ---------------------------------------------------------------------------------------------------------------------

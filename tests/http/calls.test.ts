@@ -6,53 +6,69 @@ import { secretKey, signUp } from "../support/stack.ts";
 
 const messages = Array.from({ length: 30 }, (_, i) => ({ role: "user", content: `m${i}` }));
 const events = messages.map(({ content }) => ({ event_type: "user_message", content }));
-const about = { model: "m", provider: "p" };
+const response = { input: "x", output: [{ role: "assistant", content: "y" }], model: "m", provider: "p" };
+const items = [{ id: "msg_1", role: "user", content: "x" }];
 
-/** For each function its requests in order, `:id` being that of the first one's answer, and the call each may make. */
+/** The requests of each function in order, `:id` being that of the first one's answer, and the call each may make. */
 const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc: string][]> = {
   conversations: [
-    ["POST", "", { messages }, "create_conversation"],
-    ["GET", "", undefined, "list_conversations"],
-    ["GET", "/search?q=m1", undefined, "search_messages"],
-    ["GET", "/:id", undefined, "get_conversation"],
-    ["PATCH", "/:id", { title: "x" }, "update_conversation"],
-    ["POST", "/:id/messages", { messages }, "append_messages"],
-    ["GET", "/:id/messages?limit=20", undefined, "list_messages"],
-    ["GET", "/:id/context", undefined, "get_context"],
-    ["POST", "/:id/fork", { at: 1 }, "fork_conversation"],
-    ["DELETE", "/:id", undefined, "delete_conversation"],
+    ["POST", "/conversations", { messages }, "create_conversation"],
+    ["GET", "/conversations", undefined, "list_conversations"],
+    ["GET", "/conversations/search?q=m1", undefined, "search_messages"],
+    ["GET", "/conversations/:id", undefined, "get_conversation"],
+    ["PATCH", "/conversations/:id", { title: "x" }, "update_conversation"],
+    ["POST", "/conversations/:id/messages", { messages }, "append_messages"],
+    ["GET", "/conversations/:id/messages?limit=20", undefined, "list_messages"],
+    ["GET", "/conversations/:id/context", undefined, "get_context"],
+    ["POST", "/conversations/:id/fork", { at: 1 }, "fork_conversation"],
+    ["DELETE", "/conversations/:id", undefined, "delete_conversation"],
   ],
   sessions: [
-    ["POST", "", {}, "open_session"],
-    ["GET", "", undefined, "list_sessions"],
-    ["GET", "/:id", undefined, "get_session"],
-    ["POST", "/:id/events", { events }, "append_events"],
-    ["GET", "/:id/events?limit=20", undefined, "list_events"],
-    ["POST", "/:id/end", { summary: "x" }, "end_session"],
-    ["GET", "/:id/events/stream", undefined, "list_events"],
-    ["GET", "/audit?q=m1&fold=true", undefined, "audit_events"],
-    ["GET", "/context", undefined, "get_session_context"],
-    ["GET", "/unsummarized?limit=1&lease_seconds=1", undefined, "take_unsummarized"],
-    ["GET", "/analytics", undefined, "session_analytics"],
+    ["POST", "/sessions", {}, "open_session"],
+    ["GET", "/sessions", undefined, "list_sessions"],
+    ["GET", "/sessions/:id", undefined, "get_session"],
+    ["POST", "/sessions/:id/events", { events }, "append_events"],
+    ["GET", "/sessions/:id/events?limit=20", undefined, "list_events"],
+    ["POST", "/sessions/:id/end", { summary: "x" }, "end_session"],
+    ["GET", "/sessions/:id/events/stream", undefined, "list_events"],
+    ["GET", "/sessions/audit?q=m1&fold=true", undefined, "audit_events"],
+    ["GET", "/sessions/context", undefined, "get_session_context"],
+    ["GET", "/sessions/unsummarized?limit=1&lease_seconds=1", undefined, "take_unsummarized"],
+    ["GET", "/sessions/analytics", undefined, "session_analytics"],
   ],
   responses: [
-    ["PUT", "/r1", { input: "x", output: [{ role: "assistant", content: "y" }], ...about }, "put_response"],
-    ["PUT", "/r2", { previous_response_id: "r1", input: "z", output: [], ...about }, "put_response"],
-    ["GET", "/r2", undefined, "get_response"],
-    ["HEAD", "/r2", undefined, "get_response"],
-    ["POST", "/r2/merge", { input: "w" }, "merge_response"],
-    ["DELETE", "/r2", undefined, "delete_response"],
+    ["PUT", "/responses/r1", response, "put_response"],
+    ["PUT", "/responses/r2", { ...response, previous_response_id: "r1" }, "put_response"],
+    ["GET", "/responses/r2", undefined, "get_response"],
+    ["HEAD", "/responses/r2", undefined, "get_response"],
+    ["POST", "/responses/r2/merge", { input: "w" }, "merge_response"],
+    ["DELETE", "/responses/r2", undefined, "delete_response"],
+  ],
+  openai: [
+    ["POST", "/openai/v1/conversations", { items }, "create_conversation_of_items"],
+    ["GET", "/openai/v1/conversations/:id", undefined, "get_conversation"],
+    ["POST", "/openai/v1/conversations/:id", { metadata: {} }, "replace_metadata"],
+    ["POST", "/openai/v1/conversations/:id/items", { items }, "append_items"],
+    ["GET", "/openai/v1/conversations/:id/items", undefined, "list_items"],
+    ["GET", "/openai/v1/conversations/:id/items/msg_1", undefined, "get_item"],
+    ["DELETE", "/openai/v1/conversations/:id/items/msg_1", undefined, "delete_item"],
+    ["DELETE", "/openai/v1/conversations/:id", undefined, "delete_conversation"],
+    ["PUT", "/responses/r1", response, "put_response"],
+    ["GET", "/openai/v1/responses/r1", undefined, "get_openai_response"],
+    ["GET", "/openai/v1/responses/r1/input_items", undefined, "list_input_items"],
+    ["DELETE", "/openai/v1/responses/r1", undefined, "delete_response"],
   ],
 };
 
-for (const { name, app } of functions) {
+for (const { name } of functions) {
   Deno.test(`${name}: every request makes exactly one database call`, async () => {
     const alice = await signUp();
     await using counter = countCalls();
     let id = "";
     for (const [method, path, body, rpc] of REQUESTS[name]) {
       counter.calls.length = 0;
-      const response = await app.request(`/${name}${path.replace(":id", id)}`, {
+      const { app } = functions.find((edge) => path.startsWith(`/${edge.name}`))!;
+      const response = await app.request(path.replace(":id", id), {
         method,
         headers: {
           apikey: secretKey,

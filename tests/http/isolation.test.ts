@@ -14,10 +14,12 @@ const FIXTURES: Record<string, {
   /** Routes of backends alone: 403 for every user. */
   backendOnly?: string[];
   /** The code that a stranger's request for Alice's row answers, with 404. */
-  notFound: string;
+  notFound: string | ((path: string) => string);
   /** Where it is another code, with 409, or where a stranger may use the same id for a row of their own: its status. */
   answers?: Record<string, string | number>;
-  /** Makes a row of Alice's and says what the path's parameters are; `id` occurs in no answer to a stranger. */
+  /** The code of a request without credentials, where it is not `unauthorized`. */
+  unauthorized?: string;
+  /** Makes a row of Alice's and says what the path's parameters are; none of them occurs in an answer to a stranger. */
   create: () => Promise<Record<string, string>>;
 }> = {
   conversations: {
@@ -54,6 +56,26 @@ const FIXTURES: Record<string, {
       return { id };
     },
   },
+  openai: {
+    bodies: {
+      "POST /openai/v1/conversations": {},
+      "POST /openai/v1/conversations/:conversation_id": { metadata: {} },
+      "POST /openai/v1/conversations/:conversation_id/items": { items: [{ role: "user", content: "x" }] },
+    },
+    queries: {},
+    notFound: (path) => path.includes("/responses/") ? "response_not_found" : "conversation_not_found",
+    unauthorized: "invalid_api_key",
+    create: async () => {
+      const id = await newConversation(alice, {
+        messages: [{ role: "user", content: "secret", item_id: "msg_secret" }],
+      });
+      const response_id = `resp_${crypto.randomUUID()}`;
+      const response = { input: "secret", output: [], model: "m", provider: "p" };
+      const stored = await alice.request("PUT", `/responses/${response_id}`, { body: response });
+      assertEquals(stored.status, 201);
+      return { conversation_id: `conv_${id.replaceAll("-", "")}`, item_id: "msg_secret", response_id };
+    },
+  },
   responses: {
     bodies: {
       "PUT /responses/:id": { input: "x", output: [], model: "m", provider: "p" },
@@ -72,8 +94,13 @@ const FIXTURES: Record<string, {
   },
 };
 
+/** The code in an error's body: Threadbase's own, or OpenAI's. */
+// deno-lint-ignore no-explicit-any -- the body of any answer
+const codeOf = (body: any): string => (body.error ?? body).code;
+
 for (const { name: functionName, routes, operations } of functions) {
-  const { bodies, queries, backendOnly = [], notFound, answers = {}, create } = FIXTURES[functionName];
+  const fixture = FIXTURES[functionName];
+  const { bodies, queries, backendOnly = [], notFound, answers = {}, unauthorized = "unauthorized", create } = fixture;
 
   Deno.test(`${functionName}: the route table is what this test believes it to be`, () => {
     assert(routes.length >= 6, `${routes.length} routes`);
@@ -90,7 +117,7 @@ for (const { name: functionName, routes, operations } of functions) {
       const parameters = await create();
       const target = path.replaceAll(/:(\w+)/g, (_, key) => parameters[key]) + (queries[name] ?? "");
       const anonymous = await request(method, target, { ...options, headers: { apikey: publishableKey } });
-      assertEquals([anonymous.status, anonymous.body.code], [401, "unauthorized"]);
+      assertEquals([anonymous.status, codeOf(anonymous.body)], [401, unauthorized]);
 
       if (backendOnly.includes(name)) {
         const refused = await alice.request(method, target, options);
@@ -101,10 +128,12 @@ for (const { name: functionName, routes, operations } of functions) {
           if (typeof answers[name] === "number") {
             // The second stranger is the same user: what is there already is theirs.
             assert([200, answers[name]].includes(answer.status) && !JSON.stringify(answer.body).includes("secret"));
-          } else if (path.includes(":id")) {
-            assertEquals([answer.status, answer.body.code], answers[name] ? [409, answers[name]] : [404, notFound]);
+          } else if (path.includes("/:")) {
+            const code = typeof notFound === "string" ? notFound : notFound(path);
+            assertEquals([answer.status, codeOf(answer.body)], answers[name] ? [409, answers[name]] : [404, code]);
           } else {
-            assert(answer.status < 300 && !JSON.stringify(answer.body).includes(parameters.id));
+            const body = JSON.stringify(answer.body);
+            assert(answer.status < 300 && !Object.values(parameters).some((value) => body.includes(value)));
           }
         }
       }

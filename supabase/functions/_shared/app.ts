@@ -12,6 +12,14 @@ import { unwrap } from "./rpc.ts";
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
 
+/** Where a function speaks as another API does. */
+export interface AppOptions {
+  /** The body of an error, instead of {@link ErrorBody}. */
+  toErrorBody?: (error: ApiError, requestId: string) => object;
+  /** Lets browsers send any header: for clients that bring headers of their own. */
+  anyHeader?: boolean;
+}
+
 /**
  * The Hono app of one function: CORS, request id, body limit, JSON for every error, and the two public routes that
  * every function has, `/health` and `/openapi.json`.
@@ -19,13 +27,22 @@ const MAX_BODY_BYTES = 4 * 1024 * 1024;
  * @param name The function's name. The platform keeps it in the path, so routes are relative to it.
  * @param loadOpenapi Imports the document when it is asked for: it is no part of a cold start.
  */
-export function createApp(name: string, loadOpenapi: () => Promise<{ openapi: Record<string, unknown> }>) {
+export function createApp(
+  name: string,
+  loadOpenapi: () => Promise<{ openapi: Record<string, unknown> }>,
+  { toErrorBody = (error, requestId) => error.body(requestId), anyHeader = false }: AppOptions = {},
+) {
+  const writeError = (c: Context<AppEnv>, error: ApiError) => {
+    if (error.status >= 500) logError(c, error);
+    return c.json(toErrorBody(error, c.var.requestId), error.status, error.extra.headers);
+  };
   const app = new Hono<AppEnv>({ strict: false }).basePath(`/${name}`);
   app.use(
     requestId(),
     cors({
       origin: corsHeaders["Access-Control-Allow-Origin"],
-      allowHeaders: [
+      // An empty list allows what the preflight asks for.
+      allowHeaders: anyHeader ? [] : [
         ...corsHeaders["Access-Control-Allow-Headers"].split(", "),
         "idempotency-key",
         "x-user-id",
@@ -72,11 +89,6 @@ export function only(...methods: string[]): () => never {
 
 function methodError(allowed: string[]): ApiError {
   return new ApiError(405, "method_not_allowed", { headers: { Allow: allowed.join(", ") } });
-}
-
-function writeError(c: Context<AppEnv>, error: ApiError): Response {
-  if (error.status >= 500) logError(c, error);
-  return c.json(error.body(c.var.requestId), error.status, error.extra.headers);
 }
 
 /** The body of an error that an answer tells of when its status is sent already, logged like any other. */

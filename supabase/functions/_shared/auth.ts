@@ -50,6 +50,21 @@ export const authenticateAs = (userId: z.ZodType<string>) =>
 /** {@link authenticateAs} for tables whose rows belong to users of Auth. */
 export const authenticate = authenticateAs(z.guid("Not a uuid."));
 
+/**
+ * For clients that can send nothing but a Bearer token: a secret key there moves to `apikey`, where the middleware after
+ * this one compares it as it does any other.
+ */
+export const secretKeyAsBearer = createMiddleware(async (c, next) => {
+  const [, key] = /^Bearer (sb_secret_\S+)$/.exec(c.req.header("authorization") ?? "") ?? [];
+  if (key) {
+    const headers = new Headers(c.req.raw.headers);
+    headers.delete("authorization");
+    headers.set("apikey", key);
+    c.req.raw = new Request(c.req.raw, { headers });
+  }
+  await next();
+});
+
 /** For routes of backends alone: a user's token is 403 there. */
 export const backendOnly = createMiddleware<{ Variables: AuthVariables }>(async (c, next) => {
   if (!c.var.caller.isBackend) throw new ApiError(403, "forbidden");

@@ -335,6 +335,10 @@ export type Database = {
         Args: { "p_events": Json; "p_idempotency_key"?: string; "p_session_id": string; "p_user_id"?: string };
         Returns: Json;
       };
+      "append_items": {
+        Args: { "p_conversation_id": string; "p_idempotency_key"?: string; "p_items": Json; "p_user_id"?: string };
+        Returns: Json;
+      };
       "append_messages": {
         Args: {
           "p_conversation_id": string;
@@ -366,7 +370,15 @@ export type Database = {
         Args: { "p_conversation"?: Json; "p_idempotency_key"?: string; "p_messages"?: Json; "p_user_id"?: string };
         Returns: Json;
       };
+      "create_conversation_of_items": {
+        Args: { "p_idempotency_key"?: string; "p_items"?: Json; "p_metadata"?: Json; "p_user_id"?: string };
+        Returns: Json;
+      };
       "delete_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: undefined };
+      "delete_item": {
+        Args: { "p_conversation_id": string; "p_item_id": string; "p_user_id"?: string };
+        Returns: Json;
+      };
       "delete_message": {
         Args: { "p_conversation_id": string; "p_message_id": string; "p_user_id"?: string };
         Returns: undefined;
@@ -390,6 +402,8 @@ export type Database = {
         Returns: Json;
       };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_item": { Args: { "p_conversation_id": string; "p_item_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_openai_response": { Args: { "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "get_response": { Args: { "p_items"?: boolean; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "get_session": { Args: { "p_session_id": string; "p_user_id"?: string }; Returns: Json };
       "get_session_context": {
@@ -418,6 +432,26 @@ export type Database = {
           "p_limit"?: number;
           "p_session_id": string;
           "p_types"?: (string)[];
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
+      "list_input_items": {
+        Args: {
+          "p_after"?: string;
+          "p_limit"?: number;
+          "p_order"?: string;
+          "p_response_id": string;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
+      "list_items": {
+        Args: {
+          "p_after"?: string;
+          "p_conversation_id": string;
+          "p_limit"?: number;
+          "p_order"?: string;
           "p_user_id"?: string;
         };
         Returns: Json;
@@ -451,6 +485,10 @@ export type Database = {
         Returns: Json;
       };
       "put_response": { Args: { "p_response": Json; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
+      "replace_metadata": {
+        Args: { "p_conversation_id": string; "p_metadata": Json; "p_user_id"?: string };
+        Returns: Json;
+      };
       "search_messages": {
         Args: {
           "p_after_created_at"?: string;

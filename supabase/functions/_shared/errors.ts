@@ -25,6 +25,7 @@ const MESSAGES = {
   conversation_not_found: "There is no such conversation.",
   message_not_found: "There is no such message in the conversation.",
   session_not_found: "There is no such session.",
+  item_not_found: "There is no such item in the conversation.",
   response_not_found: "There is no such response.",
   previous_response_not_found: "The previous response is not stored, or not any more.",
   user_not_found: "There is no such user.",

@@ -32,13 +32,19 @@ export const json = <T extends z.ZodType>(schema: T) =>
     await next();
   });
 
-/** Validates the query string. `forceFunctionRegion` is supabase-js's own (`invoke` with a region). */
-export const query = <T extends z.ZodType>(schema: T) =>
+/**
+ * Validates the query string. `forceFunctionRegion` is supabase-js's own (`invoke` with a region).
+ *
+ * @param lists The parameters that may be repeated, arrays in the schema.
+ */
+export const query = <T extends z.ZodType>(schema: T, lists: string[] = []) =>
   createMiddleware<AppEnv, string, { in: { query: z.input<T> }; out: { query: z.output<T> } }>(async (c, next) => {
     const { forceFunctionRegion: _, ...parameters } = c.req.queries();
-    const repeated = Object.keys(parameters).filter((name) => parameters[name].length > 1);
+    const repeated = Object.keys(parameters).filter((name) => parameters[name].length > 1 && !lists.includes(name));
     if (repeated.length > 0) throw invalidRequest(repeated.map((path) => ({ path, message: "Given more than once." })));
-    const values = Object.fromEntries(Object.entries(parameters).map(([name, [value]]) => [name, value]));
+    const values = Object.fromEntries(
+      Object.entries(parameters).map(([name, values]) => [name, lists.includes(name) ? values : values[0]]),
+    );
     c.req.addValidatedData("query", parse(schema, values) as object);
     await next();
   });
@@ -58,7 +64,7 @@ const MAX_DETAILS = 20;
 
 /** The value as the schema has it, or 400 `invalid_request` with the failing paths. */
 export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { reportInput: true });
   if (result.success) return result.data;
   const details: { path: string; message: string }[] = [];
   for (const issue of result.error.issues) {
@@ -68,12 +74,12 @@ export function parse<T extends z.ZodType>(schema: T, value: unknown): z.output<
     for (const { path, message } of failures) details.push({ path: formatPath(path), message });
     if (details.length >= MAX_DETAILS) break;
   }
-  throw invalidRequest(details.slice(0, MAX_DETAILS));
+  throw invalidRequest(details.slice(0, MAX_DETAILS), result.error);
 }
 
 /** 400 `invalid_request` with the failing paths. */
-export function invalidRequest(details: { path: string; message: string }[]): ApiError {
-  return new ApiError(400, "invalid_request", { details });
+export function invalidRequest(details: { path: string; message: string }[], cause?: z.ZodError): ApiError {
+  return new ApiError(400, "invalid_request", { details, cause });
 }
 
 /** `["messages", 0, "role"]` → `messages[0].role` */

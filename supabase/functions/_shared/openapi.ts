@@ -15,6 +15,8 @@ export interface Operation {
   bodyTypes?: Record<string, string>;
   /** Error codes beside those that every route may answer. */
   errors?: string[];
+  /** The body of an error, where the route speaks as another API does. */
+  errorBody?: z.ZodType;
   public?: boolean;
 }
 
@@ -46,7 +48,7 @@ export const idempotent = {
  * @param operations By method and path as in Hono: `"GET /conversations/:id"`.
  */
 export function buildOpenapi(operations: Record<string, Operation>): Json {
-  const schemas: Json = { Error: toSchema(errorBody, {}, "output") };
+  const schemas: Json = {};
   const paths: Record<string, Json> = {};
   for (const [name, operation] of Object.entries(operations)) {
     const [method, route] = name.split(" ");
@@ -95,7 +97,7 @@ const errorBody = z.strictObject({
   details: z.union([z.string(), z.array(z.strictObject({ path: z.string(), message: z.string() }))]).optional(),
   hint: z.string().optional(),
   request_id: z.string(),
-});
+}).meta({ id: "Error" });
 
 /** The JSON Schema of a zod schema, with its named parts moved to the document's components. */
 function toSchema(schema: z.ZodType, components: Json, io: "input" | "output"): Json {
@@ -160,7 +162,7 @@ function requestBody({ body, bodyTypes = {} }: Operation, components: Json): Jso
   return Object.keys(content).length > 0 ? { requestBody: { required: true, content } } : {};
 }
 
-function responses({ answers, errors = [] }: Operation, components: Json): Json {
+function responses({ answers, errors = [], errorBody: body = errorBody }: Operation, components: Json): Json {
   const success = Object.entries(answers).map(([status, answer]) => {
     if (answer === null) return [status, { description: "Done." }];
     if (answer instanceof z.ZodType) {
@@ -172,6 +174,6 @@ function responses({ answers, errors = [] }: Operation, components: Json): Json 
   });
   const description = ["Any other status is an error.", errors.length && `Codes of this route: ${errors.join(", ")}.`]
     .filter(Boolean).join(" ");
-  const error = { description, content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } } };
+  const error = { description, content: { "application/json": { schema: toSchema(body, components, "output") } } };
   return { ...Object.fromEntries(success), default: error };
 }

@@ -1,0 +1,194 @@
+import type { z } from "zod";
+import type { Caller } from "../_shared/auth.ts";
+import type { Json } from "../_shared/database.types.ts";
+import { unwrap } from "../_shared/rpc.ts";
+import type { JsonObject } from "../_shared/schemas.ts";
+import type {
+  Conversation,
+  createBody,
+  deletedConversation,
+  deletedResponse,
+  Item,
+  ItemList,
+  itemParam,
+  listQuery,
+  Response,
+  updateBody,
+} from "./schemas.ts";
+
+// One function for each request, one database call in each. Nothing else in this directory talks to the database.
+
+/** An answer that a repeated Idempotency-Key gets again. */
+export type Replayable<T> = T & { replayed?: true };
+
+type ItemPage = { data: Item[]; has_more: boolean };
+type ConversationRow = { id: string; created_at: string; metadata: JsonObject };
+type ResponseRow = Pick<Response, "id" | "created_at" | "model" | "output" | "previous_response_id"> & {
+  is_complete: boolean;
+  conversation_id: string | null;
+};
+
+const conversationId = (uuid: string): string => `conv_${uuid.replaceAll("-", "")}`;
+
+const toConversation = ({ id, created_at, metadata }: ConversationRow): Conversation => ({
+  id: conversationId(id),
+  object: "conversation",
+  created_at: Math.floor(Date.parse(created_at) / 1000),
+  metadata,
+});
+
+const toList = ({ data, has_more }: ItemPage): ItemList => ({
+  object: "list",
+  data,
+  first_id: data[0]?.id ?? null,
+  last_id: data.at(-1)?.id ?? null,
+  has_more,
+});
+
+export async function create(
+  { supabase, userId }: Caller,
+  { items, metadata }: z.output<typeof createBody>,
+  idempotencyKey?: string,
+): Promise<Replayable<Conversation>> {
+  const { replayed, ...row } = unwrap<Replayable<ConversationRow>>(
+    await supabase.rpc("create_conversation_of_items", {
+      p_items: (items ?? []) as Json,
+      p_metadata: metadata ?? {},
+      p_idempotency_key: idempotencyKey,
+      p_user_id: userId,
+    }),
+  );
+  return { ...toConversation(row), ...(replayed && { replayed }) };
+}
+
+export async function get({ supabase, userId }: Caller, id: string): Promise<Conversation> {
+  return toConversation(
+    unwrap(await supabase.rpc("get_conversation", { p_conversation_id: id, p_user_id: userId })),
+  );
+}
+
+export async function update(
+  { supabase, userId }: Caller,
+  id: string,
+  { metadata }: z.output<typeof updateBody>,
+): Promise<Conversation> {
+  return toConversation(
+    unwrap(
+      await supabase.rpc("replace_metadata", {
+        p_conversation_id: id,
+        p_metadata: metadata ?? {},
+        p_user_id: userId,
+      }),
+    ),
+  );
+}
+
+export async function remove(
+  { supabase, userId }: Caller,
+  id: string,
+): Promise<z.infer<typeof deletedConversation>> {
+  unwrap(await supabase.rpc("delete_conversation", { p_conversation_id: id, p_user_id: userId }));
+  return { id: conversationId(id), object: "conversation.deleted", deleted: true };
+}
+
+export async function append(
+  { supabase, userId }: Caller,
+  id: string,
+  items: JsonObject[],
+  idempotencyKey?: string,
+): Promise<Replayable<ItemList>> {
+  const { replayed, ...page } = unwrap<Replayable<ItemPage>>(
+    await supabase.rpc("append_items", {
+      p_conversation_id: id,
+      p_items: items as Json,
+      p_idempotency_key: idempotencyKey,
+      p_user_id: userId,
+    }),
+  );
+  return { ...toList(page), ...(replayed && { replayed }) };
+}
+
+export async function listItems(
+  { supabase, userId }: Caller,
+  id: string,
+  { limit, order, after }: z.output<typeof listQuery>,
+): Promise<ItemList> {
+  return toList(
+    unwrap(
+      await supabase.rpc("list_items", {
+        p_conversation_id: id,
+        p_after: after,
+        p_limit: limit,
+        p_order: order,
+        p_user_id: userId,
+      }),
+    ),
+  );
+}
+
+export async function getItem(
+  { supabase, userId }: Caller,
+  { conversation_id, item_id }: z.output<typeof itemParam>,
+): Promise<Item> {
+  return unwrap(
+    await supabase.rpc("get_item", { p_conversation_id: conversation_id, p_item_id: item_id, p_user_id: userId }),
+  );
+}
+
+export async function removeItem(
+  { supabase, userId }: Caller,
+  { conversation_id, item_id }: z.output<typeof itemParam>,
+): Promise<Conversation> {
+  return toConversation(
+    unwrap(
+      await supabase.rpc("delete_item", { p_conversation_id: conversation_id, p_item_id: item_id, p_user_id: userId }),
+    ),
+  );
+}
+
+export async function getResponse({ supabase, userId }: Caller, id: string): Promise<Response> {
+  const { is_complete, conversation_id, ...row } = unwrap<ResponseRow>(
+    await supabase.rpc("get_openai_response", { p_response_id: id, p_user_id: userId }),
+  );
+  return {
+    ...row,
+    object: "response",
+    status: is_complete ? "completed" : "incomplete",
+    conversation: conversation_id === null ? null : { id: conversationId(conversation_id) },
+    error: null,
+    incomplete_details: null,
+    instructions: null,
+    metadata: {},
+    parallel_tool_calls: true,
+    temperature: null,
+    tool_choice: "auto",
+    tools: [],
+    top_p: null,
+  };
+}
+
+export async function removeResponse(
+  { supabase, userId }: Caller,
+  id: string,
+): Promise<z.infer<typeof deletedResponse>> {
+  unwrap(await supabase.rpc("delete_response", { p_response_id: id, p_user_id: userId }));
+  return { id, object: "response", deleted: true };
+}
+
+export async function listInputItems(
+  { supabase, userId }: Caller,
+  id: string,
+  { limit, order, after }: z.output<typeof listQuery>,
+): Promise<ItemList> {
+  return toList(
+    unwrap(
+      await supabase.rpc("list_input_items", {
+        p_response_id: id,
+        p_after: after,
+        p_limit: limit,
+        p_order: order,
+        p_user_id: userId,
+      }),
+    ),
+  );
+}

@@ -1,0 +1,74 @@
+-- What OpenAI adds to an item, and how an item is found again.
+begin;
+select plan(16);
+
+select is(private.normal_item(given::jsonb), expected::jsonb, given)
+from (values
+  (
+    '{"role": "user", "content": "easy"}',
+    '{"type": "message", "role": "user", "status": "completed", "content": [{"type": "input_text", "text": "easy"}]}'
+  ),
+  (
+    '{"role": "assistant", "content": "easy"}',
+    '{"type": "message", "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": "easy", "annotations": [], "logprobs": []}]}'
+  ),
+  (
+    '{"type": null, "role": "assistant", "status": "incomplete", "content": [{"type": "output_text", "text": "x"}, {"type": "refusal", "refusal": "No."}]}',
+    '{"type": "message", "role": "assistant", "status": "incomplete", "content": [{"type": "output_text", "text": "x", "annotations": [], "logprobs": []}, {"type": "refusal", "refusal": "No."}]}'
+  ),
+  ('{"type": "function_call", "call_id": "c"}', '{"type": "function_call", "call_id": "c", "status": "completed"}'),
+  ('{"type": "reasoning", "id": "rs_1"}', '{"type": "reasoning", "id": "rs_1", "summary": []}'),
+  ('{"type": "of_next_year", "content": "x"}', '{"type": "of_next_year", "content": "x"}'),
+  ('{"type": "message", "role": "user", "content": ["odd", 1, null]}',
+    '{"type": "message", "role": "user", "status": "completed", "content": ["odd", 1, null]}')
+) as v (given, expected);
+select is(
+  private.normal_item(private.normal_item('{"role": "user", "content": "x"}')),
+  private.normal_item('{"role": "user", "content": "x"}'),
+  'a normal item stays as it is'
+);
+
+-- A message with text and two calls: three items.
+insert into auth.users (id, email) values ('00000000-0000-4000-8000-00000000001b', 'pgtap-openai@example.com');
+insert into public.conversations (id, user_id)
+values
+  ('00000000-0000-4000-8000-0000000001d1', '00000000-0000-4000-8000-00000000001b'),
+  ('00000000-0000-4000-8000-0000000001d2', '00000000-0000-4000-8000-00000000001b');
+insert into public.conversation_messages (id, conversation_id, role, content, tool_calls)
+values (
+  '00000000-0000-4000-8000-0000000001e1', '00000000-0000-4000-8000-0000000001d1', 'assistant', 'One moment.',
+  '[{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    {"id": "c2", "type": "function", "function": {"name": "f", "arguments": "{}"}}]'
+);
+select results_eq(
+  $$
+    select i ->> 'id', i ->> 'call_id'
+    from public.conversation_messages m, jsonb_array_elements(private.openai_items(m)) i
+    where m.id = '00000000-0000-4000-8000-0000000001e1'
+  $$,
+  $$
+    values
+      ('msg_000000000000400080000000000001e1', null),
+      ('fc_000000000000400080000000000001e1_2', 'c1'),
+      ('fc_000000000000400080000000000001e1_3', 'c2')
+  $$,
+  'each item has an id of its own, with the prefix of its type'
+);
+select is(
+  (select f.place from private.find_item('00000000-0000-4000-8000-0000000001d1', id) f), place, coalesce(id, 'null')
+)
+from (values
+  ('msg_000000000000400080000000000001e1', 1),
+  ('fc_000000000000400080000000000001e1_3', 3),
+  ('fc_000000000000400080000000000001e1_4', null),
+  ('fc_000000000000400080000000000001e1_0', null),
+  ('rs_000000000000400080000000000001e1', null),
+  ('00000000-0000-4000-8000-0000000001e1', null)
+) as v (id, place);
+select is_empty(
+  $$ select private.find_item('00000000-0000-4000-8000-0000000001d2', 'msg_000000000000400080000000000001e1') $$,
+  'an item is found in the conversation that shows it, and in no other'
+);
+
+select * from finish();
+rollback;
