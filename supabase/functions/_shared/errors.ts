@@ -25,12 +25,17 @@ const MESSAGES = {
   conversation_not_found: "There is no such conversation.",
   message_not_found: "There is no such message in the conversation.",
   session_not_found: "There is no such session.",
+  document_not_found: "There is no such document.",
+  index_not_found: "There is no such index.",
   user_not_found: "There is no such user.",
   video_not_found: "There is no such video.",
   method_not_allowed: "The route does not know this method.",
   conflict: "The request collides with what is stored.",
   sequence_conflict: "The conversation has moved on.",
   idempotency_mismatch: "The idempotency key belongs to another request.",
+  document_exists: "There is another document of this id.",
+  version_conflict: "The version is not the expected one.",
+  index_limit: "There are as many indexes as there may be.",
   item_conflict: "The item id belongs to another message.",
   budget_too_small: "The newest turn does not fit.",
   payload_too_large: "The request body is larger than 4 MiB.",
@@ -88,12 +93,17 @@ const DATABASE_ERRORS: [prefix: string, status: ContentfulStatusCode, code: Erro
   ["PGRST303", 401, "unauthorized"],
 ];
 
+/** A detail is a sentence, or the JSON of failing paths: `[{"path": "filters.age.$foo", "message": "…"}]`. */
+function readDetails(detail: string): ErrorBody["details"] {
+  return detail.startsWith("[{") ? JSON.parse(detail) : detail;
+}
+
 /** What a failed database call means to the caller. `status` is the HTTP status of the REST answer, 0 without one. */
 export function fromDatabase(error: PostgrestError, status: number): ApiError {
   if (/^PT\d{3}$/.test(error.code) && error.message in MESSAGES) {
     // Raised by our SQL: the status in the code, the slug as the message.
     return new ApiError(Number(error.code.slice(2)) as ContentfulStatusCode, error.message as ErrorCode, {
-      details: error.details ?? undefined,
+      details: error.details ? readDetails(error.details) : undefined,
       hint: error.hint ?? undefined,
     });
   }

@@ -3,6 +3,8 @@ import { z } from "zod";
 /** One route of an app, for its OpenAPI document. */
 export interface Operation {
   summary: string;
+  /** The path's parameters, where they are not uuids. */
+  params?: z.ZodObject;
   query?: z.ZodObject;
   body?: z.ZodType;
   /** Headers the route knows, beside those of authentication. */
@@ -53,7 +55,11 @@ export function buildOpenapi(operations: Record<string, Operation>): Json {
       operationId: `${method.toLowerCase()}${route.replaceAll(/[/:_.-]+(\w)/g, (_, letter) => letter.toUpperCase())}`,
       summary: operation.summary,
       ...(operation.public && { security: [] }),
-      parameters: [...pathParameters(route), ...queryParameters(operation, schemas), ...headerParameters(operation)],
+      parameters: [
+        ...pathParameters(route, operation),
+        ...queryParameters(operation, schemas),
+        ...headerParameters(operation),
+      ],
       ...requestBody(operation, schemas),
       responses: responses(operation, schemas),
     };
@@ -112,12 +118,13 @@ function relocate(value: unknown): unknown {
   );
 }
 
-function pathParameters(route: string): Json[] {
+function pathParameters(route: string, { params }: Operation): Json[] {
+  const { properties } = params ? toSchema(params, {}, "input") as { properties: Record<string, Json> } : {};
   return [...route.matchAll(/:(\w+)/g)].map(([, name]) => ({
     name,
     in: "path",
     required: true,
-    schema: { type: "string", format: "uuid" },
+    schema: properties?.[name] ?? { type: "string", format: "uuid" },
   }));
 }
 
