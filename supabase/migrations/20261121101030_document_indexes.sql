@@ -1,7 +1,9 @@
 -- Indexes of single fields, made when they are asked for. They are what range filters and sorts by a field use; equality
 -- and containment have the index on data.
 
-create function private.document_index(p_collection text, p_field text, out name text, out definition text)
+create function private.document_index(
+  p_collection text, p_field text, out name text, out number text, out string text, out definition text
+)
 language plpgsql
 immutable
 security invoker
@@ -18,15 +20,17 @@ begin
     );
   end if;
   name := 'idx_documents_field_' || left(md5(p_collection || '/' || p_field), 16);
+  number := v_field.number;
+  string := format('left(%s, 256)', v_field.string);
   definition := format(
-    '%I on public.documents (owner_id, %s nulls first, left(%s, 256) nulls first) where collection = %L',
-    name, v_field.number, v_field.string, p_collection
+    '%I on public.documents (owner_id, %s nulls first, %s nulls first) where collection = %L',
+    name, number, string, p_collection
   );
 end;
 $$;
 comment on function private.document_index(text, text) is
-  'The name of a field''s index and what follows "create index". Of a string it has the first 256 characters: an index row '
-  'that is too long would make an insert fail. Raises PT400 invalid_request.';
+  'A field''s index: its name, the two expressions in it, and what follows "create index". Of a string it has the first 256 '
+  'characters: an index row that is too long would make an insert fail. Raises PT400 invalid_request.';
 revoke all on function private.document_index(text, text) from public, anon, authenticated, service_role;
 
 
@@ -80,7 +84,7 @@ declare
   c_max_in_collection constant integer := 8;
   c_max constant integer := 100;
   v_index record;
-  v_created boolean := false;
+  v_exists boolean;
 begin
   select * into v_index from private.document_index(p_collection, p_field);
   perform pg_advisory_xact_lock(hashtextextended('document_indexes', 0));
@@ -88,24 +92,33 @@ begin
   if exists (select from private.document_indexes() i where i.name = v_index.name and not i.is_valid) then
     execute format('drop index public.%I', v_index.name);
   end if;
-  if not exists (select from private.document_indexes() i where i.name = v_index.name) then
-    if (select count(*) from private.document_indexes() i where i.collection = p_collection) >= c_max_in_collection
-      or (select count(*) from private.document_indexes()) >= c_max
-    then
-      raise sqlstate 'PT409' using
-        message = 'index_limit',
-        detail = format('There are %s indexes for a collection, and %s together, at the most.', c_max_in_collection, c_max);
-    end if;
-    execute 'create index ' || v_index.definition;
-    -- Without numbers of its own the planner would not know what the index is good for.
+  v_exists := exists (select from private.document_indexes() i where i.name = v_index.name);
+  if not v_exists and (
+    (select count(*) from private.document_indexes() i where i.collection = p_collection) >= c_max_in_collection
+    or (select count(*) from private.document_indexes()) >= c_max
+  ) then
+    raise sqlstate 'PT409' using
+      message = 'index_limit',
+      detail = format('There are %s indexes for a collection, and %s together, at the most.', c_max_in_collection, c_max);
+  end if;
+  -- Of a partial index the planner uses no statistics: without these it would guess that a range has a third of all.
+  -- First, because it locks out nobody.
+  if not exists (
+    select from pg_catalog.pg_statistic_ext e
+    where e.stxnamespace = 'private'::regnamespace and e.stxname = v_index.name || '_number'
+  ) then
+    execute format('create statistics private.%I on %s from public.documents', v_index.name || '_number', v_index.number);
+    execute format('create statistics private.%I on (%s) from public.documents', v_index.name || '_string', v_index.string);
     analyze public.documents;
-    v_created := true;
+  end if;
+  if not v_exists then
+    execute 'create index ' || v_index.definition;
   end if;
   execute format(
     'comment on index public.%I is %L',
     v_index.name, jsonb_build_object('collection', p_collection, 'field', p_field)
   );
-  return jsonb_build_object('index', private.describe_document_index(p_collection, p_field), 'created', v_created);
+  return jsonb_build_object('index', private.describe_document_index(p_collection, p_field), 'created', not v_exists);
 end;
 $$;
 comment on function private.create_document_index(text, text) is 'See public.create_document_index.';
@@ -144,6 +157,9 @@ begin
     raise sqlstate 'PT404' using message = 'index_not_found';
   end if;
   execute format('drop index public.%I', v_index.name);
+  execute format(
+    'drop statistics if exists private.%I, private.%I', v_index.name || '_number', v_index.name || '_string'
+  );
 end;
 $$;
 comment on function private.drop_document_index(text, text) is 'See public.drop_document_index.';
