@@ -30,6 +30,29 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["POST", "/:id/end", { summary: "x" }, "end_session"],
     ["GET", "/:id/events/stream", undefined, "list_events"],
   ],
+  documents: [
+    [
+      "POST",
+      "/calls/insert_many",
+      { documents: messages.map((message, n) => ({ ...message, id: `d${n}` })) },
+      "insert_documents",
+    ],
+    ["POST", "/calls/insert_one", { document: { n: 1 } }, "insert_documents"],
+    ["POST", "/calls/find", { limit: 20 }, "find_documents"],
+    ["POST", "/calls/find_one", { filters: { content: "m3" } }, "find_document"],
+    ["POST", "/calls/count", {}, "count_documents"],
+    ["POST", "/calls/update_one", { filters: { n: 2 }, params: { n: 2 }, upsert: true }, "update_document"],
+    ["POST", "/calls/delete_one", { filters: { n: 2 } }, "delete_document"],
+    ["POST", "/calls/delete_many", { filters: { n: 1 } }, "delete_documents"],
+    ["GET", "", undefined, "list_collections"],
+    ["PUT", "/calls/version", { version: "1", expected_version: null }, "set_collection_version"],
+    ["GET", "/calls/version", undefined, "get_collection_version"],
+    ["POST", "/calls/failures", { id: "d1", reason: "x" }, "fail_document"],
+    ["GET", "/calls/failures", undefined, "list_failures"],
+    ["POST", "/calls/failures/restore", { id: "d1" }, "restore_document"],
+    ["GET", "/calls/indexes", undefined, "list_document_indexes"],
+    ["POST", "/calls/drop", {}, "drop_collection"],
+  ],
 };
 
 for (const { name, app } of functions) {
