@@ -409,6 +409,7 @@ Deno.test("collections are listed by name, and dropped with all that belongs to 
   assertEquals(rest.body.data.map((row: Json) => row.collection), ["b_second"]);
 
   await newCollection(alice.request, "Zebra").insert({ id: uuid() });
+  assertEquals((await newCollection(bob.request, "Zebra").call("drop", { filters: { id: "x" } })).status, 400);
   assertEquals((await newCollection(bob.request, "Zebra").call("drop")).body, { deleted_count: 1 });
   assertEquals((await bob.request("GET", "/documents/Zebra/version")).body, { version: null });
   assertEquals((await bob.request("GET", "/documents/Zebra/failures")).body.data, []);

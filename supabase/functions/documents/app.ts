@@ -6,6 +6,7 @@ import {
   collectionParam,
   collectionsQuery,
   deleteBody,
+  dropBody,
   failBody,
   failuresQuery,
   filterBody,
@@ -61,7 +62,7 @@ export const app = createApp("documents", () => import("./openapi.ts"))
     const { collection } = c.req.valid("param");
     return c.json(await repo.deleteMany(c.var.caller, collection, c.req.valid("json")));
   })
-  .post("/:collection/drop", noQuery, inCollection, async (c) => {
+  .post("/:collection/drop", noQuery, inCollection, json(dropBody), async (c) => {
     const { collection } = c.req.valid("param");
     return c.json(await repo.drop(c.var.caller, collection));
   })

@@ -66,6 +66,7 @@ export const operations: Record<string, Operation> = {
   "POST /documents/:collection/drop": {
     summary: "Delete the collection: its documents, failed ones included, and its version",
     params: schemas.collectionParam,
+    body: schemas.dropBody,
     answers: { 200: schemas.deletedMany },
   },
   "GET /documents/:collection/version": {

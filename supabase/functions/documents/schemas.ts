@@ -171,6 +171,9 @@ export const collection = z.strictObject({
 }).meta({ id: "Collection" });
 export type Collection = z.infer<typeof collection>;
 
+/** Filters sent here by mistake must not mean "all". */
+export const dropBody = z.strictObject({});
+
 export const versionBody = z.strictObject({
   version: z.string().min(1).max(256),
   expected_version: z.string().max(256).nullable().describe(
