@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import type { Document, Json } from "../support/filters.ts";
-import { type Answer, backend, connect, newClient, secretKey, signUp, uuid } from "../support/stack.ts";
+import { type Answer, backend, connect, newClient, patiently, secretKey, signUp, uuid } from "../support/stack.ts";
 
 const alice = await signUp();
 
@@ -474,14 +474,6 @@ Deno.test("what cannot be converted goes to quarantine with the reason, is liste
 });
 
 // ---- indexes --------------------------------------------------------------------------------------------------------
-
-/** Making an index takes the table for a moment; where others keep it busy the answer is 503, and a client repeats. */
-async function patiently(call: () => Promise<Answer>): Promise<Answer> {
-  for (;;) {
-    const answer = await call();
-    if (answer.status !== 503) return answer;
-  }
-}
 
 Deno.test("a backend makes, lists and drops the indexes of fields; a user does not", async () => {
   const { name, insert } = newCollection(backend());
