@@ -30,7 +30,8 @@ comment on table public.documents is
 comment on column public.documents.owner_id is
   'A user of Auth, or 00000000-0000-0000-0000-000000000000: the store of the backend itself.';
 comment on column public.documents.version is 'What the application says its version is; null if it does not say.';
-comment on column public.documents.creation_utc is 'As it was given, or the time of the insert: ISO 8601, UTC if it does not say.';
+comment on column public.documents.creation_utc is
+  'As it was given, or the time of the insert: ISO 8601, UTC if it does not say.';
 comment on column public.documents.sort_at is 'creation_utc as a time: documents are ordered by (sort_at, id).';
 comment on column public.documents.data is 'The fields that are not columns.';
 
@@ -85,8 +86,8 @@ create table private.collection_versions (
 );
 
 comment on table private.collection_versions is
-  'The version of the store that a collection is part of, by its client''s word: where it agrees with the client''s own there '
-  'is nothing to convert, and nothing to scan for it.';
+  'The version of the store that a collection is part of, by its client''s word: where it agrees with the client''s own '
+  'there is nothing to convert, and nothing to scan for it.';
 
 alter table private.collection_versions enable row level security;
 alter table private.collection_versions force row level security;
@@ -123,7 +124,8 @@ begin
 end;
 $$;
 comment on function private.refuse_part(text, text) is
-  'Raises PT400 invalid_request for one part of a request. The detail is the JSON that zod''s refusals have, [{path, message}].';
+  'Raises PT400 invalid_request for one part of a request. The detail is the JSON of what zod''s refusals say: '
+  '[{path, message}].';
 revoke all on function private.refuse_part(text, text) from public, anon, authenticated, service_role;
 
 
@@ -164,7 +166,8 @@ exception
 end;
 $$;
 comment on function private.creation_time(text) is
-  'The time that a creation_utc says, in UTC where it does not say: an ISO 8601 date, or date and time. Null for what is none.';
+  'The time that a creation_utc says, in UTC where it does not say: an ISO 8601 date, or date and time. Null for what is '
+  'none.';
 revoke all on function private.creation_time(text) from public, anon, authenticated, service_role;
 
 

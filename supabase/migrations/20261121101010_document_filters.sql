@@ -3,11 +3,14 @@
 -- No value is ever part of the SQL text. A condition refers to its operand by the path at which it stands in the filter,
 -- and the filter itself is bound as $1: the example is
 --
---   (case jsonb_typeof(data #> '{age}') when 'number' then … end) >= ($1 #> '{age,$gte}')::numeric
+--   (case jsonb_typeof(data #> '{age}') when 'number' then (data #> '{age}')::numeric end) >= ($1 #> '{age,$gte}')::numeric
+--   and (… or …)
 --
 -- What the text does contain of a filter, names of fields, is there as quoted literals.
 
-create function private.document_field(p_field text, out is_column boolean, out path text[], out value text, out number text, out string text)
+create function private.document_field(
+  p_field text, out is_column boolean, out path text[], out value text, out number text, out string text
+)
 language plpgsql
 immutable
 security invoker
@@ -32,8 +35,8 @@ begin
 end;
 $$;
 comment on function private.document_field(text) is
-  'A field of documents as SQL expressions: its value as jsonb (null: missing), the value if it is a number, the value if it '
-  'is a string. A dot is a path. Filters, sorts and indexes have them from here: an index serves an expression that is '
+  'A field of documents as SQL expressions: its value as jsonb (null: missing), the value if it is a number, the value if '
+  'it is a string. A dot is a path. Filters, sorts and indexes have them from here: an index serves an expression that is '
   'spelled as its own.';
 revoke all on function private.document_field(text) from public, anon, authenticated, service_role;
 
@@ -53,7 +56,8 @@ declare
   v_ref text := format('($1 #> %L::text[])', p_path);
   v_text text := format('($1 #>> %L::text[])', p_path);
   v_type text := jsonb_typeof(p_operand);
-  v_comparison text := case p_operator when '$gt' then '>' when '$gte' then '>=' when '$lt' then '<' when '$lte' then '<=' end;
+  v_comparison text := '{"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}'::jsonb ->> p_operator;
+  -- What the index on data narrows down, where it can; null prints as nothing.
   v_candidates text;
 begin
   select * into v_field from private.document_field(p_field);
@@ -65,7 +69,8 @@ begin
       elsif v_field.is_column then
         return case v_type when 'string' then format('%s = %s', v_field.string, v_text) else 'false' end;
       end if;
-      return format('(%s%s = %s)', private.containment(v_field.path, v_ref), v_field.value, v_ref);
+      v_candidates := private.containment(v_field.path, v_ref) || ' and ';
+      return format('(%s%s = %s)', v_candidates, v_field.value, v_ref);
 
     when '$ne' then
       if v_type = 'null' then
@@ -104,12 +109,12 @@ begin
       elsif not v_field.is_column and jsonb_array_length(p_operand) between 1 and c_max_lookups
         and not p_operand @> 'null'
       then
-        select '(' || string_agg(nullif(private.containment(v_field.path, format('(%s -> %s)', v_ref, i)), '') || 'true', ' or ') || ') and '
+        select '(' || string_agg(private.containment(v_field.path, format('(%s -> %s)', v_ref, i)), ' or ') || ') and '
           into v_candidates
         from generate_series(0, jsonb_array_length(p_operand) - 1) i;
       end if;
       return format(
-        $f$(%scoalesce(%s, 'null') in (select jsonb_array_elements(%s)))$f$, coalesce(v_candidates, ''), v_field.value, v_ref
+        $f$(%scoalesce(%s, 'null') in (select jsonb_array_elements(%s)))$f$, v_candidates, v_field.value, v_ref
       );
 
     when '$exists' then
@@ -119,12 +124,11 @@ begin
       return format('%s is %s null', v_field.value, case when p_operand::boolean then 'not' else '' end);
 
     when '$contains' then
+      v_candidates := private.containment(
+        v_field.path, case when v_type in ('array', 'object') then v_ref else format('jsonb_build_array(%s)', v_ref) end
+      ) || ' and ';
       return format(
-        $f$(%sjsonb_typeof(%s) in ('array', 'object') and %2$s @> %s)$f$,
-        private.containment(
-          v_field.path, case when v_type in ('array', 'object') then v_ref else format('jsonb_build_array(%s)', v_ref) end
-        ),
-        v_field.value, v_ref
+        $f$(%1$sjsonb_typeof(%2$s) in ('array', 'object') and %2$s @> %3$s)$f$, v_candidates, v_field.value, v_ref
       );
 
     when '$like' then
@@ -162,17 +166,17 @@ begin
   if exists (select from unnest(p_path[2:]) part where part ~ '^[+-]?\d+$')
     or p_path[1] in ('id', 'version', 'creation_utc')
   then
-    return '';
+    return null;
   end if;
   for i in reverse cardinality(p_path)..1 loop
     p_operand := format('jsonb_build_object(%L::text, %s)', p_path[i], p_operand);
   end loop;
-  return format('data @> %s and ', p_operand);
+  return format('data @> %s', p_operand);
 end;
 $$;
 comment on function private.containment(text[], text) is
-  'The condition that the index on data serves, followed by "and"; empty where there is none. It lets more through than '
-  'what equals the operand: what follows decides.';
+  'The condition that the index on data serves for a value at a path; null where there is none. It lets more through than '
+  'what equals the operand.';
 revoke all on function private.containment(text[], text) from public, anon, authenticated, service_role;
 
 
@@ -197,8 +201,8 @@ as $$
   ) a;
 $$;
 comment on function private.compile_ids(jsonb, text[]) is
-  'Alternatives that are nothing but ids, as SQL; null where one is something else. Frameworks ask so for hundreds of documents, '
-  'and the planner compares conditions with each other: as one array they take it no time.';
+  'Alternatives that are nothing but ids, as SQL; null where one is something else. Frameworks ask so for hundreds of '
+  'documents, and the planner compares conditions with each other: as one array they take it no time.';
 revoke all on function private.compile_ids(jsonb, text[]) from public, anon, authenticated, service_role;
 
 

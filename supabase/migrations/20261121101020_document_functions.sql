@@ -87,9 +87,9 @@ as $$
   select private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
 $$;
 comment on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid) is
-  'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at most '
-  'p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all that '
-  'match, or is null without p_count.';
+  'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at '
+  'most p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all '
+  'that match, or is null without p_count.';
 revoke all on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
   from public, anon, authenticated, service_role;
 grant execute on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
@@ -135,8 +135,8 @@ as $$
   select private.find_document(p_collection, p_filters, p_sort, p_user_id);
 $$;
 comment on function public.find_document(text, jsonb, jsonb, uuid) is
-  'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by (creation_utc, id), '
-  'or [{field, direction?}].';
+  'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by '
+  '(creation_utc, id), or [{field, direction?}].';
 revoke all on function public.find_document(text, jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
 grant execute on function public.find_document(text, jsonb, jsonb, uuid) to authenticated, service_role;
 
@@ -250,7 +250,8 @@ begin
     v_ids := array(select jsonb_array_elements_text(v_result));
   end if;
 
-  select coalesce(jsonb_agg(private.to_document(d.id, d.version, d.creation_utc, d.data) order by i.n), '[]') into v_documents
+  select coalesce(jsonb_agg(private.to_document(d.id, d.version, d.creation_utc, d.data) order by i.n), '[]')
+    into v_documents
   from unnest(v_ids) with ordinality as i (id, n)
   join public.documents d on d.owner_id = v_owner_id and d.collection = p_collection and d.id = i.id;
   return jsonb_build_object('documents', v_documents)
@@ -392,10 +393,10 @@ as $$
   select private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
 $$;
 comment on function public.update_document(text, jsonb, jsonb, boolean, text, uuid) is
-  'Merges p_params into the top level of the first document that matches, id and creation_utc included. Without a match p_upsert '
-  'inserts p_params as they are. Answers {matched_count, modified_count, updated_document}: 0 modified where nothing '
-  'changed, 0 and 0 for an insert. Raises PT409 version_conflict where the document''s version is not p_if_version, PT409 '
-  'document_exists.';
+  'Merges p_params into the top level of the first document that matches, id and creation_utc included. Without a match '
+  'p_upsert inserts p_params as they are. Answers {matched_count, modified_count, updated_document}: 0 modified where '
+  'nothing changed, 0 and 0 for an insert. Raises PT409 version_conflict where the document''s version is not '
+  'p_if_version, PT409 document_exists.';
 revoke all on function public.update_document(text, jsonb, jsonb, boolean, text, uuid)
   from public, anon, authenticated, service_role;
 grant execute on function public.update_document(text, jsonb, jsonb, boolean, text, uuid) to authenticated, service_role;
@@ -574,7 +575,8 @@ as $$
   select private.drop_collection(p_collection, p_user_id);
 $$;
 comment on function public.drop_collection(text, uuid) is
-  'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and stay.';
+  'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and '
+  'stay.';
 revoke all on function public.drop_collection(text, uuid) from public, anon, authenticated, service_role;
 grant execute on function public.drop_collection(text, uuid) to authenticated, service_role;
 

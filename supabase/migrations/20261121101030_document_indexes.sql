@@ -135,8 +135,8 @@ as $$
   select private.create_document_index(p_collection, p_field);
 $$;
 comment on function public.create_document_index(text, text) is
-  'Makes the index of a field of a collection, whoever its documents belong to, or finds it: {index, created}. Nobody writes a '
-  'document meanwhile; on a large table run the definition by hand, then call this. Raises PT409 index_limit.';
+  'Makes the index of a field of a collection, whoever its documents belong to, or finds it: {index, created}. Nobody '
+  'writes a document meanwhile; on a large table run the definition by hand, then call this. Raises PT409 index_limit.';
 revoke all on function public.create_document_index(text, text) from public, anon, authenticated, service_role;
 grant execute on function public.create_document_index(text, text) to service_role;
 

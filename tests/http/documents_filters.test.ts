@@ -173,7 +173,7 @@ Deno.test("ten thousand random documents: every filter finds what it means, page
     });
     assertEquals(inserted.status, 201, JSON.stringify(inserted.body).slice(0, 500));
 
-    const queries = Array.from({ length: 30 }, () => {
+    const queries = Array.from({ length: 20 }, () => {
       const filters = generator.filter(documents);
       return { filters, parts: 1 + generator.int(4), sort: generator.pick(["asc", "desc"]) };
     });
@@ -207,7 +207,7 @@ Deno.test("ten thousand random documents: every filter finds what it means, page
   }
   // The controls: filters that find something and not everything are many.
   assert(found > 10_000, `${found} documents found`);
-  assert(between > 150, `${between} of 600 queries found some`);
+  assert(between > 100, `${between} of 400 queries found some`);
 });
 
 const HOSTILE = [
