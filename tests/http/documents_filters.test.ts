@@ -206,7 +206,7 @@ Deno.test("ten thousand random documents: every filter finds what it means, page
     );
   }
   // The controls: filters that find something and not everything are many.
-  assert(found > 10_000, `${found} documents found`);
+  assert(found > 5_000, `${found} documents found`);
   assert(between > 100, `${between} of 400 queries found some`);
 });
 
