@@ -136,6 +136,24 @@ for (const { role, content } of context.data.messages) {
   console.log(`  ${role.padEnd(9)}  ${content.replaceAll(/\s+/g, " ")}`);
 }
 
+// ---- documents ------------------------------------------------------------------------------------------------------------
+const documents = <T>(verb: string, body: object) => invoke<T>(tomorrow, `documents/variables/${verb}`, { body });
+const upsert = (plan: string) =>
+  documents("update_one", {
+    filters: { variable: "plan", key: "guest" },
+    params: { variable: "plan", key: "guest", data: { plan } },
+    upsert: true,
+  });
+await upsert("free");
+await upsert("pro");
+const variables = await documents<{ items: { data: { plan: string } }[]; total_count: number }>("find", {
+  filters: { $or: [{ key: "DEFAULT" }, { key: { $in: ["guest"] }, "data.plan": { $ne: "free" } }] },
+});
+say("An agent framework keeps its documents: a variable is set twice, found by a filter.", variables.ms);
+for (const { data } of variables.data.items) {
+  console.log(`      plan = ${data.plan}  ${dim(`of ${variables.data.total_count}`)}`);
+}
+
 // ---- somebody else --------------------------------------------------------------------------------------------------------
 const stranger = newClient();
 await stranger.auth.signUp({ email: `stranger-${crypto.randomUUID()}@example.com`, password: crypto.randomUUID() });

@@ -58,6 +58,29 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["GET", "/openai/v1/responses/r1/input_items", undefined, "list_input_items"],
     ["DELETE", "/openai/v1/responses/r1", undefined, "delete_response"],
   ],
+  documents: [
+    [
+      "POST",
+      "/documents/calls/insert_many",
+      { documents: messages.map((message, n) => ({ ...message, id: `d${n}` })) },
+      "insert_documents",
+    ],
+    ["POST", "/documents/calls/insert_one", { document: { n: 1 } }, "insert_documents"],
+    ["POST", "/documents/calls/find", { limit: 20 }, "find_documents"],
+    ["POST", "/documents/calls/find_one", { filters: { content: "m3" } }, "find_document"],
+    ["POST", "/documents/calls/count", {}, "count_documents"],
+    ["POST", "/documents/calls/update_one", { filters: { n: 2 }, params: { n: 2 }, upsert: true }, "update_document"],
+    ["POST", "/documents/calls/delete_one", { filters: { n: 2 } }, "delete_document"],
+    ["POST", "/documents/calls/delete_many", { filters: { n: 1 } }, "delete_documents"],
+    ["GET", "/documents", undefined, "list_collections"],
+    ["PUT", "/documents/calls/version", { version: "1", expected_version: null }, "set_collection_version"],
+    ["GET", "/documents/calls/version", undefined, "get_collection_version"],
+    ["POST", "/documents/calls/failures", { id: "d1", reason: "x" }, "fail_document"],
+    ["GET", "/documents/calls/failures", undefined, "list_failures"],
+    ["POST", "/documents/calls/failures/restore", { id: "d1" }, "restore_document"],
+    ["GET", "/documents/calls/indexes", undefined, "list_document_indexes"],
+    ["POST", "/documents/calls/drop", {}, "drop_collection"],
+  ],
 };
 
 for (const { name } of functions) {

@@ -88,6 +88,16 @@ export function backend(userId?: string): typeof request {
     });
 }
 
+/**
+ * Repeats a call while it answers 503, as a client does: indexes of documents are made by taking the table for a moment,
+ * and other tests may keep it busy.
+ */
+export async function patiently(call: () => Promise<Answer>): Promise<Answer> {
+  let answer = await call();
+  for (let attempt = 1; attempt < 30 && answer.status === 503; attempt++) answer = await call();
+  return answer;
+}
+
 /** Creates a conversation and returns its id. */
 export async function newConversation(user: TestUser, body: Record<string, unknown> = {}): Promise<string> {
   const { status, body: conversation } = await user.request("POST", "/conversations", { body });

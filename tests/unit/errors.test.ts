@@ -17,6 +17,12 @@ Deno.test("what our SQL raises becomes its status and slug", () => {
   );
 });
 
+Deno.test("a detail that is the JSON of failing paths is answered as those of a body are", () => {
+  const details = [{ path: "filters.age.$foo", message: "There is no such operator." }];
+  const error = fromDatabase(raised("PT400", "invalid_request", JSON.stringify(details)), 400);
+  assertEquals(error.body("r").details, details);
+});
+
 Deno.test("a slug that is not part of the API is not passed on", () => {
   const error = fromDatabase(raised("PT409", "select secret from somewhere"), 409);
   assertEquals([error.status, error.code], [500, "internal_error"]);

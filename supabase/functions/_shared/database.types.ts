@@ -208,6 +208,74 @@ export type Database = {
           },
         ];
       };
+      "document_failures": {
+        Row: {
+          "collection": string;
+          "creation_utc": string;
+          "data": NonNullable<Json>;
+          "failed_at": string;
+          "id": string;
+          "owner_id": string;
+          "reason": string;
+          "sort_at": string;
+          "version": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "collection": string;
+          "creation_utc": string;
+          "data": NonNullable<Json>;
+          "failed_at"?: string;
+          "id": string;
+          "owner_id": string;
+          "reason": string;
+          "sort_at": string;
+          "version"?: string | null;
+        };
+        Update: {
+          "collection"?: string;
+          "creation_utc"?: string;
+          "data"?: NonNullable<Json>;
+          "failed_at"?: string;
+          "id"?: string;
+          "owner_id"?: string;
+          "reason"?: string;
+          "sort_at"?: string;
+          "version"?: string | null;
+        };
+        Relationships: [];
+      };
+      "documents": {
+        Row: {
+          "collection": string;
+          "creation_utc": string;
+          "data": NonNullable<Json>;
+          "id": string;
+          "owner_id": string;
+          "sort_at": string;
+          "version": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "collection": string;
+          "creation_utc": string;
+          "data": NonNullable<Json>;
+          "id": string;
+          "owner_id": string;
+          "sort_at": string;
+          "version"?: string | null;
+        };
+        Update: {
+          "collection"?: string;
+          "creation_utc"?: string;
+          "data"?: NonNullable<Json>;
+          "id"?: string;
+          "owner_id"?: string;
+          "sort_at"?: string;
+          "version"?: string | null;
+        };
+        Relationships: [];
+      };
       "event_logs": {
         Row: {
           "content": NonNullable<Json>;
@@ -366,6 +434,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "count_documents": { Args: { "p_collection": string; "p_filters"?: Json; "p_user_id"?: string }; Returns: Json };
       "create_conversation": {
         Args: { "p_conversation"?: Json; "p_idempotency_key"?: string; "p_messages"?: Json; "p_user_id"?: string };
         Returns: Json;
@@ -374,7 +443,10 @@ export type Database = {
         Args: { "p_idempotency_key"?: string; "p_items"?: Json; "p_metadata"?: Json; "p_user_id"?: string };
         Returns: Json;
       };
+      "create_document_index": { Args: { "p_collection": string; "p_field": string }; Returns: Json };
       "delete_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: undefined };
+      "delete_document": { Args: { "p_collection": string; "p_filters": Json; "p_user_id"?: string }; Returns: Json };
+      "delete_documents": { Args: { "p_collection": string; "p_filters": Json; "p_user_id"?: string }; Returns: Json };
       "delete_item": {
         Args: { "p_conversation_id": string; "p_item_id": string; "p_user_id"?: string };
         Returns: Json;
@@ -384,13 +456,36 @@ export type Database = {
         Returns: undefined;
       };
       "delete_response": { Args: { "p_response_id": string; "p_user_id"?: string }; Returns: undefined };
+      "drop_collection": { Args: { "p_collection": string; "p_user_id"?: string }; Returns: Json };
+      "drop_document_index": { Args: { "p_collection": string; "p_field": string }; Returns: undefined };
       "end_session": { Args: { "p_session_id": string; "p_summary"?: string; "p_user_id"?: string }; Returns: Json };
       "export_page": { Args: { "p_cursor"?: Json; "p_user_id"?: string }; Returns: Json };
+      "fail_document": {
+        Args: { "p_collection": string; "p_id": string; "p_reason": string; "p_user_id"?: string };
+        Returns: Json;
+      };
+      "find_document": {
+        Args: { "p_collection": string; "p_filters"?: Json; "p_sort"?: Json; "p_user_id"?: string };
+        Returns: Json;
+      };
+      "find_documents": {
+        Args: {
+          "p_collection": string;
+          "p_count"?: boolean;
+          "p_cursor"?: Json;
+          "p_filters"?: Json;
+          "p_limit"?: number;
+          "p_sort"?: string;
+          "p_user_id"?: string;
+        };
+        Returns: Json;
+      };
       "finish_import": { Args: { "p_ids": Json; "p_user_id"?: string }; Returns: Json };
       "fork_conversation": {
         Args: { "p_at": number; "p_conversation_id": string; "p_idempotency_key"?: string; "p_user_id"?: string };
         Returns: Json;
       };
+      "get_collection_version": { Args: { "p_collection": string; "p_user_id"?: string }; Returns: Json };
       "get_context": {
         Args: {
           "p_conversation_id": string;
@@ -415,6 +510,11 @@ export type Database = {
         Args: { "p_conversation": Json; "p_messages"?: Json; "p_user_id"?: string };
         Returns: Json;
       };
+      "insert_documents": {
+        Args: { "p_collection": string; "p_documents": Json; "p_idempotency_key"?: string; "p_user_id"?: string };
+        Returns: Json;
+      };
+      "list_collections": { Args: { "p_after"?: string; "p_limit"?: number; "p_user_id"?: string }; Returns: Json };
       "list_conversations": {
         Args: {
           "p_before_id"?: string;
@@ -426,6 +526,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "list_document_indexes": { Args: { "p_collection": string }; Returns: Json };
       "list_events": {
         Args: {
           "p_after"?: number;
@@ -434,6 +535,10 @@ export type Database = {
           "p_types"?: (string)[];
           "p_user_id"?: string;
         };
+        Returns: Json;
+      };
+      "list_failures": {
+        Args: { "p_after"?: string; "p_collection": string; "p_limit"?: number; "p_user_id"?: string };
         Returns: Json;
       };
       "list_input_items": {
@@ -489,6 +594,7 @@ export type Database = {
         Args: { "p_conversation_id": string; "p_metadata": Json; "p_user_id"?: string };
         Returns: Json;
       };
+      "restore_document": { Args: { "p_collection": string; "p_id": string; "p_user_id"?: string }; Returns: Json };
       "search_messages": {
         Args: {
           "p_after_created_at"?: string;
@@ -511,12 +617,27 @@ export type Database = {
         };
         Returns: Json;
       };
+      "set_collection_version": {
+        Args: { "p_collection": string; "p_expected_version"?: string; "p_user_id"?: string; "p_version": string };
+        Returns: Json;
+      };
       "take_unsummarized": {
         Args: { "p_lease_seconds"?: number; "p_limit"?: number; "p_user_id"?: string };
         Returns: Json;
       };
       "update_conversation": {
         Args: { "p_changes": Json; "p_conversation_id": string; "p_user_id"?: string };
+        Returns: Json;
+      };
+      "update_document": {
+        Args: {
+          "p_collection": string;
+          "p_filters": Json;
+          "p_if_version"?: string;
+          "p_params": Json;
+          "p_upsert"?: boolean;
+          "p_user_id"?: string;
+        };
         Returns: Json;
       };
     };

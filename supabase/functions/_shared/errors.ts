@@ -28,12 +28,17 @@ const MESSAGES = {
   item_not_found: "There is no such item in the conversation.",
   response_not_found: "There is no such response.",
   previous_response_not_found: "The previous response is not stored, or not any more.",
+  document_not_found: "There is no such document.",
+  index_not_found: "There is no such index.",
   user_not_found: "There is no such user.",
   video_not_found: "There is no such video.",
   method_not_allowed: "The route does not know this method.",
   conflict: "The request collides with what is stored.",
   sequence_conflict: "The conversation has moved on.",
   idempotency_mismatch: "The idempotency key belongs to another request.",
+  document_exists: "There is another document of this id.",
+  version_conflict: "The version is not the expected one.",
+  index_limit: "There are as many indexes as there may be.",
   item_conflict: "The item id belongs to another message.",
   budget_too_small: "The newest turn does not fit.",
   history_too_large: "The history is too large to be answered at once.",
@@ -92,12 +97,17 @@ const DATABASE_ERRORS: [prefix: string, status: ContentfulStatusCode, code: Erro
   ["PGRST303", 401, "unauthorized"],
 ];
 
+/** A detail is a sentence, or the JSON of failing paths: `[{"path": "filters.age.$foo", "message": "…"}]`. */
+function readDetails(detail: string): ErrorBody["details"] {
+  return detail.startsWith("[{") ? JSON.parse(detail) : detail;
+}
+
 /** What a failed database call means to the caller. `status` is the HTTP status of the REST answer, 0 without one. */
 export function fromDatabase(error: PostgrestError, status: number): ApiError {
   if (/^PT\d{3}$/.test(error.code) && error.message in MESSAGES) {
     // Raised by our SQL: the status in the code, the slug as the message.
     return new ApiError(Number(error.code.slice(2)) as ContentfulStatusCode, error.message as ErrorCode, {
-      details: error.details ?? undefined,
+      details: error.details ? readDetails(error.details) : undefined,
       hint: error.hint ?? undefined,
     });
   }

@@ -1,0 +1,236 @@
+import type { z } from "zod";
+import type { Caller } from "../_shared/auth.ts";
+import type { Json } from "../_shared/database.types.ts";
+import { type Replayable, unwrap } from "../_shared/rpc.ts";
+import type { JsonObject, Page } from "../_shared/schemas.ts";
+import {
+  type Collection,
+  type collectionsQuery,
+  type deleteBody,
+  type DeletedMany,
+  type DeletedOne,
+  type Document,
+  encodeCursor,
+  type failBody,
+  type Failure,
+  type failuresQuery,
+  type filterBody,
+  type findBody,
+  type findOneBody,
+  type Found,
+  type Index,
+  type indexBody,
+  type indexQuery,
+  type restoreBody,
+  type updateBody,
+  type Updated,
+  type Version,
+  type versionBody,
+} from "./schemas.ts";
+
+// One function for each request, one database call in each. Nothing else in this directory talks to the database.
+
+// ---- documents ------------------------------------------------------------------------------------------------------
+
+export async function find(
+  { supabase, userId }: Caller,
+  collection: string,
+  { filters, limit, cursor, sort, count }: z.output<typeof findBody>,
+): Promise<Found> {
+  const page = unwrap<Found>(
+    await supabase.rpc("find_documents", {
+      p_collection: collection,
+      p_filters: filters as Json,
+      p_limit: limit ?? undefined,
+      p_cursor: cursor,
+      p_sort: sort,
+      p_count: count,
+      p_user_id: userId,
+    }),
+  );
+  return { ...page, next_cursor: page.has_more ? encodeCursor(page.items.at(-1)!) : null };
+}
+
+export async function findOne(
+  { supabase, userId }: Caller,
+  collection: string,
+  { filters, sort }: z.output<typeof findOneBody>,
+): Promise<{ document: Document | null }> {
+  return unwrap(
+    await supabase.rpc("find_document", {
+      p_collection: collection,
+      p_filters: filters as Json,
+      p_sort: { order: sort },
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function count(
+  { supabase, userId }: Caller,
+  collection: string,
+  { filters }: z.output<typeof filterBody>,
+): Promise<{ count: number }> {
+  return unwrap(
+    await supabase.rpc("count_documents", {
+      p_collection: collection,
+      p_filters: filters as Json,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function insert(
+  { supabase, userId }: Caller,
+  collection: string,
+  documents: JsonObject[],
+  idempotencyKey?: string,
+): Promise<Replayable<{ documents: Document[] }>> {
+  return unwrap(
+    await supabase.rpc("insert_documents", {
+      p_collection: collection,
+      p_documents: documents as Json,
+      p_idempotency_key: idempotencyKey,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function updateOne(
+  { supabase, userId }: Caller,
+  collection: string,
+  { filters, params, upsert, if_version }: z.output<typeof updateBody>,
+): Promise<Updated> {
+  return unwrap(
+    await supabase.rpc("update_document", {
+      p_collection: collection,
+      p_filters: filters as Json,
+      p_params: params as Json,
+      p_upsert: upsert,
+      p_if_version: if_version,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function deleteOne(
+  { supabase, userId }: Caller,
+  collection: string,
+  { filters }: z.output<typeof deleteBody>,
+): Promise<DeletedOne> {
+  return unwrap(
+    await supabase.rpc("delete_document", {
+      p_collection: collection,
+      p_filters: filters as Json,
+      p_user_id: userId,
+    }),
+  );
+}
+
+export async function deleteMany(
+  { supabase, userId }: Caller,
+  collection: string,
+  { filters }: z.output<typeof deleteBody>,
+): Promise<DeletedMany> {
+  return unwrap(
+    await supabase.rpc("delete_documents", {
+      p_collection: collection,
+      p_filters: filters as Json,
+      p_user_id: userId,
+    }),
+  );
+}
+
+// ---- collections ----------------------------------------------------------------------------------------------------
+
+export async function list(
+  { supabase, userId }: Caller,
+  { limit, cursor }: z.output<typeof collectionsQuery>,
+): Promise<Page<Collection>> {
+  const page = unwrap<Page<Collection>>(
+    await supabase.rpc("list_collections", { p_limit: limit, p_after: cursor, p_user_id: userId }),
+  );
+  return { ...page, next_cursor: page.has_more ? page.data.at(-1)!.collection : null };
+}
+
+export async function drop({ supabase, userId }: Caller, collection: string): Promise<DeletedMany> {
+  return unwrap(await supabase.rpc("drop_collection", { p_collection: collection, p_user_id: userId }));
+}
+
+export async function getVersion({ supabase, userId }: Caller, collection: string): Promise<Version> {
+  return unwrap(await supabase.rpc("get_collection_version", { p_collection: collection, p_user_id: userId }));
+}
+
+export async function setVersion(
+  { supabase, userId }: Caller,
+  collection: string,
+  { version, expected_version }: z.output<typeof versionBody>,
+): Promise<Version> {
+  return unwrap(
+    await supabase.rpc("set_collection_version", {
+      p_collection: collection,
+      p_version: version,
+      p_expected_version: expected_version ?? undefined,
+      p_user_id: userId,
+    }),
+  );
+}
+
+// ---- quarantine -----------------------------------------------------------------------------------------------------
+
+export async function fail(
+  { supabase, userId }: Caller,
+  collection: string,
+  { id, reason }: z.output<typeof failBody>,
+): Promise<Failure> {
+  return unwrap(
+    await supabase.rpc("fail_document", { p_collection: collection, p_id: id, p_reason: reason, p_user_id: userId }),
+  );
+}
+
+export async function restore(
+  { supabase, userId }: Caller,
+  collection: string,
+  { id }: z.output<typeof restoreBody>,
+): Promise<{ document: Document }> {
+  return unwrap(await supabase.rpc("restore_document", { p_collection: collection, p_id: id, p_user_id: userId }));
+}
+
+export async function listFailures(
+  { supabase, userId }: Caller,
+  collection: string,
+  { limit, cursor }: z.output<typeof failuresQuery>,
+): Promise<Page<Failure>> {
+  const page = unwrap<Page<Failure>>(
+    await supabase.rpc("list_failures", {
+      p_collection: collection,
+      p_limit: limit,
+      p_after: cursor,
+      p_user_id: userId,
+    }),
+  );
+  return { ...page, next_cursor: page.has_more ? page.data.at(-1)!.document.id : null };
+}
+
+// ---- indexes --------------------------------------------------------------------------------------------------------
+
+export async function listIndexes({ supabase }: Caller, collection: string): Promise<Page<Index>> {
+  const indexes = unwrap<Page<Index>>(await supabase.rpc("list_document_indexes", { p_collection: collection }));
+  return { ...indexes, next_cursor: null };
+}
+
+export async function createIndex(
+  { supabase }: Caller,
+  collection: string,
+  { field }: z.output<typeof indexBody>,
+): Promise<{ index: Index; created: boolean }> {
+  return unwrap(await supabase.rpc("create_document_index", { p_collection: collection, p_field: field }));
+}
+
+export async function dropIndex(
+  { supabase }: Caller,
+  collection: string,
+  { field }: z.output<typeof indexQuery>,
+): Promise<void> {
+  unwrap(await supabase.rpc("drop_document_index", { p_collection: collection, p_field: field }));
+}
