@@ -31,19 +31,26 @@ cost 10000
 set search_path = ''
 as $$
 declare
+  -- A message that has more of the buckets is a candidate for any word: it would be one for most, and cost an entry for each.
+  c_max_buckets constant integer := 256;
   v_text text := case when p_parts is null then p_content else private.message_text(p_content, p_parts) end;
+  v_buckets text[];
 begin
   if v_text is null then
     return '';
   end if;
   v_text := private.text_lexemes(private.fold_text(left(v_text, 32768)));
+  v_buckets := private.word_buckets(string_to_array(v_text, ' '));
+  if cardinality(v_buckets) > c_max_buckets then
+    v_buckets := '{*}';
+  end if;
   -- No bucket contains "@": the owner cannot be mistaken for one.
-  return array_to_tsvector(private.word_buckets(string_to_array(v_text, ' ')) || ('@' || p_user_id));
+  return array_to_tsvector(v_buckets || ('@' || p_user_id));
 end;
 $$;
 comment on function private.message_lexemes(uuid, text, jsonb) is
-  'What the index knows of a message: its owner, and the buckets of the words in its first 32,768 characters. It finds '
-  'candidates; the text decides.';
+  'What the index knows of a message: its owner, and the buckets of the words in its first 32,768 characters, or * where '
+  'these are more than 256. It finds candidates; the text decides.';
 
 create index idx_conversation_messages_search on public.conversation_messages
   using gin (private.message_lexemes(user_id, content, parts))
@@ -103,7 +110,10 @@ begin
   loop
     if v_token[1] = '' and v_token[3] = 'OR' then
       if v_positive then
-        v_queries := v_queries || ('(' || array_to_string(v_terms || quote_literal(v_owner), ' & ') || ')');
+        v_queries := v_queries || case
+          when v_terms = '{}' then quote_literal(v_owner)
+          else format('((%s | ''*'') & %L)', array_to_string(v_terms, ' & '), v_owner)
+        end;
         v_group := v_group + 1;
         v_kept := cardinality(o_groups);
       else

@@ -480,7 +480,7 @@ begin
   v_last := v_last + jsonb_array_length(v_new);
   if p_idempotency_key is not null or v_known <> '{}' then
     -- Where each message of the batch is: an item that was known keeps its place, the others have the last numbers.
-    select jsonb_agg(coalesce(m.known, v_last - jsonb_array_length(v_new) + m.new_before + 1) order by m.n)
+    select coalesce(jsonb_agg(coalesce(m.known, v_last - jsonb_array_length(v_new) + m.new_before + 1) order by m.n), '[]')
     into v_sequences
     from (
       select
@@ -516,6 +516,7 @@ security definer
 set search_path = ''
 as $$
 begin
+  perform private.acting_user(p_user_id); -- store_messages asks nobody who has no claims
   perform private.require_messages(p_messages);
   return private.store_messages(
     p_conversation_id, p_messages, p_expected_sequence, p_idempotency_key,
@@ -559,6 +560,15 @@ begin
       offset 0
     ) s
     where m.value ->> 'item_id' is not null
+    union
+    -- The id that an item without one was given.
+    select m.n
+    from messages m
+    cross join line l
+    join public.conversation_messages s
+      on s.conversation_id = l.id
+      and s.id = substring(m.value ->> 'item_id' from '^[a-z]+_([0-9a-f]{32})(?:_\d+)?$')::uuid
+      and s.sequence_order <= l.upper
     union
     select m.n from messages m where m.repeated
   )

@@ -92,9 +92,6 @@ as $$
     where r.user_id = c.user_id
       and r.conversation_id = c.id
       and r.last_sequence_order = c.last_sequence_order
-      and num_nonnulls(c.title, c.summary, c.video_id) = 0
-      and c.metadata = '{}'
-      and not c.pinned
   )
   from public.conversations c
   where c.id = p_conversation_id;
@@ -103,6 +100,27 @@ comment on function private.shows_itself(uuid) is
   'Whether a conversation keeps its messages by itself. A deleted one does not, nor one that responses have made, unless '
   'somebody made it their own: wrote on, or gave it a title, a summary, a video, metadata or a pin.';
 revoke all on function private.shows_itself(uuid) from public, anon, authenticated, service_role;
+
+
+create function private.keep_conversation() returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  delete from private.response_conversations r where r.user_id = new.user_id and r.conversation_id = new.id;
+  return null;
+end;
+$$;
+comment on function private.keep_conversation() is
+  'A conversation that responses have made and somebody has titled, summarised, pinned, or given a video or metadata is theirs, '
+  'for good.';
+revoke all on function private.keep_conversation() from public, anon, authenticated, service_role;
+
+create trigger keep_conversation after update of title, summary, video_id, metadata, pinned on public.conversations
+  for each row when (num_nonnulls(new.title, new.summary, new.video_id) > 0 or new.metadata <> '{}' or new.pinned)
+  execute function private.keep_conversation();
 
 
 create or replace function private.prune_lineage(p_conversation_id uuid) returns void
@@ -142,6 +160,11 @@ begin
       -- Forks and responses always lie above their conversation's own fork, so what that shares with its ancestors stays
       -- shown.
       delete from public.conversation_messages m where m.conversation_id = v_id and m.sequence_order > v_shown;
+      -- Of one that responses have made and none is left of, only what forks show.
+      update public.conversations c set deleted_at = now()
+      where c.id = v_id and c.deleted_at is null and not exists (
+        select from public.conversation_states s where s.user_id = v_user_id and s.conversation_id = v_id
+      );
       exit;
     end if;
   end loop;
@@ -240,6 +263,14 @@ declare
   v_previous public.conversation_states;
   v_new public.conversation_states;
 begin
+  -- What replaces prunes what it leaves, up the line: two of a user at once would wait for each other.
+  if exists (
+    select from public.conversation_states s where s.user_id = p_user_id and s.response_id = p_response_id
+  ) then
+    perform pg_advisory_xact_lock(hashtextextended('responses of ' || p_user_id, 0));
+  else
+    perform pg_advisory_xact_lock_shared(hashtextextended('responses of ' || p_user_id, 0));
+  end if;
   -- One at a time for each id, whether it is there already or not.
   perform pg_advisory_xact_lock(hashtextextended(p_user_id || p_response_id, 0));
   select * into v_old
@@ -339,6 +370,7 @@ as $$
 declare
   v_conversation_id uuid;
 begin
+  perform pg_advisory_xact_lock(hashtextextended('responses of ' || p_user_id, 0));
   perform pg_advisory_xact_lock(hashtextextended(p_user_id || p_response_id, 0));
   delete from public.conversation_states s
   where s.user_id = p_user_id and s.response_id = p_response_id
@@ -417,7 +449,8 @@ set search_path = ''
 as $$
 begin
   -- A worker has 256 MB for the answer and its copies. Half a history would be a wrong one.
-  if pg_column_size(p_items) > 16 * 1024 * 1024 then
+  -- As printed: a number may be stored in a few bytes and print as thousands.
+  if octet_length(p_items::text) > 16 * 1024 * 1024 then
     raise sqlstate 'PT409' using
       message = 'history_too_large',
       detail = 'The items of the response are more than 16 MiB.',

@@ -50,7 +50,8 @@ revoke all on function private.gateway_items(text) from public, anon, authentica
 grant execute on function private.gateway_items(text) to gateway;
 
 
-create view gateway.conversation_states as
+-- A barrier: a function of the reader's own, in a condition, sees no row that the view does not show.
+create view gateway.conversation_states with (security_barrier) as
 select
   s.response_id,
   private.gateway_items(s.response_id) as input_items,

@@ -25,7 +25,7 @@ as $$
           ), '[]')
           from jsonb_array_elements(p_item -> 'content') with ordinality as p (value, n)
         )
-        else coalesce(p_item -> 'content', '[]')
+        else '[]'
       end
     )
     when 'function_call' then '{"status": "completed"}' || p_item
@@ -194,8 +194,19 @@ declare
   v_messages jsonb;
   v_result jsonb;
 begin
+  perform private.acting_user(p_user_id); -- store_messages asks nobody who has no claims
   perform private.require_input_items(p_items);
-  select coalesce(jsonb_agg(private.message_from_item(private.normal_item(i.value)) order by i.n), '[]') into v_messages
+  -- An item that was listed and comes back is a new one: the id it was given stands for the first.
+  select coalesce(jsonb_agg(private.message_from_item(private.normal_item(
+    case
+      when i.value ->> 'id' ~ '^[a-z]+_[0-9a-f]{32}(_\d+)?$' and exists (
+        select
+        from private.find_item(p_conversation_id, i.value ->> 'id') f
+        where (f.message).item_id is distinct from i.value ->> 'id'
+      ) then i.value - 'id'
+      else i.value
+    end
+  )) order by i.n), '[]') into v_messages
   from jsonb_array_elements(p_items) with ordinality as i (value, n);
   v_result := private.store_messages(
     p_conversation_id, v_messages, null, p_idempotency_key,

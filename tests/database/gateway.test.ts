@@ -162,6 +162,18 @@ Deno.test("the gateway sees and reaches what it owns, and nothing else", () =>
       const error = await assertRejects(() => sql.unsafe(statement), statement) as unknown as { code: string };
       assertEquals(error.code, "42501", statement);
     }
+    // A function of its own, in a condition that is cheap to ask, is asked of no row that the view does not show.
+    await sql.unsafe(`
+      create function pg_temp.leak(id text) returns boolean language plpgsql cost 0.0000001
+      as $$ begin perform set_config('leaked.ids', current_setting('leaked.ids', true) || ' ' || id, false); return true; end $$`);
+    const seen = await sql.begin(async (tx) => {
+      await tx`set local enable_indexscan = off`;
+      await tx`set local enable_bitmapscan = off`;
+      await tx`select set_config('leaked.ids', '', false)`;
+      await tx`select response_id from conversation_states where pg_temp.leak(response_id)`;
+      return (await tx`select current_setting('leaked.ids') as ids`)[0].ids as string;
+    });
+    assertEquals(seen.includes(id), false);
     // No client role reaches the view.
     const [{ anyone }] = await owner`
       select bool_or(has_table_privilege(r, 'gateway.conversation_states', 'select')) as anyone

@@ -225,3 +225,19 @@ Deno.test("32 writers × 25 appends × 2 messages: gapless, contiguous, nothing 
     lastTurn.set(writer, Number(turn));
   }
 });
+
+Deno.test("a batch of 4 MiB of Chinese, which has nearly every bucket of the search index, is appended and found", async () => {
+  const id = await newConversation(alice);
+  const characters = Array.from({ length: 20_000 }, (_, i) => String.fromCharCode(0x4e00 + (i * 7919) % 20_000)).join(
+    "",
+  );
+  const messages = Array.from({ length: 1000 }, (_, i) => ({
+    role: "user",
+    content: characters.slice(i * 13, i * 13 + 1300),
+  }));
+  const { status } = await alice.request("POST", `/conversations/${id}/messages`, { body: { messages } });
+  assertEquals(status, 201);
+  const q = encodeURIComponent(characters.slice(10, 14));
+  const { body } = await alice.request("GET", `/conversations/search?q=${q}`);
+  assertEquals(body.data.map((hit: { message: { sequence_order: number } }) => hit.message.sequence_order), [1]);
+});

@@ -5,6 +5,7 @@ import { baseURL, openaiFor, openaiOf } from "../support/openai.ts";
 import {
   apiUrl,
   backend,
+  connect,
   newConversation,
   publishableKey,
   request,
@@ -652,4 +653,35 @@ Deno.test("a direct call is held to the same rules", async () => {
   );
   assertEquals((await backend(bob.id)("GET", `/conversations/${id}`)).status, 404);
   assert(apiUrl);
+});
+
+Deno.test("an item that was listed and is sent back is a new one, and every id stays one item's", async () => {
+  const { id } = await openai.conversations.create({ items: [user("a"), user("b"), user("c")] });
+  const listed = await Array.fromAsync(await openai.conversations.items.list(id, { order: "asc" }));
+  await openai.conversations.items.create(id, { items: [listed[1] as Input] });
+  for (const order of ["asc", "desc"] as const) {
+    const ids = [];
+    for await (const item of openai.conversations.items.list(id, { order, limit: 1 })) {
+      ids.push(item.id);
+      assert(ids.length <= 4, "it does not come to an end");
+    }
+    assertEquals(new Set(ids).size, 4);
+  }
+});
+
+Deno.test("a call without claims acts for nobody", async () => {
+  const { id } = await openai.conversations.create({});
+  const sql = connect();
+  for (const rpc of ["append_items", "append_messages"]) {
+    const error = await assertRejects(() =>
+      sql.begin(async (tx) => {
+        await tx`set local role authenticated`;
+        const rows = tx.json([{ role: "user", content: "forged" }]);
+        if (rpc === "append_items") await tx`select public.append_items(${uuidOf(id)}, ${rows}, null, ${alice.id})`;
+        else await tx`select public.append_messages(${uuidOf(id)}, ${rows}, null, null, ${alice.id})`;
+      })
+    );
+    assertEquals((error as Error).message, "unauthorized", rpc);
+  }
+  await sql.end();
 });

@@ -444,3 +444,57 @@ Deno.test("the static routes win over ids, and wrong verbs are 405", async () =>
   const post = await alice.request("POST", `/responses/${newId()}`, { body: {} });
   assertEquals([post.status, post.headers.get("allow")?.split(", ").sort()], [405, ["DELETE", "GET", "HEAD", "PUT"]]);
 });
+
+Deno.test("a conversation that somebody has made theirs stays theirs, whatever they change back", async () => {
+  const turn = await put(alice, null, "mine");
+  const path = `/conversations/${turn.conversation}`;
+  await alice.request("PATCH", path, { body: { pinned: true } });
+  await alice.request("DELETE", `/responses/${turn.id}`);
+  await alice.request("PATCH", path, { body: { pinned: false } });
+  const { body: fork } = await alice.request("POST", `${path}/fork`, { body: { at: 1 } });
+  await alice.request("DELETE", `/conversations/${fork.id}`);
+  const { status, body } = await alice.request("GET", `${path}/messages`);
+  assertEquals([status, body.data.length], [200, 2]);
+});
+
+Deno.test("of a conversation that nobody made theirs, a fork keeps what it shows, and the rest goes with its response", async () => {
+  const turn = await put(alice, null, "shared");
+  const { body: fork } = await alice.request("POST", `/conversations/${turn.conversation}/fork`, { body: { at: 1 } });
+  await alice.request("DELETE", `/responses/${turn.id}`);
+  assertEquals((await alice.request("GET", `/conversations/${turn.conversation}`)).status, 404);
+  const { body } = await alice.request("GET", `/conversations/${fork.id}/messages`);
+  assertEquals(body.data.map((m: { content: string }) => m.content), ["shared"]);
+});
+
+Deno.test("responses of one chain that are replaced and deleted at once do not wait for each other", async () => {
+  const chain = [await put(alice, null, "0")];
+  for (let n = 1; n < 8; n++) chain.push(await put(alice, chain[n - 1].id, String(n)));
+  const answers = await Promise.all(chain.flatMap(({ id }, n) => {
+    const body = { previous_response_id: n ? chain[n - 1].id : null, input: `again ${n}`, output: [], ...about };
+    return [
+      alice.request("PUT", `/responses/${id}`, { body }),
+      alice.request("PUT", `/responses/${newId()}`, { body: { ...body, previous_response_id: id } }),
+    ];
+  }));
+  assertEquals(answers.filter(({ status }) => status >= 300).map(({ body }) => body), []);
+});
+
+Deno.test("what prints as more than 16 MiB is no answer, however little it takes to store", async () => {
+  const id = newId();
+  const sql = connect();
+  const [{ read }] = await sql.begin(async (tx) => {
+    await tx`select set_config('request.jwt.claims', ${
+      JSON.stringify({ sub: alice.id, role: "authenticated" })
+    }, true)`;
+    await tx`set local role authenticated`;
+    await tx`
+      select public.put_response(${id}, jsonb_build_object('model', 'm', 'provider', 'p', 'output', '[]'::jsonb, 'input', (
+        select jsonb_agg(jsonb_build_object('type', 'x', 'n', ('[' || repeat('1e-16383,', 500) || '0]')::jsonb))
+        from generate_series(1, 3)
+      )))`;
+    await tx`savepoint stored`;
+    return [{ read: await tx`select public.get_response(${id})`.then(() => "answered", (error) => error.message) }];
+  }).catch((error) => [{ read: error.message }]);
+  await sql.end();
+  assertEquals(read, "history_too_large");
+});

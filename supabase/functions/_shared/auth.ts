@@ -55,7 +55,7 @@ export const authenticate = authenticateAs(z.guid("Not a uuid."));
  * this one compares it as it does any other.
  */
 export const secretKeyAsBearer = createMiddleware(async (c, next) => {
-  const [, key] = /^Bearer (sb_secret_\S+)$/.exec(c.req.header("authorization") ?? "") ?? [];
+  const [, key] = /^Bearer (sb_secret_\S+)$/i.exec(c.req.header("authorization") ?? "") ?? [];
   if (key) {
     const headers = new Headers(c.req.raw.headers);
     headers.delete("authorization");
