@@ -147,7 +147,7 @@ create policy "Users change their own sessions" on public.sessions
   using (user_id = (select auth.uid())::text) with check (user_id = (select auth.uid())::text);
 
 
-create function private.hold_session_owner(p_user_id text) returns void
+create function private.hold_owner(p_user_id text) returns void
 language plpgsql
 volatile
 security definer
@@ -161,10 +161,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.hold_session_owner(text) is
+comment on function private.hold_owner(text) is
   'Keeps a user from being deleted until the transaction ends. Raises PT401 where the token has outlived its user.';
-revoke all on function private.hold_session_owner(text) from public, anon, authenticated, service_role;
-grant execute on function private.hold_session_owner(text) to authenticated, service_role;
+revoke all on function private.hold_owner(text) from public, anon, authenticated, service_role;
+grant execute on function private.hold_owner(text) to authenticated, service_role;
 
 
 create function private.guard_session() returns trigger
@@ -176,7 +176,7 @@ as $$
 begin
   new.user_id := private.session_user_id(new.user_id);
   if tg_op = 'INSERT' then
-    perform private.hold_session_owner(new.user_id);
+    perform private.hold_owner(new.user_id);
     -- A list of rows with different columns comes with nulls where a row has none.
     new.start_time := coalesce(new.start_time, now());
     new.metadata := coalesce(new.metadata, '{}');
@@ -829,7 +829,7 @@ security definer
 set search_path = ''
 as $$
 begin
-  -- See private.hold_session_owner.
+  -- See private.hold_owner.
   perform pg_advisory_xact_lock(hashtextextended('session owner ' || old.id, 0));
   -- In the order in which an append locks them.
   delete from public.sessions s where s.user_id = old.id::text;

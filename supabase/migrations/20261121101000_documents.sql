@@ -110,6 +110,25 @@ comment on function private.document_owner(uuid) is
 revoke all on function private.document_owner(uuid) from public, anon, authenticated, service_role;
 
 
+create function private.document_writer(p_user_id uuid) returns uuid
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_owner_id uuid := private.document_owner(p_user_id);
+begin
+  perform private.hold_owner(v_owner_id::text);
+  return v_owner_id;
+end;
+$$;
+comment on function private.document_writer(uuid) is
+  'private.document_owner for what writes: a user who is being deleted leaves no document behind. Raises PT401 where the token '
+  'has outlived its user.';
+revoke all on function private.document_writer(uuid) from public, anon, authenticated, service_role;
+
+
 create function private.refuse_part(p_name text, p_message text) returns void
 language plpgsql
 immutable
@@ -179,12 +198,21 @@ set search_path = ''
 as $$
 declare
   c_max_bytes constant integer := 4 * 1024 * 1024;
+  -- More than any double has. An entry of an index has no room for thousands.
+  c_max_digits constant integer := 400;
 begin
   if jsonb_typeof(p_document) is distinct from 'object' then
     perform private.refuse_part(p_name, 'Expected an object.');
   end if;
   if octet_length(p_document::text) > c_max_bytes then
     perform private.refuse_part(p_name, 'The document is larger than 4 MiB.');
+  end if;
+  if exists (
+    select
+    from jsonb_path_query(p_document, 'strict $.** ? (@.type() == "number")') as n (value)
+    where octet_length(n.value::text) > c_max_digits
+  ) then
+    perform private.refuse_part(p_name, 'A number has more than 400 digits.');
   end if;
   if p_document ? 'id' and (
     jsonb_typeof(p_document -> 'id') <> 'string' or char_length(p_document ->> 'id') not between 1 and 256
@@ -232,7 +260,7 @@ security definer
 set search_path = ''
 as $$
 begin
-  -- See private.hold_session_owner.
+  -- See private.hold_owner.
   perform pg_advisory_xact_lock(hashtextextended('session owner ' || old.id, 0));
   -- In the order in which an append locks them.
   delete from public.sessions s where s.user_id = old.id::text;

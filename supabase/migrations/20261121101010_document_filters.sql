@@ -18,6 +18,10 @@ set search_path = ''
 as $$
 begin
   path := case p_field when '' then '{""}' else string_to_array(p_field, '.') end;
+  if cardinality(path) > 16 then
+    -- Every part is a part of the query, for every element of an $in.
+    perform private.refuse_part(p_field, 'Has more than 16 parts.');
+  end if;
   is_column := p_field in ('id', 'version', 'creation_utc');
   if is_column then
     value := format('to_jsonb(%I)', p_field);

@@ -190,7 +190,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_owner_id uuid := private.document_owner(p_user_id);
+  v_owner_id uuid := private.document_writer(p_user_id);
   v_scope text := 'POST /documents/' || p_collection;
   v_result jsonb;
   v_now timestamptz;
@@ -314,7 +314,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_owner_id uuid := private.document_owner(p_user_id);
+  v_owner_id uuid := private.document_writer(p_user_id);
   v_document public.documents;
   v_old jsonb;
   v_new jsonb;
@@ -409,7 +409,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_owner_id uuid := private.document_owner(p_user_id);
+  v_owner_id uuid := private.document_writer(p_user_id);
   v_document public.documents;
 begin
   perform private.require_collection(p_collection);
@@ -452,7 +452,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_owner_id uuid := private.document_owner(p_user_id);
+  v_owner_id uuid := private.document_writer(p_user_id);
   v_count bigint;
 begin
   perform private.require_collection(p_collection);
@@ -550,7 +550,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_owner_id uuid := private.document_owner(p_user_id);
+  v_owner_id uuid := private.document_writer(p_user_id);
   v_count bigint;
 begin
   perform private.require_collection(p_collection);
@@ -626,7 +626,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_owner_id uuid := private.document_owner(p_user_id);
+  v_owner_id uuid := private.document_writer(p_user_id);
 begin
   perform private.require_collection(p_collection);
   if coalesce(char_length(p_version), 0) not between 1 and 256 then
@@ -683,7 +683,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_owner_id uuid := private.document_owner(p_user_id);
+  v_owner_id uuid := private.document_writer(p_user_id);
   v_failure public.document_failures;
 begin
   perform private.require_collection(p_collection);
@@ -755,7 +755,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_owner_id uuid := private.document_owner(p_user_id);
+  v_owner_id uuid := private.document_writer(p_user_id);
   v_document public.documents;
 begin
   perform private.require_collection(p_collection);

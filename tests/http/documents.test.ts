@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import type { Document, Json } from "../support/filters.ts";
 import { type Answer, backend, connect, newClient, patiently, secretKey, signUp, uuid } from "../support/stack.ts";
 
@@ -599,4 +599,47 @@ Deno.test("an insert of the same document by two owners is two documents", async
   const { body: { documents: [mine] } } = await insert({ n: 1 });
   const { body: { documents: [theirs] } } = await newCollection(backend(), name).insert({ n: 1 });
   assertNotEquals(mine.id, theirs.id);
+});
+
+Deno.test("a token that has outlived its user writes nothing", async () => {
+  const carol = await signUp();
+  const { call, insert } = newCollection(carol.request);
+  assertEquals((await insert({ id: "a" })).status, 201);
+  const sql = connect();
+  await sql`delete from auth.users where id = ${carol.id}`;
+  for (
+    const [verb, body] of [
+      ["insert_one", { document: { id: "b" } }],
+      ["update_one", { filters: { id: "b" }, params: { id: "b" }, upsert: true }],
+      ["failures", { id: "a", reason: "x" }],
+    ] as const
+  ) {
+    const answer = await call(verb, body);
+    assertEquals([answer.status, answer.body.code], [401, "unauthorized"], verb);
+  }
+  const [{ left }] = await sql`select count(*)::int as left from documents where owner_id = ${carol.id}`;
+  await sql.end();
+  assertEquals(left, 0);
+});
+
+Deno.test("what would be too much for the query, or for an index, is refused", async () => {
+  const { call, insert } = newCollection();
+  await insert({ a: { b: 1 } });
+  const deep = await call("find", { filters: { [Array(17).fill("a").join(".")]: 1 } });
+  assertEquals([deep.status, deep.body.code], [400, "invalid_request"]);
+  assertEquals((await call("find", { filters: { [Array(16).fill("a").join(".")]: 1 } })).status, 200);
+
+  const sql = connect();
+  const long = await assertRejects(() =>
+    sql.begin(async (tx) => {
+      await tx`select set_config('request.jwt.claims', ${
+        JSON.stringify({ sub: alice.id, role: "authenticated" })
+      }, true)`;
+      await tx`set local role authenticated`;
+      await tx`
+        select public.insert_documents('digits', jsonb_build_array(jsonb_build_object('n', repeat('9', 5000)::numeric)))`;
+    })
+  );
+  await sql.end();
+  assertEquals((long as Error).message, "invalid_request");
 });
