@@ -500,7 +500,9 @@ begin
     jsonb_agg(
       jsonb_build_object(
         'collection', c.collection,
-        'documents', c.documents,
+        'documents', (
+          select count(*) from public.documents d where d.owner_id = v_owner_id and d.collection = c.collection
+        ),
         'version', (
           select v.version from private.collection_versions v where v.owner_id = v_owner_id and v.collection = c.collection
         ),
@@ -513,11 +515,17 @@ begin
     '[]'
   ) into v_page
   from (
-    select d.collection, count(*) as documents
-    from public.documents d
-    where d.owner_id = v_owner_id and d.collection > coalesce(p_after, '')
-    group by d.collection
-    order by d.collection
+    -- One whose documents are all in quarantine, or that has a version only, is to be found as well.
+    select n.collection
+    from (
+      select d.collection from public.documents d where d.owner_id = v_owner_id
+      union
+      select f.collection from public.document_failures f where f.owner_id = v_owner_id
+      union
+      select v.collection from private.collection_versions v where v.owner_id = v_owner_id
+    ) n
+    where n.collection > coalesce(p_after, '')
+    order by n.collection
     limit p_limit + 1
   ) c;
   return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
@@ -538,7 +546,7 @@ as $$
   select private.list_collections(p_limit, p_after, p_user_id);
 $$;
 comment on function public.list_collections(integer, text, uuid) is
-  'A page of the collections that have documents, by name: {data: [{collection, documents, failures, version}], has_more}.';
+  'A page of the collections, by name, also those with failed documents or a version alone: {data: [{collection, documents, failures, version}], has_more}.';
 revoke all on function public.list_collections(integer, text, uuid) from public, anon, authenticated, service_role;
 grant execute on function public.list_collections(integer, text, uuid) to authenticated, service_role;
 

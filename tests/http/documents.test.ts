@@ -643,3 +643,22 @@ Deno.test("what would be too much for the query, or for an index, is refused", a
   await sql.end();
   assertEquals((long as Error).message, "invalid_request");
 });
+
+Deno.test("a collection is listed for its documents, for those that failed, and for its version", async () => {
+  const carol = await signUp();
+  const [full, failed, versioned] = ["a_full", "b_failed", "c_versioned"].map((name) =>
+    newCollection(carol.request, name)
+  );
+  await full.insert({ id: "1" }, { id: "2" });
+  await failed.insert({ id: "1" });
+  assertEquals((await failed.call("failures", { id: "1", reason: "too old" })).status < 300, true);
+  const version = { version: "0.8.0", expected_version: null };
+  await carol.request("PUT", `/documents/${versioned.name}/version`, { body: version });
+  const first = (await carol.request("GET", "/documents?limit=2")).body;
+  const second = (await carol.request("GET", `/documents?limit=2&cursor=${first.next_cursor}`)).body;
+  assertEquals([...first.data, ...second.data], [
+    { collection: "a_full", documents: 2, failures: 0, version: null },
+    { collection: "b_failed", documents: 0, failures: 1, version: null },
+    { collection: "c_versioned", documents: 0, failures: 0, version: "0.8.0" },
+  ]);
+});

@@ -6,7 +6,7 @@ import * as schemas from "./schemas.ts";
 export const operations: Record<string, Operation> = {
   ...publicOperations("documents"),
   "GET /documents": {
-    summary: "List the collections that have documents, by name",
+    summary: "List the collections, by name",
     query: schemas.collectionsQuery,
     answers: { 200: page(schemas.collection) },
   },
