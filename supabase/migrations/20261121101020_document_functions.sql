@@ -546,7 +546,8 @@ as $$
   select private.list_collections(p_limit, p_after, p_user_id);
 $$;
 comment on function public.list_collections(integer, text, uuid) is
-  'A page of the collections, by name, also those with failed documents or a version alone: {data: [{collection, documents, failures, version}], has_more}.';
+  'A page of the collections, by name, also those with failed documents or a version alone: '
+  '{data: [{collection, documents, failures, version}], has_more}.';
 revoke all on function public.list_collections(integer, text, uuid) from public, anon, authenticated, service_role;
 grant execute on function public.list_collections(integer, text, uuid) to authenticated, service_role;
 
