@@ -1,0 +1,213 @@
+-- Deletion in pieces: what is deleted is gone at once, and its messages follow, a bounded number at a time.
+
+create table private.prune_queue (
+  conversation_id uuid not null,
+  user_id uuid not null,
+  constraint prune_queue_pkey primary key (conversation_id),
+  constraint prune_queue_conversation_id_fkey foreign key (user_id, conversation_id)
+    references public.conversations (user_id, id) on delete cascade
+);
+create index idx_prune_queue_user_id on private.prune_queue (user_id, conversation_id);
+comment on table private.prune_queue is
+  'Conversations of which something may be left that nothing shows. Who deletes removes up to 10,000 messages himself; '
+  'private.prune_queue_step removes the rest.';
+alter table private.prune_queue enable row level security;
+alter table private.prune_queue force row level security;
+revoke all on private.prune_queue from public, anon, authenticated, service_role;
+create policy "No client sees what waits to be pruned" on private.prune_queue for select to authenticated using (false);
+
+
+create function private.prune_conversation(p_conversation_id uuid, p_limit integer, p_wait boolean default true)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_id uuid := p_conversation_id;
+  v_user_id uuid;
+  v_parent_id uuid;
+  v_shown integer;
+  v_removed bigint := 0;
+  v_count bigint;
+begin
+  loop
+    -- Lock first, judge afterwards: a fork that is being made holds a key share lock here, and a parent that another
+    -- transaction is deleting looks alive until that has committed.
+    if p_wait then
+      select c.user_id, c.parent_id into v_user_id, v_parent_id from public.conversations c where c.id = v_id for update;
+    else
+      select c.user_id, c.parent_id into v_user_id, v_parent_id
+      from public.conversations c
+      where c.id = v_id
+      for update skip locked;
+      if not found then
+        insert into private.prune_queue (conversation_id, user_id)
+        select c.id, c.user_id from public.conversations c where c.id = v_id
+        on conflict do nothing;
+      end if;
+    end if;
+    exit when not found;
+    if private.shows_itself(v_id) then
+      delete from private.prune_queue q where q.conversation_id = v_id;
+      exit;
+    end if;
+
+    select greatest(
+      (select max(c.fork_sequence) from public.conversations c where c.parent_id = v_id),
+      (
+        select max(s.sequence_order)
+        from public.conversation_states s
+        where s.user_id = v_user_id and s.conversation_id = v_id
+      )
+    ) into v_shown;
+    -- Of a conversation that responses have made and none is left of, only what forks show, and nobody finds it.
+    update public.conversations c set deleted_at = now()
+    where c.id = v_id and c.deleted_at is null and not exists (
+      select from public.conversation_states s where s.user_id = v_user_id and s.conversation_id = v_id
+    );
+
+    -- Forks and responses always lie above their conversation's own fork, so what that shares with its ancestors stays
+    -- shown.
+    delete from public.conversation_messages m
+    where m.ctid = any (array(
+      select m.ctid
+      from public.conversation_messages m
+      where m.conversation_id = v_id and m.sequence_order > coalesce(v_shown, 0)
+      order by m.sequence_order desc
+      limit p_limit - v_removed
+    ));
+    get diagnostics v_count = row_count;
+    v_removed := v_removed + v_count;
+    if v_removed >= p_limit then
+      insert into private.prune_queue (conversation_id, user_id) values (v_id, v_user_id) on conflict do nothing;
+      exit;
+    end if;
+
+    if v_shown is not null then
+      delete from private.prune_queue q where q.conversation_id = v_id;
+      exit;
+    end if;
+    delete from public.conversations c where c.id = v_id;
+    exit when v_parent_id is null;
+    v_id := v_parent_id;
+  end loop;
+  return v_removed;
+end;
+$$;
+comment on function private.prune_conversation(uuid, integer, boolean) is
+  'Removes what nothing shows any more: a conversation that does not show itself and has neither forks nor responses, '
+  'then its parent if that is one too, and so on upwards; of one that has some, the messages above the highest they show. '
+  'At most p_limit messages, which are counted in the answer: where that is too few, or where a conversation is locked and '
+  'p_wait is false, private.prune_queue has the rest.';
+revoke all on function private.prune_conversation(uuid, integer, boolean)
+  from public, anon, authenticated, service_role;
+
+
+create or replace function private.prune_lineage(p_conversation_id uuid) returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  -- A second at the most: a request has eight.
+  perform private.prune_conversation(p_conversation_id, 10000);
+end;
+$$;
+comment on function private.prune_lineage(uuid) is
+  'private.prune_conversation for a request: at once, as far as that goes in about a second.';
+
+
+create function private.hide_conversations(p_ids uuid[]) returns integer
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_hidden integer;
+begin
+  with hidden as (
+    update public.conversations c set
+      deleted_at = now(), title = null, summary = null, metadata = '{}', video_id = null, expires_at = null
+    where c.id = any (p_ids) and c.deleted_at is null
+    returning c.id, c.user_id
+  )
+  insert into private.prune_queue (conversation_id, user_id)
+  select h.id, h.user_id from hidden h
+  on conflict do nothing;
+  get diagnostics v_hidden = row_count;
+  return v_hidden;
+end;
+$$;
+comment on function private.hide_conversations(uuid[]) is
+  'Deletes conversations for everybody who asks; private.drain_prune_queue then removes what is left of them. Answers how '
+  'many there were. Checks nobody''s rights.';
+revoke all on function private.hide_conversations(uuid[]) from public, anon, authenticated, service_role;
+
+
+create function private.drain_prune_queue(
+  p_limit integer, p_user_id uuid default null, out messages bigint, out progress boolean
+)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+  v_id uuid;
+begin
+  messages := 0;
+  v_ids := array(
+    select q.conversation_id
+    from private.prune_queue q
+    where p_user_id is null or q.user_id = p_user_id
+    order by q.conversation_id
+    limit 200
+    for update skip locked
+  );
+  foreach v_id in array v_ids loop
+    exit when messages >= p_limit;
+    messages := messages + private.prune_conversation(v_id, p_limit - messages::integer, false);
+  end loop;
+  -- What somebody holds stays in the queue: asking again at once would not help.
+  progress := messages > 0 or cardinality(v_ids) > (
+    select count(*) from private.prune_queue q where q.conversation_id = any (v_ids)
+  );
+end;
+$$;
+comment on function private.drain_prune_queue(integer, uuid) is
+  'Removes at most p_limit messages of at most 200 conversations in private.prune_queue, of one user or of all. It waits for '
+  'nobody''s lock. messages: how many went; progress: whether another call may find more to do.';
+revoke all on function private.drain_prune_queue(integer, uuid) from public, anon, authenticated, service_role;
+
+
+create function private.prune_queue_step() returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
+    or not pg_try_advisory_xact_lock(hashtext('private.prune_queue_step'))
+  then
+    return false;
+  end if;
+  return (private.drain_prune_queue(5000)).progress;
+end;
+$$;
+comment on function private.prune_queue_step() is
+  'Removes up to 5,000 messages that deletions have left behind. True while there may be more to do.';
+revoke all on function private.prune_queue_step() from public, anon, authenticated, service_role;
+
+insert into private.scheduled_jobs (name, schedule, command)
+values (
+  'threadbase-prune-queue',
+  '* * * * *',
+  'do $job$ begin loop exit when not private.prune_queue_step(); commit; end loop; end; $job$'
+);
+select private.schedule_jobs();
