@@ -71,10 +71,7 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
 
   running.use(await lock(dataDir));
   await stopLeftover(dataDir);
-  const dbPort = takePort(options.dbPort ?? config.dbPort, "--db-port", (port) => {
-    using listener = Deno.listen({ hostname: "127.0.0.1", port });
-    return listener.addr.port;
-  });
+  const dbPort = options.dbPort === 0 ? freePort() : takePort(options.dbPort ?? config.dbPort, "--db-port", probe);
   if (options.fresh) await removeData(dataDir);
   const keys = await loadKeys(dataDir);
 
@@ -162,6 +159,25 @@ async function lock(dataDir: string): Promise<Disposable> {
   if (await file.tryLock(true)) return file;
   file.close();
   throw new StackError(`A stack is running on ${dataDir}: stop it, or give this one --data-dir, --port and --db-port.`);
+}
+
+function probe(port: number): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port });
+  return listener.addr.port;
+}
+
+/**
+ * A port for what starts in a moment. Below those that the system gives to outgoing connections: one of these might take it
+ * in between.
+ */
+function freePort(): number {
+  for (;;) {
+    try {
+      return probe(15_000 + Math.floor(Math.random() * 15_000));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    }
+  }
 }
 
 function takePort<T>(port: number, flag: string, listen: (port: number) => T): T {
