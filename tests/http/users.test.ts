@@ -1,16 +1,8 @@
 // The export of everything about one user.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { app } from "../../supabase/functions/users/app.ts";
-import {
-  apiUrl,
-  backend,
-  newConversation,
-  publishableKey,
-  request,
-  secretKey,
-  signUp,
-  uuid,
-} from "../support/stack.ts";
+import { countCalls } from "../support/calls.ts";
+import { backend, newConversation, publishableKey, request, secretKey, signUp, uuid } from "../support/stack.ts";
 import { exportLines, exportText, furnish, type Line } from "../support/users.ts";
 
 // Every length of UTF-8, what JSON escapes, what JavaScript takes for the end of a line, and a family.
@@ -298,22 +290,18 @@ Deno.test("the export comes as fast as it is read, and an error on the way is it
   for (let n = 0; n < 4; n++) await alice.request("POST", `/sessions/${id}/events`, { body: { events } });
 
   const fails = new Set<number>();
-  let calls = 0;
   /** What a call waits for, once it was noticed. */
   let held: Promise<void> | undefined;
   let notice = () => {};
-  const proxy = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
-    const body = await request.arrayBuffer();
-    if (fails.has(++calls)) return Response.json({ code: "57014", message: "canceling statement" }, { status: 500 });
+  await using counted = await countCalls(async () => {
+    if (fails.has(calls.length)) {
+      return Response.json({ code: "57014", message: "canceling statement" }, { status: 500 });
+    }
     notice();
     await held;
-    const { pathname } = new URL(request.url);
-    return await fetch(`${apiUrl}${pathname}`, { method: request.method, headers: request.headers, body });
   });
-  Deno.env.set("SUPABASE_URL", `http://127.0.0.1:${proxy.addr.port}`);
-  Deno.env.set("SUPABASE_PUBLISHABLE_KEYS", JSON.stringify({ default: publishableKey }));
-  Deno.env.set("SUPABASE_SECRET_KEYS", JSON.stringify({ default: secretKey }));
-  const server = Deno.serve(
+  const { calls } = counted;
+  await using server = Deno.serve(
     { port: 0, hostname: "127.0.0.1", onListen: () => {} },
     (request) => app.fetch(request),
   );
@@ -326,12 +314,12 @@ Deno.test("the export comes as fast as it is read, and an error on the way is it
     // Nobody reads: nothing but the first page is fetched; and with each page read, one more.
     const idle = await start();
     await new Promise((resolve) => setTimeout(resolve, 100));
-    assertEquals([idle.status, calls], [200, 1]);
+    assertEquals([idle.status, calls.length], [200, 1]);
     const reader = idle.body!.getReader();
     await reader.read();
-    assertEquals(calls, 1);
+    assertEquals(calls.length, 1);
     await reader.read();
-    assertEquals(calls, 2);
+    assertEquals(calls.length, 2);
 
     // Who goes away while a page is fetched is no error.
     let release = () => {};
@@ -344,7 +332,7 @@ Deno.test("the export comes as fast as it is read, and an error on the way is it
     held = undefined;
     await pending;
     await new Promise((resolve) => setTimeout(resolve, 200));
-    assertEquals([calls, logged], [3, []]);
+    assertEquals([calls.length, logged], [3, []]);
 
     // Nor is who hangs up.
     const gone = new AbortController();
@@ -355,11 +343,11 @@ Deno.test("the export comes as fast as it is read, and an error on the way is it
     await answer.body!.getReader().read();
     gone.abort();
     await new Promise((resolve) => setTimeout(resolve, 300));
-    const before = calls;
+    const before = calls.length;
     await new Promise((resolve) => setTimeout(resolve, 300));
-    assertEquals([calls, logged], [before, []]);
+    assertEquals([calls.length, logged], [before, []]);
 
-    calls = 0;
+    calls.length = 0;
     fails.add(2);
     const broken = (await (await start()).text()).trimEnd().split("\n").map((line) => JSON.parse(line));
     assertEquals([broken[0].type, broken.at(-1).type, broken.at(-1).error.code], [
@@ -369,12 +357,10 @@ Deno.test("the export comes as fast as it is read, and an error on the way is it
     ]);
     assertEquals(logged.length, 1, "the control: an error is logged");
 
-    calls = 0;
+    calls.length = 0;
     fails.add(1);
     assertEquals((await start()).status, 503);
   } finally {
     console.error = log;
-    await server.shutdown();
-    await proxy.shutdown();
   }
 });
