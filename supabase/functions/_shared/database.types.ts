@@ -460,6 +460,7 @@ export type Database = {
       "drop_document_index": { Args: { "p_collection": string; "p_field": string }; Returns: undefined };
       "end_session": { Args: { "p_session_id": string; "p_summary"?: string; "p_user_id"?: string }; Returns: Json };
       "export_page": { Args: { "p_cursor"?: Json; "p_user_id"?: string }; Returns: Json };
+      "export_user_page": { Args: { "p_cursor"?: Json; "p_user_id"?: string }; Returns: Json };
       "fail_document": {
         Args: { "p_collection": string; "p_id": string; "p_reason": string; "p_user_id"?: string };
         Returns: Json;

@@ -49,6 +49,9 @@ export const text = (max: number) =>
     .refine((value) => !value.includes("\0"), "Contains the NUL character, which Postgres cannot store.")
     .refine((value) => value.isWellFormed(), "Contains a lone surrogate: half of a character cut in two.");
 
+/** An `x-user-id` that need not be a user of Auth: what a header can carry, and `sessions.user_id` hold. */
+export const userId = z.string().regex(/^[\x20-\x7e]{1,256}$/, "Expected 1 to 256 printable ASCII characters.");
+
 // ---- cursors --------------------------------------------------------------------------------------------------------
 
 /**

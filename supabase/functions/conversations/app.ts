@@ -1,6 +1,7 @@
 import { createApp, only } from "../_shared/app.ts";
 import { authenticate } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
+import { NDJSON, streamExport } from "../_shared/ndjson.ts";
 import * as repo from "./repo.ts";
 import {
   appendBody,
@@ -14,7 +15,7 @@ import {
   searchQuery,
   updateBody,
 } from "./schemas.ts";
-import { exportLines, NDJSON, runImport } from "./transfer.ts";
+import { runImport } from "./transfer.ts";
 
 export const app = createApp("conversations", () => import("./openapi.ts"))
   .use(...authenticate)
@@ -25,7 +26,10 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
   .get("/search", query(searchQuery), async (c) => c.json(await repo.search(c.var.caller, c.req.valid("query"))))
   .all("/search", only("GET", "HEAD"))
-  .get("/export", noQuery, async (c) => c.body(await exportLines(c), 200, { "content-type": NDJSON }))
+  .get("/export", noQuery, async (c) => {
+    const lines = await streamExport(c, (place, signal) => repo.exportPage(c.var.caller, place, signal));
+    return c.body(lines, 200, { "content-type": NDJSON });
+  })
   .all("/export", only("GET", "HEAD"))
   .post("/import", noQuery, async (c) => c.json(await runImport(c)))
   .all("/import", only("POST"))

@@ -1,7 +1,8 @@
+import { NDJSON } from "../_shared/ndjson.ts";
 import { buildOpenapi, idempotent, type Operation, publicOperations } from "../_shared/openapi.ts";
 import { page } from "../_shared/schemas.ts";
 import * as schemas from "./schemas.ts";
-import { importReport, NDJSON } from "./transfer.ts";
+import { importReport } from "./transfer.ts";
 
 /** Every route of app.ts. tests/unit/openapi.test.ts compares the two. */
 export const operations: Record<string, Operation> = {

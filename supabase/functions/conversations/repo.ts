@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
 import type { Json } from "../_shared/database.types.ts";
+import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
 import { type Replayable, unwrap } from "../_shared/rpc.ts";
 import type { Page } from "../_shared/schemas.ts";
 import {
@@ -164,17 +165,15 @@ export async function search(
   return { ...page, next_cursor: last && searchCursor.encode(last) };
 }
 
-/** A page of an export: lines of NDJSON, and where the next page begins. */
-export interface ExportPage {
-  lines: string;
-  conversations: number;
-  tombstones: number;
-  messages: number;
-  next: { [key: string]: Json } | null;
-}
-
-export async function exportPage({ supabase, userId }: Caller, cursor: ExportPage["next"] = {}): Promise<ExportPage> {
-  return unwrap(await supabase.rpc("export_page", { p_cursor: cursor ?? {}, p_user_id: userId }));
+/** The page of an export that begins at a place, the first one without. */
+export async function exportPage(
+  { supabase, userId }: Caller,
+  place: ExportPage["next"] | undefined,
+  signal: AbortSignal,
+): Promise<ExportPage> {
+  return toExportPage(unwrap(
+    await supabase.rpc("export_page", { p_cursor: place ?? {}, p_user_id: userId }).abortSignal(signal),
+  ));
 }
 
 export async function importConversation(

@@ -1,15 +1,14 @@
-// Export and import. A file is NDJSON: each line an object whose `type` says what it is. A conversation's line is
-// followed by its own messages, and comes before those of its forks.
+// Import. A file is NDJSON: each line an object whose `type` says what it is. A conversation's line is followed by its own
+// messages, and comes before those of its forks.
 import type { Context } from "hono";
 import { z } from "zod";
 import { describeError } from "../_shared/app.ts";
 import { ApiError, type ErrorBody } from "../_shared/errors.ts";
 import { type AppEnv, decodeJson, invalidRequest, parse, parseJson, refuseUnstorable } from "../_shared/http.ts";
+import { NDJSON } from "../_shared/ndjson.ts";
 import { readChatGpt } from "./chatgpt.ts";
 import * as repo from "./repo.ts";
 import { messageInput, updateBody } from "./schemas.ts";
-
-export const NDJSON = "application/x-ndjson";
 
 /**
  * What one import request may bring, forks included: each is a call to the database, and a worker has to be done with
@@ -93,42 +92,6 @@ const endLine = z.strictObject({
   tombstones: count.optional(),
   messages: count.optional(),
 });
-
-// ---- export ---------------------------------------------------------------------------------------------------------
-
-/**
- * Everything the caller owns, page by page, as fast as it is read. The last line is of type `end`, with counts; without
- * it the file was cut. An error on the way is a last line of type `error`.
- *
- * @throws {ApiError} What the first page says: nothing is sent by then.
- */
-export async function exportLines(c: Context<AppEnv>): Promise<ReadableStream<Uint8Array>> {
-  const { caller } = c.var;
-  const encoder = new TextEncoder();
-  const total = { conversations: 0, tombstones: 0, messages: 0 };
-  let page: repo.ExportPage | undefined = await repo.exportPage(caller);
-  let next: repo.ExportPage["next"] = null;
-
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        page ??= await repo.exportPage(caller, next);
-        for (const name of ["conversations", "tombstones", "messages"] as const) total[name] += page[name];
-        const { lines } = page;
-        next = page.next;
-        page = undefined;
-        // The end goes with the last page: a pull that sends nothing would not be repeated.
-        const end = next ? "" : `${JSON.stringify({ type: "end", ...total })}\n`;
-        controller.enqueue(encoder.encode((lines && `${lines}\n`) + end));
-        if (!next) controller.close();
-      } catch (error) {
-        const line = { type: "error", error: describeError(c, error) };
-        controller.enqueue(encoder.encode(`${JSON.stringify(line)}\n`));
-        controller.close();
-      }
-    },
-  }, { highWaterMark: 0 });
-}
 
 // ---- import ---------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 import { createApp, only } from "../_shared/app.ts";
 import { authenticateAs, backendOnly } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, parse, query, replayHeader } from "../_shared/http.ts";
+import { userId } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 import {
   analyticsQuery,
@@ -15,7 +16,6 @@ import {
   streamHeaders,
   streamQuery,
   unsummarizedQuery,
-  userId,
 } from "./schemas.ts";
 import { streamEvents } from "./stream.ts";
 

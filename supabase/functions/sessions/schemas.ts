@@ -14,9 +14,6 @@ import {
   timestamp,
 } from "../_shared/schemas.ts";
 
-/** `x-user-id`: who is calling need not be a user of Auth. What a header can carry, and `sessions.user_id` hold. */
-export const userId = z.string().regex(/^[\x20-\x7e]{1,256}$/, "Expected 1 to 256 printable ASCII characters.");
-
 export const sessionParam = z.strictObject({ id: z.guid() });
 
 // ---- sessions -------------------------------------------------------------------------------------------------------
