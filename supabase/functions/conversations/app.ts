@@ -18,7 +18,7 @@ import {
 import { runImport } from "./transfer.ts";
 
 export const app = createApp("conversations", () => import("./openapi.ts"))
-  .use(...authenticate)
+  .use(authenticate)
   .post("/", noQuery, json(createBody), async (c) => {
     const { replayed, ...conversation } = await repo.create(c.var.caller, c.req.valid("json"), idempotencyKey(c));
     return c.json(conversation, 201, replayHeader(replayed));

@@ -24,7 +24,7 @@ import {
 const inCollection = param(collectionParam);
 
 export const app = createApp("documents", () => import("./openapi.ts"))
-  .use(...authenticate)
+  .use(authenticate)
   .get("/", query(collectionsQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
   .post("/:collection/find", noQuery, inCollection, json(findBody), async (c) => {
     const { collection } = c.req.valid("param");

@@ -19,7 +19,7 @@ import {
 /** The part of the OpenAI API that remembers, for clients of it whose base URL ends in `/functions/v1/openai/v1`. */
 export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBody, anyHeader: true })
   .use(secretKeyAsBearer)
-  .use(...authenticate)
+  .use(authenticate)
   .post("/v1/conversations", noQuery, json(createBody), async (c) => {
     const { replayed, ...conversation } = await repo.create(c.var.caller, c.req.valid("json"), idempotencyKey(c));
     return c.json(conversation, 200, replayHeader(replayed));

@@ -5,7 +5,7 @@ import * as repo from "./repo.ts";
 import { mergeBody, putBody, responseParam } from "./schemas.ts";
 
 export const app = createApp("responses", () => import("./openapi.ts"))
-  .use(...authenticate)
+  .use(authenticate)
   .put("/:id", noQuery, param(responseParam), json(putBody), async (c) => {
     const { created, replayed, ...response } = await repo.put(
       c.var.caller,

@@ -20,7 +20,7 @@ import {
 import { streamEvents } from "./stream.ts";
 
 export const app = createApp("sessions", () => import("./openapi.ts"))
-  .use(...authenticateAs(userId))
+  .use(authenticateAs(userId))
   .post("/", noQuery, json(openBody), async (c) => {
     const { session, created, replayed } = await repo.open(c.var.caller, c.req.valid("json"), idempotencyKey(c));
     return c.json(session, created ? 201 : 200, replayHeader(replayed));

@@ -105,6 +105,6 @@ export async function streamEvents(
 
 /** Before the worker's time is up, and before a user's token expires: the next one is checked anew. */
 function closesIn(c: Context<AppEnv>): number {
-  const { exp } = c.var.supabaseContext.jwtClaims ?? {};
+  const { expiresAt: exp } = c.var.caller;
   return Math.max(Math.min(maxMs(), exp ? exp * 1000 - EXPIRY_MARGIN_MS - Date.now() : Infinity), 0);
 }

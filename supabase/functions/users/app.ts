@@ -6,7 +6,7 @@ import { userId } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 
 export const app = createApp("users", () => import("./openapi.ts"))
-  .use(...authenticateAs(userId))
+  .use(authenticateAs(userId))
   .get("/me/export", noQuery, async (c) => {
     const lines = await streamExport(c, (place, signal) => repo.exportPage(c.var.caller, place, signal));
     return c.body(lines, 200, { "content-type": NDJSON });
