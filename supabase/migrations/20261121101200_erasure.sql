@@ -88,7 +88,7 @@ begin
     select l.conversation_id
     from private.erasure_conversations l
     where l.erasure_id = p_erasure_id and l.stage = v_stage
-    limit case when v_stage = 2 then 200 else 500 end
+    limit case when v_stage = 0 then 500 else 200 end
   );
 
   if v_stage = 0 then
@@ -172,7 +172,7 @@ set search_path = ''
 as $$
 declare
   c_events constant integer := 2000;
-  v_session record;
+  v_id uuid;
   v_first integer;
   v_sessions bigint := 0;
   v_events bigint := 0;
@@ -181,35 +181,33 @@ declare
   v_count bigint;
 begin
   -- A session that somebody is writing to is passed by: its turn comes.
-  for v_session in
-    select s.id, s.created_at, s.last_event_at
+  for v_id in
+    select s.id
     from public.sessions s
     where s.user_id = p_user_id
     order by s.start_time, s.id
     limit 100
     for update skip locked
   loop
-    -- By number, of which none is missing, and within the partitions that the session has events in.
+    -- By number, of which none is missing.
     select e.sequence into v_first
     from public.event_logs e
-    where e.session_id = v_session.id and e.created_at between v_session.created_at and v_session.last_event_at
+    where e.session_id = v_id
     order by e.sequence
     limit 1;
     delete from public.event_logs e
-    where e.session_id = v_session.id
-      and e.created_at between v_session.created_at and v_session.last_event_at
-      and e.sequence < v_first + c_events - v_events;
+    where e.session_id = v_id and e.sequence < v_first + c_events - v_events;
     get diagnostics v_count = row_count;
     v_events := v_events + v_count;
     exit when v_events >= c_events;
 
-    delete from private.event_counts c where c.session_id = v_session.id;
+    delete from private.event_counts c where c.session_id = v_id;
     get diagnostics v_count = row_count;
     v_counts := v_counts + v_count;
-    delete from private.unsummarized_sessions u where u.session_id = v_session.id;
+    delete from private.unsummarized_sessions u where u.session_id = v_id;
     get diagnostics v_count = row_count;
     v_queued := v_queued + v_count;
-    delete from public.sessions s where s.id = v_session.id;
+    delete from public.sessions s where s.id = v_id;
     v_sessions := v_sessions + 1;
   end loop;
   if not found then
@@ -339,6 +337,9 @@ security definer
 set search_path = ''
 -- Less than Postgres waits before it looks for a deadlock: it is the erasure that gives way, never a request.
 set lock_timeout = '500ms'
+-- By index and no further than a piece goes, whatever the statistics say of a table that is being emptied.
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   v_until timestamptz := clock_timestamp() + p_for;

@@ -51,7 +51,7 @@ const left = async (user: TestUser): Promise<number> =>
 
 /** What the job does, until a receipt says that it is done. The job itself may be at it as well. */
 async function finish(read: () => Promise<Answer>): Promise<Answer["body"]> {
-  for (let i = 0; i < 100; i++) {
+  for (let i = 0; i < 1000; i++) {
     await sql.unsafe(JOB).simple();
     const { status, body } = await read();
     assertEquals(status, 200);
@@ -149,11 +149,12 @@ Deno.test("1,200 conversations with 30,000 messages go in steps, and what comes 
     assertEquals([first.status, first.body.finished_at], [202, null]);
     receipt = `/conversations/erasures/${first.body.id}`;
     assertEquals((await user.request("GET", receipt)).body.id, first.body.id);
-    for (let i = 0; i < 30; i++) await sql.unsafe(JOB).simple();
+    for (let i = 0; i < 30; i++) {
+      await sql`select private.advance_erasure(${first.body.id}, '200 milliseconds')`;
+    }
     // What somebody writes to holds up itself alone, and nothing is removed before everything is hidden.
-    assertEquals((await user.request("GET", "/conversations?limit=1000")).body.data.map((c: { id: string }) => c.id), [
-      held,
-    ]);
+    const { data } = (await user.request("GET", "/conversations?limit=1000")).body;
+    assertEquals(data.map((conversation: { id: string }) => conversation.id), [held]);
     assertEquals((await user.request("GET", receipt)).body.removed, { conversation_states: 119 });
   });
   await holder.end();
@@ -376,6 +377,19 @@ Deno.test("a whole user is for backends, who name them", async () => {
   assertEquals(peek.error?.code, "PT404");
   // The user of Auth is still there, and starts anew.
   await newConversation(user, { messages });
+});
+
+Deno.test("receipts go after 30 days, and not before", async () => {
+  const [old, young] = (await sql`
+    insert into private.erasures (scope, finished_at)
+    select 'user', now() - days * interval '1 day' from unnest(array[31, 29]) days
+    returning id`).map(({ id }) => `/users/erasures/${id}`);
+  for (let i = 0; i < 1000 && (await backend()("GET", old)).status === 200; i++) {
+    await sql.unsafe(JOB).simple();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assertEquals((await backend()("GET", old)).status, 404);
+  assertEquals((await backend()("GET", young)).status, 200);
 });
 
 Deno.test("close", () => sql.end());
