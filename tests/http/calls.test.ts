@@ -93,7 +93,7 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
 for (const { name } of functions) {
   Deno.test(`${name}: every request makes exactly one database call`, async () => {
     const alice = await signUp();
-    await using counter = countCalls();
+    await using counter = await countCalls();
     let id = "";
     for (const [method, path, body, rpc] of REQUESTS[name]) {
       counter.calls.length = 0;

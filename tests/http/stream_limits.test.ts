@@ -4,8 +4,8 @@ import { countCalls } from "../support/calls.ts";
 import { secretKey, signUp } from "../support/stack.ts";
 
 Deno.test("a stream on which nothing happens asks less and less, beats, and ends when its time is up", async () => {
+  await using counted = await countCalls();
   Deno.env.set("STREAM_SECONDS", "20");
-  await using counted = countCalls();
   const { app } = await import("../../supabase/functions/sessions/app.ts");
   const alice = await signUp();
   const { body: { id } } = await alice.request("POST", "/sessions", { body: {} });
@@ -18,7 +18,7 @@ Deno.test("a stream on which nothing happens asks less and less, beats, and ends
 });
 
 Deno.test("a reader that goes away is not read for any longer", async () => {
-  await using counted = countCalls();
+  await using counted = await countCalls();
   const { app } = await import("../../supabase/functions/sessions/app.ts");
   const alice = await signUp();
   const { body: { id } } = await alice.request("POST", "/sessions", { body: {} });

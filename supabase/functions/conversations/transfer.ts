@@ -1,5 +1,5 @@
-// Import. A file is NDJSON: each line an object whose `type` says what it is. A conversation's line is
-// followed by its own messages, and comes before those of its forks.
+// Import. A file is NDJSON: each line an object whose `type` says what it is. A conversation's line is followed by its own
+// messages, and comes before those of its forks.
 import type { Context } from "hono";
 import { z } from "zod";
 import { describeError } from "../_shared/app.ts";
