@@ -3,7 +3,8 @@
 import { assert, assertEquals } from "@std/assert";
 import type postgres from "postgres";
 import { exists } from "../../local/files.ts";
-import { backend, connect, dbUrl, newConversation, signUp, uuid } from "../support/stack.ts";
+import { backend, connect, dbUrl, signUp, type TestUser, uuid } from "../support/stack.ts";
+import { furnish } from "../support/users.ts";
 
 const sql = connect();
 
@@ -98,33 +99,26 @@ async function plantCaller(userId: string, marker: string): Promise<string[]> {
 }
 
 /** What a user of Auth can have, in every table. Answers the ids of it. */
-async function plantUser(user: Awaited<ReturnType<typeof signUp>>, marker: string): Promise<string[]> {
-  const messages = [{ role: "user", content: marker, metadata: { marker } }, { role: "assistant", content: marker }];
-  const { data: video } = await user.client.from("videos").insert({ title: marker }).select().single();
-  const id = await newConversation(user, { title: marker, video_id: video!.id, metadata: { marker }, messages });
-  await user.request("PATCH", `/conversations/${id}`, { body: { summary: marker, pinned: true } });
-  const { body: { id: fork } } = await user.request("POST", `/conversations/${id}/fork`, { body: { at: 1 } });
-  const tombstone = await newConversation(user, { messages });
-  await user.request("POST", `/conversations/${tombstone}/fork`, { body: { at: 2 } });
-  await user.request("DELETE", `/conversations/${tombstone}`);
-  await sql`insert into private.prune_queue (conversation_id, user_id) values (${tombstone}, ${user.id})`;
+async function plantUser(user: TestUser, marker: string): Promise<string[]> {
+  const { conversation, fork, response, session, collection } = await furnish(user, marker);
+  const [{ id: tombstone }] = await sql`
+    insert into private.prune_queue (conversation_id, user_id)
+    select c.id, c.user_id from conversations c where c.user_id = ${user.id} and c.deleted_at is not null
+    returning conversation_id as id`;
   const { data: begun } = await user.client.rpc("import_conversation", {
     p_conversation: { title: marker, last_sequence_order: 1, more: true },
     p_messages: [{ role: "user", content: marker, sequence_order: 1 }],
   });
-  const response = { input: marker, output: [], model: marker, provider: marker };
-  assertEquals((await user.request("PUT", `/responses/${marker}`, { body: response })).status, 201);
-
-  const documents = (path: string, body: object, method = "POST") =>
-    user.request(method, `/documents/${marker}/${path}`, { body });
-  await documents("insert_many", { documents: [{ id: "kept", marker }, { id: "failed", marker }] });
-  await documents("failures", { id: "failed", reason: marker });
-  assertEquals((await documents("version", { version: marker, expected_version: null }, "PUT")).status, 200);
-
-  const [{ erasure }] = await sql`
-    insert into private.erasures (scope, user_id) values ('conversations', ${user.id}) returning id as erasure`;
-  await sql`insert into private.erasure_conversations (erasure_id, conversation_id) values (${erasure}, ${id})`;
-  return [video!.id, id, fork, tombstone, (begun as { id: string }).id, ...await plantCaller(user.id, marker)];
+  const { id: imported } = begun as { id: string };
+  await sql`
+    with receipt as (
+      insert into private.erasures (scope, user_id) values ('conversations', ${user.id}) returning id
+    )
+    insert into private.erasure_conversations (erasure_id, conversation_id) select id, ${conversation} from receipt`;
+  return [
+    ...[conversation, fork, tombstone, imported, response, session, collection],
+    ...await plantCaller(user.id, marker),
+  ];
 }
 
 /** Goes on with an erasure until it is done. Answers what it removed. */
