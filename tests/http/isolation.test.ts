@@ -46,7 +46,7 @@ const FIXTURES: Record<string, {
     },
     queries: { "GET /conversations/search": "?q=secret", "DELETE /conversations": "?confirm=all" },
     notFound: (path) => path.includes("/erasures/") ? "erasure_not_found" : "conversation_not_found",
-    create: async (route) => {
+    create: async (route): Promise<Record<string, string>> => {
       if (route === "GET /conversations/erasures/:id") {
         return { id: (await alice.request("DELETE", "/conversations?confirm=all")).body.id };
       }
@@ -132,7 +132,7 @@ const FIXTURES: Record<string, {
     ],
     rowInBody: ["POST /documents/:collection/failures", "POST /documents/:collection/failures/restore"],
     notFound: "document_not_found",
-    create: async (route) => {
+    create: async (route): Promise<Record<string, string>> => {
       const collection = `secret_${crypto.randomUUID()}`;
       const documents = Object.values(DOCUMENTS).map((id) => ({ id, text: "secret" }));
       await alice.request("POST", `/documents/${collection}/insert_many`, { body: { documents } });
@@ -149,7 +149,7 @@ const FIXTURES: Record<string, {
     queries: { "DELETE /users/me": "?confirm=all" },
     backendOnly: ["DELETE /users/me", "GET /users/erasures/:id"],
     notFound: "not_found",
-    create: async (route) => {
+    create: async (route): Promise<Record<string, string>> => {
       if (route === "GET /users/erasures/:id") {
         return { id: (await backend(alice.id)("DELETE", "/users/me?confirm=all")).body.id };
       }
