@@ -125,7 +125,7 @@ async function plantUser(user: TestUser, marker: string): Promise<string[]> {
 async function finish(id: string): Promise<Record<string, number>> {
   for (let i = 0; i < 100; i++) {
     const { body } = await backend()("GET", `/users/erasures/${id}`);
-    assertEquals(body.error, null);
+    assert([null, "55P03"].includes(body.error), body.error); // the tests of partitions lock sessions for a moment
     if (body.finished_at) return body.removed;
     await sql`select private.advance_erasure(${id}, '1 second')`;
   }
