@@ -51,6 +51,8 @@ const EXPORTED: Record<string, {
 
 /** Tables whose rows are no part of an export, and why. */
 const LEFT_OUT: Record<string, string> = {
+  "private.erasures": "Receipts: how much was removed, and when.",
+  "private.erasure_conversations": "A queue: conversations that an erasure is about to remove.",
   "private.imports": "Imports that are not finished: nobody sees them before they are, and after a day they are gone.",
   "private.prune_queue": "A queue: what deletions have left behind.",
   "private.unsummarized_sessions": "A queue: sessions that are there themselves.",

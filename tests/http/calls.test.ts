@@ -22,6 +22,7 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["GET", "/conversations/:id/context", undefined, "get_context"],
     ["POST", "/conversations/:id/fork", { at: 1 }, "fork_conversation"],
     ["DELETE", "/conversations/:id", undefined, "delete_conversation"],
+    ["DELETE", "/conversations?confirm=all", undefined, "erase_conversations"],
   ],
   sessions: [
     ["POST", "/sessions", {}, "open_session"],
@@ -82,7 +83,11 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["POST", "/documents/calls/drop", {}, "drop_collection"],
   ],
   // Of an export, every page is one.
-  users: [["GET", "/users/me/export", undefined, "export_user_page"]],
+  users: [
+    ["GET", "/users/me/export", undefined, "export_user_page"],
+    ["DELETE", "/users/me?confirm=all", undefined, "erase_user"],
+    ["GET", "/users/erasures/:id", undefined, "get_erasure"],
+  ],
 };
 
 for (const { name } of functions) {
@@ -104,7 +109,8 @@ for (const { name } of functions) {
       });
       const text = await response.text();
       assertEquals([response.ok, counter.calls], [true, [`/rest/v1/rpc/${rpc}`]], `${method} ${path}: ${text}`);
-      if (body !== undefined && text) id ||= JSON.parse(text).id;
+      const isJson = response.headers.get("content-type")?.includes("application/json");
+      if (isJson && text) id ||= JSON.parse(text).id;
     }
   });
 }

@@ -172,6 +172,10 @@ const cases: [
     "invalid_request",
     "metadata",
   ],
+  ["erasure without a word", "DELETE", "/conversations", undefined, 400, "invalid_request", "confirm"],
+  ["erasure of some", "DELETE", "/conversations?confirm=some", undefined, 400, "invalid_request", "confirm"],
+  ["an unknown receipt", "GET", `/conversations/erasures/${uuid()}`, undefined, 404, "erasure_not_found"],
+  ["a bad receipt", "GET", "/conversations/erasures/42", undefined, 400, "invalid_request", "id"],
   ["an unknown id", "GET", `/conversations/${uuid()}`, undefined, 404, "conversation_not_found"],
   [
     "an append to an unknown id",
@@ -240,7 +244,7 @@ Deno.test("a hostile body gets a short answer", async () => {
 Deno.test("a wrong method is 405 and says which are right", async () => {
   for (
     const [method, target, allowed] of [
-      ["PUT", "/conversations", ["GET", "HEAD", "POST"]],
+      ["PUT", "/conversations", ["DELETE", "GET", "HEAD", "POST"]],
       ["POST", path, ["DELETE", "GET", "HEAD", "PATCH"]],
       ["DELETE", `${path}/messages`, ["GET", "HEAD", "POST"]],
       ["DELETE", "/conversations/health", ["GET", "HEAD"]],

@@ -44,9 +44,12 @@ const FIXTURES: Record<string, {
       "POST /conversations/:id/fork": { at: 1 },
       "POST /conversations/:id/messages": { messages: [{ role: "user", content: "x" }] },
     },
-    queries: { "GET /conversations/search": "?q=secret" },
-    notFound: "conversation_not_found",
-    create: async () => {
+    queries: { "GET /conversations/search": "?q=secret", "DELETE /conversations": "?confirm=all" },
+    notFound: (path) => path.includes("/erasures/") ? "erasure_not_found" : "conversation_not_found",
+    create: async (route): Promise<Record<string, string>> => {
+      if (route === "GET /conversations/erasures/:id") {
+        return { id: (await alice.request("DELETE", "/conversations?confirm=all")).body.id };
+      }
       const id = await newConversation(alice, { title: "secret", messages: [{ role: "user", content: "secret" }] });
       const { body: { data: [message] } } = await alice.request("GET", `/conversations/${id}/messages`);
       return { id, message_id: message.id };
@@ -129,7 +132,7 @@ const FIXTURES: Record<string, {
     ],
     rowInBody: ["POST /documents/:collection/failures", "POST /documents/:collection/failures/restore"],
     notFound: "document_not_found",
-    create: async (route) => {
+    create: async (route): Promise<Record<string, string>> => {
       const collection = `secret_${crypto.randomUUID()}`;
       const documents = Object.values(DOCUMENTS).map((id) => ({ id, text: "secret" }));
       await alice.request("POST", `/documents/${collection}/insert_many`, { body: { documents } });
@@ -143,9 +146,13 @@ const FIXTURES: Record<string, {
   },
   users: {
     bodies: {},
-    queries: {},
+    queries: { "DELETE /users/me": "?confirm=all" },
+    backendOnly: ["DELETE /users/me", "GET /users/erasures/:id"],
     notFound: "not_found",
-    create: async () => {
+    create: async (route): Promise<Record<string, string>> => {
+      if (route === "GET /users/erasures/:id") {
+        return { id: (await backend(alice.id)("DELETE", "/users/me?confirm=all")).body.id };
+      }
       const id = await newConversation(alice, { messages: [{ role: "user", content: "secret" }] });
       const { body: session } = await alice.request("POST", "/sessions", { body: {} });
       return { id, session_id: session.id };
@@ -201,7 +208,7 @@ for (const { name: functionName, routes, operations } of functions) {
         }
       }
 
-      const asOwner = backendOnly.includes(name) ? backend() : alice.request;
+      const asOwner = backendOnly.includes(name) ? backend(alice.id) : alice.request;
       const owner = await patiently(() => asOwner(method, target, options));
       assert(owner.status >= 200 && owner.status < 300, `${owner.status} ${JSON.stringify(owner.body)}`);
     });

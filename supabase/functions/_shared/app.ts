@@ -49,7 +49,7 @@ export function createApp(
         "x-user-id",
         "last-event-id",
       ],
-      exposeHeaders: ["idempotent-replayed", "x-request-id", "allow"],
+      exposeHeaders: ["idempotent-replayed", "x-request-id", "allow", "location"],
       maxAge: 86_400,
     }),
     methodNotAllowed({ app, onMethodNotAllowed: (c, allowed) => writeError(c, methodError(allowed)) }),

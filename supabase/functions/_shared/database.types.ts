@@ -459,6 +459,8 @@ export type Database = {
       "drop_collection": { Args: { "p_collection": string; "p_user_id"?: string }; Returns: Json };
       "drop_document_index": { Args: { "p_collection": string; "p_field": string }; Returns: undefined };
       "end_session": { Args: { "p_session_id": string; "p_summary"?: string; "p_user_id"?: string }; Returns: Json };
+      "erase_conversations": { Args: { "p_user_id"?: string }; Returns: Json };
+      "erase_user": { Args: { "p_user_id"?: string }; Returns: Json };
       "export_page": { Args: { "p_cursor"?: Json; "p_user_id"?: string }; Returns: Json };
       "export_user_page": { Args: { "p_cursor"?: Json; "p_user_id"?: string }; Returns: Json };
       "fail_document": {
@@ -498,6 +500,7 @@ export type Database = {
         Returns: Json;
       };
       "get_conversation": { Args: { "p_conversation_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_erasure": { Args: { "p_erasure_id": string; "p_scope": string; "p_user_id"?: string }; Returns: Json };
       "get_item": { Args: { "p_conversation_id": string; "p_item_id": string; "p_user_id"?: string }; Returns: Json };
       "get_openai_response": { Args: { "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "get_response": { Args: { "p_items"?: boolean; "p_response_id": string; "p_user_id"?: string }; Returns: Json };

@@ -32,6 +32,7 @@ const MESSAGES = {
   index_not_found: "There is no such index.",
   user_not_found: "There is no such user.",
   video_not_found: "There is no such video.",
+  erasure_not_found: "There is no such erasure.",
   method_not_allowed: "The route does not know this method.",
   conflict: "The request collides with what is stored.",
   sequence_conflict: "The conversation has moved on.",

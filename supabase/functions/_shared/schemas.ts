@@ -52,6 +52,24 @@ export const text = (max: number) =>
 /** An `x-user-id` that need not be a user of Auth: what a header can carry, and `sessions.user_id` hold. */
 export const userId = z.string().regex(/^[\x20-\x7e]{1,256}$/, "Expected 1 to 256 printable ASCII characters.");
 
+// ---- erasure --------------------------------------------------------------------------------------------------------
+
+/** What erases everything says so: a DELETE that has lost the end of its path does not. */
+export const confirmQuery = z.strictObject({ confirm: z.literal("all") });
+
+export const erasureParam = z.strictObject({ id: z.guid() });
+
+/** The receipt of an erasure. It does not say whose. */
+export const erasure = z.strictObject({
+  id: z.guid(),
+  scope: z.enum(["conversations", "user"]),
+  removed: z.record(z.string(), z.int()).describe("How many rows of which table, so far."),
+  error: z.string().nullable().describe("The SQLSTATE with which the last step failed. It is tried again."),
+  created_at: answeredTimestamp,
+  finished_at: answeredTimestamp.nullable().describe("Null until nothing is left."),
+}).meta({ id: "Erasure" });
+export type Erasure = z.infer<typeof erasure>;
+
 // ---- cursors --------------------------------------------------------------------------------------------------------
 
 /**

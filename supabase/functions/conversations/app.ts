@@ -2,6 +2,7 @@ import { createApp, only } from "../_shared/app.ts";
 import { authenticate } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
 import { NDJSON, streamExport } from "../_shared/ndjson.ts";
+import { confirmQuery, erasureParam } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 import {
   appendBody,
@@ -24,6 +25,16 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
     return c.json(conversation, 201, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .delete("/", query(confirmQuery), async (c) => {
+    const receipt = await repo.erase(c.var.caller);
+    return c.json(receipt, 202, { location: `/functions/v1/conversations/erasures/${receipt.id}` });
+  })
+  .get(
+    "/erasures/:id",
+    noQuery,
+    param(erasureParam),
+    async (c) => c.json(await repo.getErasure(c.var.caller, c.req.valid("param").id)),
+  )
   .get("/search", query(searchQuery), async (c) => c.json(await repo.search(c.var.caller, c.req.valid("query"))))
   .all("/search", only("GET", "HEAD"))
   .get("/export", noQuery, async (c) => {

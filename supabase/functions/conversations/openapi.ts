@@ -1,6 +1,6 @@
 import { NDJSON } from "../_shared/ndjson.ts";
 import { buildOpenapi, idempotent, type Operation, publicOperations } from "../_shared/openapi.ts";
-import { page } from "../_shared/schemas.ts";
+import { confirmQuery, erasure, page } from "../_shared/schemas.ts";
 import * as schemas from "./schemas.ts";
 import { importReport } from "./transfer.ts";
 
@@ -18,6 +18,17 @@ export const operations: Record<string, Operation> = {
     summary: "List conversations, newest activity first",
     query: schemas.listQuery,
     answers: { 200: page(schemas.conversation) },
+  },
+  "DELETE /conversations": {
+    summary: "Erase all conversations and responses that one has: what does not go at once goes in steps",
+    query: confirmQuery,
+    answers: { 202: erasure },
+    errors: ["user_id_required"],
+  },
+  "GET /conversations/erasures/:id": {
+    summary: "The receipt of an erasure: what is removed so far, and whether anything is left",
+    answers: { 200: erasure },
+    errors: ["erasure_not_found"],
   },
   "GET /conversations/search": {
     summary: "Search one's own messages and titles",

@@ -3,7 +3,7 @@ import type { Caller } from "../_shared/auth.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
 import { type Replayable, unwrap } from "../_shared/rpc.ts";
-import type { Page } from "../_shared/schemas.ts";
+import type { Erasure, Page } from "../_shared/schemas.ts";
 import {
   type appendBody,
   type Appended,
@@ -73,6 +73,16 @@ export async function update(
 
 export async function remove({ supabase, userId }: Caller, id: string): Promise<void> {
   unwrap(await supabase.rpc("delete_conversation", { p_conversation_id: id, p_user_id: userId }));
+}
+
+export async function erase({ supabase, userId }: Caller): Promise<Erasure> {
+  return unwrap(await supabase.rpc("erase_conversations", { p_user_id: userId }));
+}
+
+export async function getErasure({ supabase, userId }: Caller, id: string): Promise<Erasure> {
+  return unwrap(
+    await supabase.rpc("get_erasure", { p_erasure_id: id, p_scope: "conversations", p_user_id: userId }),
+  );
 }
 
 export async function append(

@@ -1,8 +1,8 @@
 import { createApp, only } from "../_shared/app.ts";
-import { authenticateAs } from "../_shared/auth.ts";
-import { noQuery } from "../_shared/http.ts";
+import { authenticateAs, backendOnly } from "../_shared/auth.ts";
+import { noQuery, param, query } from "../_shared/http.ts";
 import { NDJSON, streamExport } from "../_shared/ndjson.ts";
-import { userId } from "../_shared/schemas.ts";
+import { confirmQuery, erasureParam, userId } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 
 export const app = createApp("users", () => import("./openapi.ts"))
@@ -11,6 +11,17 @@ export const app = createApp("users", () => import("./openapi.ts"))
     const lines = await streamExport(c, (place, signal) => repo.exportPage(c.var.caller, place, signal));
     return c.body(lines, 200, { "content-type": NDJSON });
   })
-  .all("/me/export", only("GET", "HEAD"));
+  .all("/me/export", only("GET", "HEAD"))
+  .delete("/me", backendOnly, query(confirmQuery), async (c) => {
+    const receipt = await repo.erase(c.var.caller);
+    return c.json(receipt, 202, { location: `/functions/v1/users/erasures/${receipt.id}` });
+  })
+  .get(
+    "/erasures/:id",
+    backendOnly,
+    noQuery,
+    param(erasureParam),
+    async (c) => c.json(await repo.getErasure(c.var.caller, c.req.valid("param").id)),
+  );
 
 export type App = typeof app;

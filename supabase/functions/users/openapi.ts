@@ -1,5 +1,6 @@
 import { NDJSON } from "../_shared/ndjson.ts";
 import { buildOpenapi, type Operation, publicOperations } from "../_shared/openapi.ts";
+import { confirmQuery, erasure } from "../_shared/schemas.ts";
 
 /** Every route of app.ts. tests/unit/openapi.test.ts compares the two. */
 export const operations: Record<string, Operation> = {
@@ -10,6 +11,17 @@ export const operations: Record<string, Operation> = {
       200: { mediaType: NDJSON, description: "A line of type export, lines of every kind, and an end line." },
     },
     errors: ["user_id_required"],
+  },
+  "DELETE /users/me": {
+    summary: "Erase everything that is stored of a user, in steps; for backends",
+    query: confirmQuery,
+    answers: { 202: erasure },
+    errors: ["forbidden", "user_id_required"],
+  },
+  "GET /users/erasures/:id": {
+    summary: "The receipt of an erasure: what is removed so far, and whether anything is left; for backends",
+    answers: { 200: erasure },
+    errors: ["forbidden", "erasure_not_found"],
   },
 };
 

@@ -1,6 +1,7 @@
 import type { Caller } from "../_shared/auth.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
 import { unwrap } from "../_shared/rpc.ts";
+import type { Erasure } from "../_shared/schemas.ts";
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
 
@@ -13,4 +14,14 @@ export async function exportPage(
   return toExportPage(unwrap(
     await supabase.rpc("export_user_page", { p_cursor: place ?? {}, p_user_id: userId }).abortSignal(signal),
   ));
+}
+
+/** Everything of the user whom the backend acts for. */
+export async function erase({ supabase, userId }: Caller): Promise<Erasure> {
+  return unwrap(await supabase.rpc("erase_user", { p_user_id: userId }));
+}
+
+/** Whoever the backend acts for: a receipt of this kind names nobody. */
+export async function getErasure({ supabase }: Caller, id: string): Promise<Erasure> {
+  return unwrap(await supabase.rpc("get_erasure", { p_erasure_id: id, p_scope: "user" }));
 }

@@ -1,0 +1,94 @@
+-- Erasure: who may ask for it, and what a step does, seen from inside the database.
+begin;
+select plan(21);
+
+insert into auth.users (id, email) values ('00000000-0000-4000-8000-00000000001e', 'pgtap-erasure@example.com');
+insert into public.conversations (id, user_id, last_sequence_order)
+values ('00000000-0000-4000-8000-0000000000e1', '00000000-0000-4000-8000-00000000001e', 3);
+insert into public.conversation_messages (conversation_id, user_id, sequence_order, role, content)
+select '00000000-0000-4000-8000-0000000000e1', '00000000-0000-4000-8000-00000000001e', n, 'user', 'x'
+from generate_series(1, 3) n;
+insert into public.sessions (user_id) values ('+49 30 pgtap');
+
+-- ---- callers -------------------------------------------------------------------------------------------------------
+select is_empty(
+  $$select r.rolname, p.oid::regprocedure
+    from pg_proc p, (values ('anon'), ('authenticated'), ('service_role')) as r (rolname)
+    where p.pronamespace = 'private'::regnamespace
+      and p.proname ~ '(_piece|_step|^advance_erasure|^request_erasure|^list_conversations_to_erase)$'
+      and has_function_privilege(r.rolname, p.oid, 'execute')$$,
+  'no client role runs a step, or a piece of one'
+);
+select cmp_ok(
+  (select count(*) from pg_proc where pronamespace = 'private'::regnamespace and proname ~ '(_piece|erasure_step|advance_erasure)$'),
+  '>=', 6::bigint, 'there are such functions'
+);
+select throws_ok($$select public.erase_conversations()$$, 'PT401', 'unauthorized', 'nobody has nothing to erase');
+select throws_ok($$select public.erase_user('x')$$, 'PT401', 'unauthorized', 'nor erases a user');
+
+set local role authenticated;
+select set_config('request.jwt.claims', '{"role": "authenticated", "sub": "00000000-0000-4000-8000-00000000001e"}', true);
+select throws_ok($$select public.erase_user('+49 30 pgtap')$$, '42501', null, 'a user erases no user');
+select throws_ok($$select private.erasure_step()$$, '42501', null, 'and runs no step');
+select throws_ok($$select * from private.erasures$$, '42501', null, 'and sees no receipt but by its id');
+reset role;
+set local role anon;
+select throws_ok($$select public.erase_conversations()$$, '42501', null, 'anon erases nothing');
+reset role;
+select set_config('request.jwt.claims', '{"role": "authenticated", "sub": "00000000-0000-4000-8000-00000000001e"}', true);
+select throws_ok(
+  $$select private.erase_user('+49 30 pgtap')$$, 'PT403', 'forbidden', 'the claim decides, not the role that runs it'
+);
+
+-- ---- what goes -----------------------------------------------------------------------------------------------------
+set local role authenticated;
+select is(
+  public.erase_conversations() - '{id,created_at,finished_at}'::text[],
+  '{"scope": "conversations", "removed": {"conversations": 1, "conversation_messages": 3}, "error": null}',
+  'a user erases their conversations, and the receipt says what went'
+);
+reset role;
+select is_empty(
+  $$select from public.conversations where user_id = '00000000-0000-4000-8000-00000000001e'$$, 'nothing is left of them'
+);
+
+select set_config('request.jwt.claims', '{"role": "service_role"}', true);
+set local role service_role;
+select throws_ok($$select public.erase_conversations()$$, 'PT400', 'user_id_required', 'a backend says whose');
+select throws_ok($$select public.erase_user()$$, 'PT400', 'user_id_required', 'and who');
+select throws_ok($$select public.erase_user('')$$, 'PT400', 'invalid_request', 'not nobody');
+select throws_ok(
+  $$select public.erase_user(repeat('x', 257))$$, 'PT400', 'invalid_request', 'nor more than a user id can be'
+);
+select throws_ok(
+  $$select public.erase_user('00000000-0000-0000-0000-000000000000')$$, 'PT400', 'invalid_request',
+  'the owner of the backend''s own documents is no user'
+);
+create temporary table receipt as select public.erase_user('+49 30 pgtap') as receipt;
+reset role;
+select is(
+  (select receipt - '{id,created_at,finished_at}'::text[] from receipt),
+  '{"scope": "user", "removed": {"sessions": 1}, "error": null}', 'a backend erases a caller who is no user of Auth'
+);
+select is(
+  (select e.user_id from private.erasures e, receipt r where e.id = (r.receipt ->> 'id')::uuid), null,
+  'the receipt names nobody'
+);
+
+-- ---- the table -----------------------------------------------------------------------------------------------------
+select throws_ok(
+  $$insert into private.erasures (scope, user_id, finished_at) values ('user', 'x', now())$$, '23514', null,
+  'no receipt can'
+);
+select throws_ok(
+  $$insert into private.erasures (scope, user_id) values ('user', null)$$, '23514', null, 'before it has an end it has to'
+);
+insert into private.erasures (scope, user_id) values ('user', 'pgtap twice');
+select throws_ok(
+  $$insert into private.erasures (scope, user_id) values ('user', 'pgtap twice')$$, '23505', null,
+  'one erasure of a user goes on at a time'
+);
+delete from private.erasures where user_id = 'pgtap twice';
+
+select * from finish();
+rollback;
