@@ -1,25 +1,24 @@
 /** The measuring process of `npm run bench`: see run.ts. */
 import { parseArgs } from "node:util";
-import { connect, type Stack } from "./peers/peer.ts";
+import * as http from "./http.ts";
+import { emptyTables } from "./peers/all.ts";
 import { Progress } from "./progress.ts";
-import { printed } from "./report.ts";
+import { printed, type Section } from "./report.ts";
 import * as sql from "./sql.ts";
+import { readStack } from "./stack.ts";
 
-const { values } = parseArgs({
-  args: Deno.args,
-  options: { quick: { type: "boolean" }, level: { type: "string" } },
-});
-const stack: Stack = JSON.parse(Deno.env.get("BENCH_STACK")!);
+const { values } = parseArgs({ options: { quick: { type: "boolean" }, level: { type: "string" } }, strict: false });
+const stack = readStack();
+const wants = (level: string) => values.level === undefined || values.level === level;
 
-const admin = connect(stack.adminDbUrl);
-await admin.query(
-  "create schema bench; create schema langgraph; grant all on schema bench, langgraph to postgres",
-);
-await admin.end();
+const progress = new Progress((wants("sql") ? sql.STEPS : 0) + (wants("http") ? http.STEPS : 0));
+const sections: Section[] = [];
+const add = (section: Section) => {
+  console.log(printed(section));
+  sections.push(section);
+};
 
-const progress = new Progress(sql.STEPS);
-console.log(
-  printed(
-    await sql.sqlLevel(stack, values.quick ? sql.QUICK : sql.FULL, progress),
-  ),
-);
+await emptyTables(stack);
+if (wants("sql")) add(await sql.sqlLevel(stack, values.quick ? sql.QUICK : sql.FULL, progress));
+await emptyTables(stack);
+if (wants("http")) add(await http.httpLevel(stack, values.quick ? http.QUICK : http.FULL, progress));

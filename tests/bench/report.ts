@@ -33,11 +33,7 @@ export interface Section {
 export const NONE = "—";
 
 export function ms(value: number): string {
-  return value < 1
-    ? value.toFixed(2)
-    : value < 100
-    ? value.toFixed(1)
-    : value.toFixed(0);
+  return value < 1 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0);
 }
 
 export function kilobytes(bytes: number): string {
@@ -54,8 +50,7 @@ export function barOf(
   limit: number,
   unit = "",
 ): Bar {
-  const format = (figure: number) =>
-    `${Number(figure.toPrecision(3)).toLocaleString("en")}${unit}`;
+  const format = (figure: number) => `${Number(figure.toPrecision(3)).toLocaleString("en")}${unit}`;
   return {
     name: `${name} ≤ ${format(limit)}`,
     value: format(value),
@@ -74,8 +69,7 @@ function barTable(bars: Bar[]): Table {
   };
 }
 
-const tablesOf = ({ tables, bars }: Section) =>
-  bars.length > 0 ? [...tables, barTable(bars)] : tables;
+const tablesOf = ({ tables, bars }: Section) => bars.length > 0 ? [...tables, barTable(bars)] : tables;
 
 export function printed(section: Section): string {
   const parts = [`\n${section.title}\n${"=".repeat(section.title.length)}`];
@@ -86,9 +80,7 @@ export function printed(section: Section): string {
       )
     );
     const line = (cells: string[]) =>
-      cells.map((cell, i) =>
-        i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])
-      ).join("  ").trimEnd();
+      cells.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ").trimEnd();
     parts.push(
       `\n${title}`,
       line(columns),
@@ -102,8 +94,7 @@ export function printed(section: Section): string {
 export function markdown(section: Section): string {
   const parts = [`## ${section.title}`, section.about];
   for (const { title, about, columns, rows } of tablesOf(section)) {
-    const line = (cells: string[]) =>
-      `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+    const line = (cells: string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
     parts.push(`### ${title}`);
     if (about) parts.push(about);
     parts.push(

@@ -15,7 +15,6 @@ import { parseArgs } from "node:util";
 import postgres from "postgres";
 import { readConfig } from "../../local/config.ts";
 import { edgeEnvironment, startStack } from "../../local/stack.ts";
-import type { Stack } from "./peers/peer.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const { values } = parseArgs({

@@ -1,24 +1,10 @@
 /** Level 1: every system in the same database, by the same driver, one statement after the other. */
 import type pg from "pg";
 import { peers as allPeers } from "./peers/all.ts";
-import {
-  connect,
-  type Message,
-  type Peer,
-  type Stack,
-  type Turn,
-} from "./peers/peer.ts";
+import { connect, type Message, type Peer, type Turn } from "./peers/peer.ts";
 import type { Progress } from "./progress.ts";
-import {
-  type Bar,
-  barOf,
-  count,
-  kilobytes,
-  ms,
-  NONE,
-  type Section,
-  type Table,
-} from "./report.ts";
+import { type Bar, barOf, count, kilobytes, ms, NONE, type Section, type Table } from "./report.ts";
+import type { Stack } from "./stack.ts";
 import { milliseconds, quantile, steadyP95, summarize } from "./stats.ts";
 import { text } from "./text.ts";
 
@@ -56,7 +42,7 @@ export const QUICK: Sizes = {
   repeats: 3,
 };
 
-export const STEPS = 7;
+export const STEPS = 6;
 
 let turnNumber = 0;
 /** Of 1 KB. No two are equal, so that a lost one is noticed. */
@@ -79,9 +65,6 @@ export async function sqlLevel(
   const admin = connect(stack.adminDbUrl);
   const peers = allPeers.map((Peer) => new Peer(stack));
   try {
-    progress.step("SQL: empty tables of every system");
-    for (const peer of peers) await peer.setUp();
-
     progress.step(`SQL: storage, ${sizes.turns} turns into empty tables`);
     const storage = await measureStorage(admin, peers, sizes);
 
@@ -131,8 +114,7 @@ async function interleave(
   }
 }
 
-const marks = (turns: number) =>
-  [turns / 8, turns / 4, turns / 2, turns].map(Math.ceil);
+const marks = (turns: number) => [turns / 8, turns / 4, turns / 2, turns].map(Math.ceil);
 
 /** Bytes on disk beyond the empty tables, with indexes and TOAST. */
 async function measureStorage(
@@ -187,9 +169,7 @@ async function measureAppends(
     for (const peer of peers) ids.get(peer.name)!.push(await peer.create());
     const turn = Array.from({ length: turns }, newTurn);
     await interleave(turns, peers, async (peer, round) => {
-      const time = await milliseconds(() =>
-        peer.append(ids.get(peer.name)![c], turn[round])
-      );
+      const time = await milliseconds(() => peer.append(ids.get(peer.name)![c], turn[round]));
       const { first, last, all } = result.get(peer.name)!;
       all.push(time);
       if (round < 20) first.push(time);
@@ -221,9 +201,7 @@ async function measureLoads(
     await interleave(warmUp + loads, peers, async (peer, round) => {
       const own = ids.get(peer.name)!;
       let messages: Message[] = [];
-      const time = await milliseconds(async () =>
-        messages = await load(peer, own[round % own.length])
-      );
+      const time = await milliseconds(async () => messages = await load(peer, own[round % own.length]));
       if (messages.length !== expected) {
         throw new Error(
           `${peer.name} loaded ${messages.length} of ${expected} messages`,
@@ -299,9 +277,7 @@ async function measureWriters(
     const write = async (ids: string[]) => {
       // Connections are made before the clock runs.
       await Promise.all(ids.map(() => peer.loadLast(ids[0], 1)));
-      const turns = ids.map(() =>
-        Array.from({ length: turnsPerWriter }, newTurn)
-      );
+      const turns = ids.map(() => Array.from({ length: turnsPerWriter }, newTurn));
       const failures: unknown[] = [];
       const time = await milliseconds(() =>
         Promise.all(ids.map(async (id, writer) => {
@@ -342,15 +318,11 @@ function judge(stored: Message[], turns: Turn[]): string {
   if (lost.length > 0) {
     return `${count(lost.length)} of ${count(turns.length * 2)} messages lost`;
   }
-  const torn = turns.filter(({ user, assistant }) =>
-    place.get(assistant)! - place.get(user)! !== 1
-  );
+  const torn = turns.filter(({ user, assistant }) => place.get(assistant)! - place.get(user)! !== 1);
   if (torn.length > 0) {
     return `${count(torn.length)} of ${count(turns.length)} turns torn apart`;
   }
-  return stored.length === turns.length * 2
-    ? "right"
-    : `${stored.length} messages of ${turns.length * 2}`;
+  return stored.length === turns.length * 2 ? "right" : `${stored.length} messages of ${turns.length * 2}`;
 }
 
 // ---- telling --------------------------------------------------------------------------------------------------------
@@ -369,12 +341,10 @@ const both = (values: number[]) => {
   const { p50, p95 } = summarize(values);
   return `${ms(p50)} / ${ms(p95)}`;
 };
-const p50 = (values: number[]) =>
-  values.length === 0 ? NONE : ms(quantile(values, 0.5));
+const p50 = (values: number[]) => values.length === 0 ? NONE : ms(quantile(values, 0.5));
 
 function section(peers: Peer[], sizes: Sizes, results: Results): Section {
-  const { storage, appends, loads, loadsAmongForeign, others, writers } =
-    results;
+  const { storage, appends, loads, loadsAmongForeign, others, writers } = results;
   const { turns, conversations, foreignRows, forked } = sizes;
   const table = (
     title: string,
@@ -423,8 +393,7 @@ function section(peers: Peer[], sizes: Sizes, results: Results): Section {
       "Storage",
       "Kilobytes (1000) of tables, indexes and TOAST beyond the empty schema, after vacuum.",
       marks(turns).map((mark) => `${mark} turns`),
-      (name) =>
-        storage.get(name)?.map(kilobytes) ?? marks(turns).map(() => NONE),
+      (name) => storage.get(name)?.map(kilobytes) ?? marks(turns).map(() => NONE),
     ),
     table(
       `${WRITERS} writers at once`,

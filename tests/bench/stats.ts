@@ -19,9 +19,7 @@ export function summarize(values: number[]): Summary {
 export function steadyP95(values: number[]): number {
   const size = Math.ceil(values.length / 5);
   return quantile(
-    [0, 1, 2, 3, 4].map((i) =>
-      quantile(values.slice(i * size, (i + 1) * size), 0.95)
-    ),
+    [0, 1, 2, 3, 4].map((i) => quantile(values.slice(i * size, (i + 1) * size), 0.95)),
     0.5,
   );
 }
@@ -29,8 +27,7 @@ export function steadyP95(values: number[]): number {
 /** The exponent k of y = c · x^k that fits the points best: 0 is flat, 1 grows with x. */
 export function exponent(points: [x: number, y: number][]): number {
   const logs = points.map(([x, y]) => [Math.log(x), Math.log(y)]);
-  const mean = (i: number) =>
-    logs.reduce((sum, log) => sum + log[i], 0) / logs.length;
+  const mean = (i: number) => logs.reduce((sum, log) => sum + log[i], 0) / logs.length;
   const [meanX, meanY] = [mean(0), mean(1)];
   const covariance = logs.reduce(
     (sum, [x, y]) => sum + (x - meanX) * (y - meanY),

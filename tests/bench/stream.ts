@@ -12,18 +12,9 @@ const READERS = 50;
 const SECONDS = 30;
 
 const dataDir = join(tmpdir(), `threadbase-bench-${crypto.randomUUID()}`);
-const stack = await startStack({
-  port: 0,
-  dbPort: 0,
-  dataDir,
-  log: (line) => console.error(line),
-});
+const stack = await startStack({ port: 0, dbPort: 0, dataDir, log: (line) => console.error(line) });
 const sql = postgres(stack.adminDbUrl, { max: 1 });
-const headers = {
-  apikey: stack.secretKey,
-  "x-user-id": "bench",
-  "content-type": "application/json",
-};
+const headers = { apikey: stack.secretKey, "x-user-id": "bench", "content-type": "application/json" };
 const post = async (path: string, body: unknown) => {
   const response = await fetch(`${stack.apiUrl}/functions/v1/sessions${path}`, {
     method: "POST",
@@ -34,20 +25,11 @@ const post = async (path: string, body: unknown) => {
 };
 
 /** Reads until told to stop; calls back for each event. */
-async function read(
-  id: string,
-  signal: AbortSignal,
-  onEvent: (sentAt: number) => void,
-): Promise<void> {
+async function read(id: string, signal: AbortSignal, onEvent: (sentAt: number) => void): Promise<void> {
   try {
-    const response = await fetch(
-      `${stack.apiUrl}/functions/v1/sessions/${id}/events/stream`,
-      { headers, signal },
-    );
+    const response = await fetch(`${stack.apiUrl}/functions/v1/sessions/${id}/events/stream`, { headers, signal });
     let rest = "";
-    for await (
-      const text of response.body!.pipeThrough(new TextDecoderStream())
-    ) {
+    for await (const text of response.body!.pipeThrough(new TextDecoderStream())) {
       const blocks = (rest + text).split("\n\n");
       rest = blocks.pop()!;
       for (const block of blocks) {
@@ -60,18 +42,14 @@ async function read(
   }
 }
 
-const quantile = (values: number[], q: number) =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length * q)];
+const quantile = (values: number[], q: number) => values.toSorted((a, b) => a - b)[Math.floor(values.length * q)];
 
 /** The transactions and the processor time of Postgres while the work runs. */
 async function measure(name: string, eventsPerSecond: number): Promise<void> {
   const { id } = await post("", {});
   const stop = new AbortController();
   const delays: number[] = [];
-  const readers = Array.from(
-    { length: READERS },
-    () => read(id, stop.signal, (at) => delays.push(Date.now() - at)),
-  );
+  const readers = Array.from({ length: READERS }, () => read(id, stop.signal, (at) => delays.push(Date.now() - at)));
   await new Promise((resolve) => setTimeout(resolve, 2000));
 
   const counters = async () => {
@@ -83,18 +61,10 @@ async function measure(name: string, eventsPerSecond: number): Promise<void> {
   const before = await counters();
   const end = Date.now() + SECONDS * 1000;
   while (Date.now() < end) {
-    if (eventsPerSecond === 0) {
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-    } else {
-      await post(`/${id}/events`, {
-        events: [{
-          event_type: "ai_chunk",
-          content: { text: "word ", at: Date.now() },
-        }],
-      });
-      await new Promise((resolve) =>
-        setTimeout(resolve, 1000 / eventsPerSecond)
-      );
+    if (eventsPerSecond === 0) await new Promise((resolve) => setTimeout(resolve, 1000));
+    else {
+      await post(`/${id}/events`, { events: [{ event_type: "ai_chunk", content: { text: "word ", at: Date.now() } }] });
+      await new Promise((resolve) => setTimeout(resolve, 1000 / eventsPerSecond));
     }
   }
   const after = await counters();
@@ -105,11 +75,7 @@ async function measure(name: string, eventsPerSecond: number): Promise<void> {
     `${name.padEnd(28)} ${(calls / SECONDS).toFixed(1).padStart(6)} calls/s  ${
       ((after.ms - before.ms) / SECONDS / 10).toFixed(2).padStart(6)
     } % of one core` +
-      (delays.length
-        ? `  events seen after p50 ${quantile(delays, 0.5)} ms, p95 ${
-          quantile(delays, 0.95)
-        } ms`
-        : ""),
+      (delays.length ? `  events seen after p50 ${quantile(delays, 0.5)} ms, p95 ${quantile(delays, 0.95)} ms` : ""),
   );
 }
 

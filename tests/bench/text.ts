@@ -13,8 +13,7 @@ function randomNumbers(seed: number): () => number {
 }
 
 const random = randomNumbers(8);
-const pick = <T>(values: ArrayLike<T>) =>
-  values[Math.floor(random() * values.length)];
+const pick = <T>(values: ArrayLike<T>) => values[Math.floor(random() * values.length)];
 const word = (syllables: number) =>
   Array.from(
     { length: syllables },

@@ -1,20 +1,13 @@
 import type pg from "pg";
-import {
-  connect,
-  type Message,
-  messagesOf,
-  type Peer,
-  type Stack,
-  Statement,
-  type Turn,
-} from "./peer.ts";
+import { connect, type Message, messagesOf, type Peer, Statement, type Turn } from "./peer.ts";
+import type { Stack } from "../stack.ts";
 
-interface Row {
+export interface Row {
   role: Message["role"];
   parts: { type: string; text: string }[];
 }
 
-const toMessage = ({ role, parts }: Row): Message => ({
+export const fromRow = ({ role, parts }: Row): Message => ({
   role,
   content: parts[0].text,
 });
@@ -113,11 +106,11 @@ export class AiChatbot implements Peer {
   }
 
   async loadAll(id: string): Promise<Message[]> {
-    return (await this.#getMessages.run(id)).map(toMessage);
+    return (await this.#getMessages.run(id)).map(fromRow);
   }
 
   async loadLast(id: string, count: number): Promise<Message[]> {
-    return (await this.#getMessages.run(id)).slice(-count).map(toMessage);
+    return (await this.#getMessages.run(id)).slice(-count).map(fromRow);
   }
 
   /** It has none: its rows, copied. */

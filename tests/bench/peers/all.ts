@@ -3,7 +3,8 @@ import { Jsonb } from "./jsonb.ts";
 import { LangChain } from "./langchain.ts";
 import { LangGraph } from "./langgraph.ts";
 import { Limit } from "./limit.ts";
-import type { Peer, Stack } from "./peer.ts";
+import type { Stack } from "../stack.ts";
+import { connect, type Peer } from "./peer.ts";
 import { Plano } from "./plano.ts";
 import { Threadbase } from "./threadbase.ts";
 
@@ -17,3 +18,18 @@ export const peers: (new (stack: Stack) => Peer)[] = [
   Jsonb,
   AiChatbot,
 ];
+
+/** Makes the tables of every system, or empties them. */
+export async function emptyTables(stack: Stack): Promise<void> {
+  const admin = connect(stack.adminDbUrl);
+  const { rows: [{ first }] } = await admin.query("select to_regnamespace('bench') is null as first");
+  if (first) {
+    await admin.query("create schema bench; create schema langgraph; grant all on schema bench, langgraph to postgres");
+  }
+  for (const Peer of peers) {
+    await using peer = new Peer(stack);
+    if (first) await peer.setUp();
+    else if (peer.tables.length > 0) await admin.query(`truncate ${peer.tables.join(", ")} cascade`);
+  }
+  await admin.end();
+}

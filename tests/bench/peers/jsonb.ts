@@ -1,13 +1,6 @@
 import type pg from "pg";
-import {
-  connect,
-  type Message,
-  messagesOf,
-  type Peer,
-  type Stack,
-  Statement,
-  type Turn,
-} from "./peer.ts";
+import { connect, type Message, messagesOf, type Peer, Statement, type Turn } from "./peer.ts";
+import type { Stack } from "../stack.ts";
 
 /**
  * The whole chat in one JSONB value, as the AI SDK's guide to message persistence stores it (loadChat, saveChat): a turn

@@ -1,18 +1,8 @@
 import { PostgresChatMessageHistory } from "@langchain/community/stores/message/postgres";
-import {
-  AIMessage,
-  type BaseMessage,
-  HumanMessage,
-} from "@langchain/core/messages";
+import { AIMessage, type BaseMessage, HumanMessage } from "@langchain/core/messages";
 import type pg from "pg";
-import {
-  connect,
-  type Message,
-  messagesOf,
-  type Peer,
-  type Stack,
-  type Turn,
-} from "./peer.ts";
+import { connect, type Message, messagesOf, type Peer, type Turn } from "./peer.ts";
+import type { Stack } from "../stack.ts";
 
 const TABLE = "bench.langchain_chat_histories";
 

@@ -1,24 +1,10 @@
-import {
-  AIMessage,
-  type BaseMessage,
-  HumanMessage,
-} from "@langchain/core/messages";
-import {
-  END,
-  MessagesAnnotation,
-  START,
-  StateGraph,
-} from "@langchain/langgraph";
+import { AIMessage, type BaseMessage, HumanMessage } from "@langchain/core/messages";
+import { END, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
 import { PostgresSaver } from "@langchain/langgraph-checkpoint-postgres";
 import type pg from "pg";
 import { fromLangChain, toLangChain } from "./langchain.ts";
-import {
-  connect,
-  type Message,
-  type Peer,
-  type Stack,
-  type Turn,
-} from "./peer.ts";
+import { connect, type Message, type Peer, type Turn } from "./peer.ts";
+import type { Stack } from "../stack.ts";
 
 const SCHEMA = "langgraph";
 

@@ -1,12 +1,6 @@
 import type pg from "pg";
-import {
-  connect,
-  type Message,
-  type Peer,
-  type Stack,
-  Statement,
-  type Turn,
-} from "./peer.ts";
+import { connect, type Message, type Peer, Statement, type Turn } from "./peer.ts";
+import type { Stack } from "../stack.ts";
 
 /** What Threadbase answers of a message. */
 const ANSWER =

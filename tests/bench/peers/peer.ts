@@ -34,22 +34,8 @@ export interface Peer extends AsyncDisposable {
   fill?(admin: pg.Pool, rows: number, texts: string[]): Promise<void>;
 }
 
-/** Where the stack of this run is. The tests' runner passes it on as JSON. */
-export interface Stack {
-  dbUrl: string;
-  adminDbUrl: string;
-  publishableKey: string;
-  secretKey: string;
-  jwtSecret: string;
-  maxRows: number;
-  postgresVersion: string;
-  functionEnvironment: Record<string, string>;
-  /** The user whose conversations are measured. */
-  userId: string;
-}
-
-/** As many connections as there are callers in the widest test, the same for every system. */
-export const POOL_SIZE = 32;
+/** The same for every system, and as many as the REST API of the local stack has. */
+export const POOL_SIZE = 20;
 
 export function connect(url: string, options?: string): pg.Pool {
   // Idle ones are closed soon: the pools of all systems together are more than the server has room for.

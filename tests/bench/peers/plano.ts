@@ -1,15 +1,8 @@
 import type pg from "pg";
-import {
-  connect,
-  type Message,
-  messagesOf,
-  type Peer,
-  type Stack,
-  Statement,
-  type Turn,
-} from "./peer.ts";
+import { connect, type Message, messagesOf, type Peer, Statement, type Turn } from "./peer.ts";
+import type { Stack } from "../stack.ts";
 
-const toItem = ({ role, content }: Message) => ({
+export const toItem = ({ role, content }: Message) => ({
   type: "message",
   role,
   content: [{
@@ -17,7 +10,9 @@ const toItem = ({ role, content }: Message) => ({
     text: content,
   }],
 });
-type Item = ReturnType<typeof toItem>;
+export type Item = ReturnType<typeof toItem>;
+
+export const fromItem = ({ role, content: [{ text }] }: Item): Message => ({ role, content: text });
 
 /**
  * Plano's store of the Responses API: katanemo/plano, crates/brightstaff/src/state/postgresql.rs and docs/source/resources/db_setup/conversation_states.sql
@@ -80,10 +75,7 @@ export class Plano implements Peer {
   }
 
   async loadAll(id: string): Promise<Message[]> {
-    return (await this.#load(id)).map(({ role, content }) => ({
-      role,
-      content: content[0].text,
-    }));
+    return (await this.#load(id)).map(fromItem);
   }
 
   async loadLast(id: string, count: number): Promise<Message[]> {

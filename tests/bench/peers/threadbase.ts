@@ -1,15 +1,14 @@
 import type pg from "pg";
-import {
-  connect,
-  type Message,
-  messagesOf,
-  type Peer,
-  type Stack,
-  Statement,
-  type Turn,
-} from "./peer.ts";
+import { connect, type Message, messagesOf, type Peer, Statement, type Turn } from "./peer.ts";
+import type { Stack } from "../stack.ts";
 
 const BATCH = 1000;
+
+/** As PostgREST calls: role authenticated and the claims of a user's token, here once for each connection. */
+export function connectAsUser({ dbUrl, userId }: Stack): pg.Pool {
+  const claims = JSON.stringify({ sub: userId, role: "authenticated" });
+  return connect(dbUrl, `-c role=authenticated -c request.jwt.claims=${claims}`);
+}
 
 /** Threadbase's RPCs as the API calls them: role authenticated, row level security on, the claims of a user's token. */
 export class Threadbase implements Peer {
@@ -23,13 +22,8 @@ export class Threadbase implements Peer {
   readonly #remove;
   readonly #search;
 
-  constructor({ dbUrl, userId }: Stack) {
-    // PostgREST sets these with each request; here they are set once for each connection.
-    const claims = JSON.stringify({ sub: userId, role: "authenticated" });
-    this.#pool = connect(
-      dbUrl,
-      `-c role=authenticated -c request.jwt.claims=${claims}`,
-    );
+  constructor(stack: Stack) {
+    this.#pool = connectAsUser(stack);
     this.#create = new Statement(
       this.#pool,
       "select public.create_conversation() as value",
