@@ -15,13 +15,19 @@ export function summarize(values: number[]): Summary {
   return { p50: quantile(values, 0.5), p95: quantile(values, 0.95) };
 }
 
-/** The 95th percentile, of five parts one after the other, and of those the middle one: a moment's noise is in one part. */
+/** Of five parts one after the other, the p95 of the middle one: a moment's noise is in one part. */
 export function steadyP95(values: number[]): number {
+  return quantile(fifths(values).map((part) => quantile(part, 0.95)), 0.5);
+}
+
+/** Of five parts one after the other, the p50 of the quietest one: what others do on the machine only adds. */
+export function quietP50(values: number[]): number {
+  return Math.min(...fifths(values).map((part) => quantile(part, 0.5)));
+}
+
+function fifths(values: number[]): number[][] {
   const size = Math.ceil(values.length / 5);
-  return quantile(
-    [0, 1, 2, 3, 4].map((i) => quantile(values.slice(i * size, (i + 1) * size), 0.95)),
-    0.5,
-  );
+  return [0, 1, 2, 3, 4].map((i) => values.slice(i * size, (i + 1) * size)).filter((part) => part.length > 0);
 }
 
 /** The exponent k of y = c · x^k that fits the points best: 0 is flat, 1 grows with x. */

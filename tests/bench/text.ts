@@ -1,4 +1,5 @@
 /** Text as people write it, as far as storage and search can tell: a few words often, most words seldom. */
+import type { Turn } from "./peers/peer.ts";
 
 const VOCABULARY = 5000;
 
@@ -35,4 +36,12 @@ export function text(length: number): string {
     result += words[Math.floor(VOCABULARY ** random()) - 1] + " ";
   }
   return result.slice(0, length);
+}
+
+let turns = 0;
+
+/** A turn of 1 KB. No two are equal, so that a lost one is noticed. */
+export function newTurn(): Turn {
+  const label = `turn ${++turns} `;
+  return { user: label + text(512 - label.length), assistant: label + text(512 - label.length) };
 }

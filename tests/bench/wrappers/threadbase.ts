@@ -3,7 +3,7 @@
  * of the peers have, as role authenticated with the user's claims.
  */
 import type pg from "pg";
-import { connect, Statement } from "../peers/peer.ts";
+import { Statement } from "../peers/peer.ts";
 import { connectAsUser } from "../peers/threadbase.ts";
 import { readStack } from "../stack.ts";
 
