@@ -225,10 +225,7 @@ async function growDocuments(
   { documents, samples }: Sizes,
   progress: Progress,
 ): Promise<Group> {
-  const find = new Statement(
-    user,
-    "select public.find_documents('bench', $1, p_limit => $2, p_count => $3) as value",
-  );
+  const find = new Statement(user, "select public.find_documents('bench', $1, p_limit => $2, p_count => $3) as value");
   const operations = {
     "find 20 by a field, counted": () => find.run({ team: { $eq: 17 } }, PAGE, true),
     "find by id": () => find.run({ id: { $eq: "d17" } }, PAGE, true),

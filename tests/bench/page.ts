@@ -6,11 +6,7 @@ import type { Stack } from "./stack.ts";
 const docs = new URL("../../docs/", import.meta.url);
 
 /** Writes the page and its plots. */
-export async function writePage(
-  stack: Stack,
-  sections: Section[],
-  command: string,
-): Promise<void> {
+export async function writePage(stack: Stack, sections: Section[], command: string): Promise<void> {
   const page = [
     "# Benchmarks",
     `Written by \`${command}\` on ${

@@ -1,13 +1,13 @@
 /** Level 1: every system in the same database, by the same driver, one call after the other. */
 import type pg from "pg";
 import { peers as allPeers } from "./peers/all.ts";
-import { connect, type Message, type Peer, POOL_SIZE, type Turn } from "./peers/peer.ts";
+import { connect, type Message, type Peer, POOL_SIZE } from "./peers/peer.ts";
 import type { Progress } from "./progress.ts";
 import { type Bar, barOf, count, kilobytes, ms, NONE, type Plot, type Section, type Table } from "./report.ts";
 import type { Stack } from "./stack.ts";
 import { milliseconds, quantile, steadyP95, summarize } from "./stats.ts";
 import { linePlot, type Series } from "./svg.ts";
-import { newTurn, text } from "./text.ts";
+import { newTurn, text, type Turn } from "./text.ts";
 
 const WRITERS = 32;
 const PAGE = 20;
@@ -97,7 +97,7 @@ const ABOUT =
   counter, by one hand-written prepared statement and one round trip for each operation, as a role that row level security does
   not hold. The append moves the counter, inserts the turn's two rows with the numbers from it (a data-modifying CTE) and returns
   them; the load selects the newest rows by number; both with every column that the API answers. It validates nothing, checks
-  nobody's rights, knows no forks and no idempotency. Nothing that stores these rows in these tables can be faster.
+  nobody's rights, and knows no forks and no idempotency.
 - **LangGraph**: \`PostgresSaver\` and a graph of one node; a turn is one \`invoke\`, a load is \`getState\`.
 - **LangChain**: \`PostgresChatMessageHistory\`.
 - **Plano**: the table, index and statements of its \`conversation_states\`, written by hand: each response stores the history again.
@@ -303,7 +303,7 @@ function tables(peers: Peer[], sizes: Sizes, results: Results): Table[] {
     {
       title: "Append a turn",
       about:
-        `Milliseconds, p50 / p95, of the first and the last ${WINDOW} of ${turns} turns of 1 KB, in ${conversations} conversations.`,
+        `Milliseconds, p50 / p95, of the first and the last ${WINDOW} of ${turns} turns of 1 KB; conversations: ${conversations}.`,
       columns: ["", `first ${WINDOW}`, `last ${WINDOW}`, `all ${turns}, p50`],
       rows: rows((name) => {
         const own = appends.get(name)!;
@@ -367,6 +367,7 @@ function bars({ turns, foreignRows }: Sizes, results: Results): Bar[] {
   const [{ verdict }] = of(results.writers);
   const change = (kind: keyof Loads) => (steadyP95(loadsAmongForeign[kind]) / steadyP95(loads[kind]) - 1) * 100;
   const foreign = `p95, change by ${count(foreignRows)} foreign rows`;
+  const smaller = [...results.storage].filter(([, sizes]) => sizes.at(-1)! < storage.at(-1)!);
   return [
     barOf(
       `Append p50, last ${WINDOW} turns : first ${WINDOW}`,
@@ -377,6 +378,11 @@ function bars({ turns, foreignRows }: Sizes, results: Results): Bar[] {
     barOf(`Load ${PAGE} p50 : bare limit`, median(loads.last) / median(bareLoads.last), 1.2),
     // A smaller run has no such bar: what is fixed in an index weighs more in it.
     ...turns === FULL.turns ? [barOf(`${turns} turns of 1 KB with indexes`, storage.at(-1)! / 1e6, 1.2, " MB")] : [],
+    {
+      name: `${turns} turns, smaller than every peer`,
+      value: smaller.length === 0 ? "smallest" : `larger than ${smaller.map(([name]) => name).join(", ")}`,
+      met: smaller.length === 0,
+    },
     barOf(`Load all ${foreign}`, change("all"), 25, " %"),
     barOf(`Load ${PAGE} ${foreign}`, change("last"), 25, " %"),
     { name: `${WRITERS} writers on one conversation`, value: verdict, met: verdict === "right" },
@@ -419,7 +425,7 @@ function headlines({ turns }: Sizes, { appends, storage, writers }: Results): st
     `${compared(appends, append, " ms")}.`,
     `${turns} turns of 1 KB take ${
       ms(megabytes(storage.get(ours)!))
-    } MB with all indexes, full text search among them; ` +
+    } MB with all indexes, that of the search among them; ` +
     `${compared(storage, megabytes, " MB")}.`,
     `${WRITERS} writers on one conversation: ${writers.get(ours)!.verdict}; ` +
     `${wrong.map(([name, { verdict }]) => `${name}: ${verdict}`).join(", ")}.`,

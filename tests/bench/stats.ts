@@ -35,16 +35,11 @@ export function exponent(points: [x: number, y: number][]): number {
   const logs = points.map(([x, y]) => [Math.log(x), Math.log(y)]);
   const mean = (i: number) => logs.reduce((sum, log) => sum + log[i], 0) / logs.length;
   const [meanX, meanY] = [mean(0), mean(1)];
-  const covariance = logs.reduce(
-    (sum, [x, y]) => sum + (x - meanX) * (y - meanY),
-    0,
-  );
+  const covariance = logs.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0);
   return covariance / logs.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0);
 }
 
-export async function milliseconds(
-  work: () => Promise<unknown>,
-): Promise<number> {
+export async function milliseconds(work: () => Promise<unknown>): Promise<number> {
   const startedAt = performance.now();
   await work();
   return performance.now() - startedAt;

@@ -16,9 +16,9 @@ export interface LinePlot {
   series: Series[];
 }
 
-const WIDTH = 760;
+const WIDTH = 800;
 const HEIGHT = 400;
-const MARGIN = { top: 44, right: 150, bottom: 52, left: 64 };
+const MARGIN = { top: 44, right: 190, bottom: 52, left: 64 };
 /** In the middle between light and dark: readable on either. */
 const COLORS = ["#2f81f7", "#d4762c", "#2da44e", "#bf5af2", "#e5534b", "#b08800", "#1b9aaa"];
 const LABEL_HEIGHT = 14;

@@ -1,5 +1,4 @@
 /** Text as people write it, as far as storage and search can tell: a few words often, most words seldom. */
-import type { Turn } from "./peers/peer.ts";
 
 const VOCABULARY = 5000;
 
@@ -15,14 +14,8 @@ function randomNumbers(seed: number): () => number {
 
 const random = randomNumbers(8);
 const pick = <T>(values: ArrayLike<T>) => values[Math.floor(random() * values.length)];
-const word = (syllables: number) =>
-  Array.from(
-    { length: syllables },
-    () =>
-      pick("bcdfghklmnprstvw") + pick("aeiou") +
-      (random() < 0.3 ? pick("lnrst") : ""),
-  )
-    .join("");
+const syllable = () => pick("bcdfghklmnprstvw") + pick("aeiou") + (random() < 0.3 ? pick("lnrst") : "");
+const word = (syllables: number) => Array.from({ length: syllables }, syllable).join("");
 /** Short words are the frequent ones. */
 const words = Array.from(
   { length: VOCABULARY },
@@ -36,6 +29,12 @@ export function text(length: number): string {
     result += words[Math.floor(VOCABULARY ** random()) - 1] + " ";
   }
   return result.slice(0, length);
+}
+
+/** What a chat stores at once. */
+export interface Turn {
+  user: string;
+  assistant: string;
 }
 
 let turns = 0;

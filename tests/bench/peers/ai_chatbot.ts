@@ -1,6 +1,7 @@
 import type pg from "pg";
-import { connect, type Message, messagesOf, type Peer, Statement, type Turn } from "./peer.ts";
 import type { Stack } from "../stack.ts";
+import type { Turn } from "../text.ts";
+import { connect, type Message, messagesOf, type Peer, Statement } from "./peer.ts";
 
 export interface Row {
   role: Message["role"];
@@ -41,14 +42,8 @@ export class AiChatbot implements Peer {
       `select id, "chatId", role, parts, attachments, "createdAt" from bench."Message_v2"
        where "chatId" = $1 order by "createdAt"`,
     );
-    this.#deleteMessages = new Statement(
-      this.#pool,
-      'delete from bench."Message_v2" where "chatId" = $1',
-    );
-    this.#deleteChat = new Statement(
-      this.#pool,
-      'delete from bench."Chat" where id = $1 returning id',
-    );
+    this.#deleteMessages = new Statement(this.#pool, 'delete from bench."Message_v2" where "chatId" = $1');
+    this.#deleteChat = new Statement(this.#pool, 'delete from bench."Chat" where id = $1 returning id');
   }
 
   async setUp(): Promise<void> {
@@ -73,13 +68,7 @@ export class AiChatbot implements Peer {
 
   async create(history: Message[] = []): Promise<string> {
     const id = crypto.randomUUID();
-    await this.#saveChat.run(
-      id,
-      new Date(),
-      "A chat",
-      crypto.randomUUID(),
-      "private",
-    );
+    await this.#saveChat.run(id, new Date(), "A chat", crypto.randomUUID(), "private");
     await this.#pool.query(
       `insert into bench."Message_v2" ("chatId", role, parts, attachments, "createdAt")
        select
@@ -94,14 +83,7 @@ export class AiChatbot implements Peer {
   async append(id: string, turn: Turn): Promise<void> {
     for (const { role, content } of messagesOf(turn)) {
       const parts = JSON.stringify([{ type: "text", text: content }]);
-      await this.#saveMessage.run(
-        crypto.randomUUID(),
-        id,
-        role,
-        parts,
-        "[]",
-        new Date(),
-      );
+      await this.#saveMessage.run(crypto.randomUUID(), id, role, parts, "[]", new Date());
     }
   }
 

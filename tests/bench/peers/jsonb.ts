@@ -1,6 +1,7 @@
 import type pg from "pg";
-import { connect, type Message, messagesOf, type Peer, Statement, type Turn } from "./peer.ts";
 import type { Stack } from "../stack.ts";
+import type { Turn } from "../text.ts";
+import { connect, type Message, messagesOf, type Peer, Statement } from "./peer.ts";
 
 /**
  * The whole chat in one JSONB value, as the AI SDK's guide to message persistence stores it (loadChat, saveChat): a turn
@@ -17,10 +18,7 @@ export class Jsonb implements Peer {
 
   constructor({ dbUrl }: Stack) {
     this.#pool = connect(dbUrl);
-    this.#load = new Statement<{ messages: Message[] }>(
-      this.#pool,
-      "select messages from bench.chats where id = $1",
-    );
+    this.#load = new Statement<{ messages: Message[] }>(this.#pool, "select messages from bench.chats where id = $1");
     this.#save = new Statement(
       this.#pool,
       `insert into bench.chats (id, messages) values ($1, $2)
@@ -30,10 +28,7 @@ export class Jsonb implements Peer {
       this.#pool,
       "insert into bench.chats (id, messages) select gen_random_uuid(), messages from bench.chats where id = $1",
     );
-    this.#remove = new Statement(
-      this.#pool,
-      "delete from bench.chats where id = $1",
-    );
+    this.#remove = new Statement(this.#pool, "delete from bench.chats where id = $1");
   }
 
   async setUp(): Promise<void> {

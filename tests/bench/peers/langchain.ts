@@ -1,8 +1,9 @@
 import { PostgresChatMessageHistory } from "@langchain/community/stores/message/postgres";
 import { AIMessage, type BaseMessage, HumanMessage } from "@langchain/core/messages";
 import type pg from "pg";
-import { connect, type Message, messagesOf, type Peer, type Turn } from "./peer.ts";
 import type { Stack } from "../stack.ts";
+import type { Turn } from "../text.ts";
+import { connect, type Message, messagesOf, type Peer } from "./peer.ts";
 
 const TABLE = "bench.langchain_chat_histories";
 
@@ -53,9 +54,7 @@ export class LangChain implements Peer {
   }
 
   async loadLast(id: string, count: number): Promise<Message[]> {
-    return (await this.#history(id).getMessages()).slice(-count).map(
-      fromLangChain,
-    );
+    return (await this.#history(id).getMessages()).slice(-count).map(fromLangChain);
   }
 
   /** The library has none: its rows, copied. */

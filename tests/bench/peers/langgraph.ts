@@ -3,8 +3,9 @@ import { END, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph
 import { PostgresSaver } from "@langchain/langgraph-checkpoint-postgres";
 import type pg from "pg";
 import { fromLangChain, toLangChain } from "./langchain.ts";
-import { connect, type Message, type Peer, type Turn } from "./peer.ts";
 import type { Stack } from "../stack.ts";
+import type { Turn } from "../text.ts";
+import { connect, type Message, type Peer } from "./peer.ts";
 
 const SCHEMA = "langgraph";
 
@@ -73,11 +74,7 @@ export class LangGraph implements Peer {
   }
 
   /** Threads of one turn, because those of 20 messages are ten times the checkpoints. */
-  async fill(
-    admin: pg.Pool,
-    rows: number,
-    [user, assistant]: string[],
-  ): Promise<void> {
+  async fill(admin: pg.Pool, rows: number, [user, assistant]: string[]): Promise<void> {
     const id = await this.create();
     await this.append(id, { user, assistant });
     for (const table of this.tables) {

@@ -1,6 +1,7 @@
 import type pg from "pg";
-import { connect, type Message, type Peer, Statement, type Turn } from "./peer.ts";
 import type { Stack } from "../stack.ts";
+import type { Turn } from "../text.ts";
+import { connect, type Message, type Peer, Statement } from "./peer.ts";
 
 /** What Threadbase answers of a message. */
 const ANSWER =
@@ -25,10 +26,7 @@ export class Limit implements Peer {
   constructor({ dbUrl, userId }: Stack) {
     this.#userId = userId;
     this.#pool = connect(dbUrl);
-    this.#create = new Statement(
-      this.#pool,
-      "insert into public.conversations (user_id) values ($1) returning id",
-    );
+    this.#create = new Statement(this.#pool, "insert into public.conversations (user_id) values ($1) returning id");
     this.#append = new Statement(
       this.#pool,
       `with c as (
@@ -51,10 +49,7 @@ export class Limit implements Peer {
       `select ${ANSWER} from public.conversation_messages
        where conversation_id = $1 order by sequence_order desc limit $2`,
     );
-    this.#remove = new Statement(
-      this.#pool,
-      "delete from public.conversations where id = $1",
-    );
+    this.#remove = new Statement(this.#pool, "delete from public.conversations where id = $1");
   }
 
   async setUp(): Promise<void> {}

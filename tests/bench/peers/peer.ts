@@ -1,10 +1,5 @@
 import pg from "pg";
-
-/** What a chat stores at once: half a kilobyte each, unless a level says otherwise. */
-export interface Turn {
-  user: string;
-  assistant: string;
-}
+import type { Turn } from "../text.ts";
 
 export interface Message {
   role: "user" | "assistant";

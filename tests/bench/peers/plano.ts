@@ -1,6 +1,7 @@
 import type pg from "pg";
-import { connect, type Message, messagesOf, type Peer, Statement, type Turn } from "./peer.ts";
 import type { Stack } from "../stack.ts";
+import type { Turn } from "../text.ts";
+import { connect, type Message, messagesOf, type Peer, Statement } from "./peer.ts";
 
 export const toItem = ({ role, content }: Message) => ({
   type: "message",
@@ -42,10 +43,7 @@ export class Plano implements Peer {
        on conflict (response_id) do update set
          input_items = excluded.input_items, model = excluded.model, provider = excluded.provider, updated_at = now()`,
     );
-    this.#remove = new Statement(
-      this.#pool,
-      "delete from bench.conversation_states where response_id = $1",
-    );
+    this.#remove = new Statement(this.#pool, "delete from bench.conversation_states where response_id = $1");
   }
 
   async setUp(): Promise<void> {

@@ -2,8 +2,9 @@
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import type pg from "pg";
 import { readStack } from "../stack.ts";
+import type { Turn } from "../text.ts";
 import { fromRow, type Row } from "./ai_chatbot.ts";
-import { type Message, messagesOf, type Turn } from "./peer.ts";
+import { type Message, messagesOf } from "./peer.ts";
 import { fromItem, type Item, toItem } from "./plano.ts";
 
 /** The API exposes the schema public alone. No row level security: these clients carry the secret key. */

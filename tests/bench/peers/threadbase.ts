@@ -1,6 +1,7 @@
 import type pg from "pg";
-import { connect, type Message, messagesOf, type Peer, Statement, type Turn } from "./peer.ts";
 import type { Stack } from "../stack.ts";
+import type { Turn } from "../text.ts";
+import { connect, type Message, messagesOf, type Peer, Statement } from "./peer.ts";
 
 const BATCH = 1000;
 
@@ -24,30 +25,15 @@ export class Threadbase implements Peer {
 
   constructor(stack: Stack) {
     this.#pool = connectAsUser(stack);
-    this.#create = new Statement(
-      this.#pool,
-      "select public.create_conversation() as value",
-    );
-    this.#append = new Statement(
-      this.#pool,
-      "select public.append_messages($1, $2) as value",
-    );
+    this.#create = new Statement(this.#pool, "select public.create_conversation() as value");
+    this.#append = new Statement(this.#pool, "select public.append_messages($1, $2) as value");
     this.#list = new Statement(
       this.#pool,
       "select public.list_messages($1, p_after => $2, p_limit => $3, p_order => $4) as value",
     );
-    this.#fork = new Statement(
-      this.#pool,
-      "select public.fork_conversation($1, $2) as value",
-    );
-    this.#remove = new Statement(
-      this.#pool,
-      "select public.delete_conversation($1) as value",
-    );
-    this.#search = new Statement(
-      this.#pool,
-      "select public.search_messages($1) as value",
-    );
+    this.#fork = new Statement(this.#pool, "select public.fork_conversation($1, $2) as value");
+    this.#remove = new Statement(this.#pool, "select public.delete_conversation($1) as value");
+    this.#search = new Statement(this.#pool, "select public.search_messages($1) as value");
   }
 
   async setUp(): Promise<void> {}
@@ -67,12 +53,7 @@ export class Threadbase implements Peer {
   async loadAll(id: string): Promise<Message[]> {
     const messages: (Message & { sequence_order: number })[] = [];
     for (let more = true; more;) {
-      const [{ value }] = await this.#list.run(
-        id,
-        messages.at(-1)?.sequence_order ?? null,
-        BATCH,
-        "asc",
-      );
+      const [{ value }] = await this.#list.run(id, messages.at(-1)?.sequence_order ?? null, BATCH, "asc");
       messages.push(...value.data);
       more = value.has_more;
     }
@@ -85,10 +66,7 @@ export class Threadbase implements Peer {
   }
 
   async fork(id: string): Promise<void> {
-    const [last] = await this.loadLast(
-      id,
-      1,
-    ) as (Message & { sequence_order: number })[];
+    const [last] = await this.loadLast(id, 1) as (Message & { sequence_order: number })[];
     await this.#fork.run(id, last.sequence_order);
   }
 
@@ -113,9 +91,7 @@ export class Threadbase implements Peer {
            select gen_random_uuid(), 'authenticated', 'authenticated', gen_random_uuid() || '@bench.example'
            from generate_series(1, greatest($1::integer / 2000, 1))
            returning id
-         ), owners as (
-           select array_agg(id) as ids from added
-         ), conversations as (
+         ), owners as (select array_agg(id) as ids from added), conversations as (
            insert into public.conversations (user_id, last_sequence_order)
            select o.ids[1 + n % cardinality(o.ids)], 20 from owners o, generate_series(1, $1::integer / 20) n
            returning id, user_id
