@@ -1,4 +1,4 @@
-/** How Threadbase grows: the same few operations while a conversation, or what lies around it, becomes ten times as large. */
+/** How Threadbase grows: the same few operations while a conversation, or what lies around it, grows tenfold. */
 import pg from "pg";
 import { connect, type Message, Statement } from "./peers/peer.ts";
 import { Limit } from "./peers/limit.ts";
@@ -37,9 +37,9 @@ export const QUICK: Sizes = {
 };
 
 const ABOUT =
-  "Threadbase's RPCs called as in level 1, while a conversation, or what lies around it, becomes ten times as large. Milliseconds: " +
-  "the p50 of the quietest of five parts of the samples, because sizes are measured one after the other and a noise in between would " +
-  "pass for growth. The exponent is that of the power of the size that fits best: 0 is flat, 1 is in proportion.";
+  `Threadbase's RPCs called as in level 1, while a conversation, or what lies around it, grows tenfold. Milliseconds: the p50
+of the quietest of five parts of the samples, because sizes are measured one after the other, and a noise in between would
+pass for growth. The exponent is that of the power of the size that fits best: 0 is flat, 1 is in proportion.`;
 
 export function steps({ rows, events, documents }: Sizes): number {
   return 1 + rows.length + events.length + documents.length;
@@ -166,7 +166,9 @@ async function growTable(
            select '${OTHER}', 100 from generate_series(1, $1::integer / 100)
            returning id, user_id
          )
-         insert into public.conversation_messages (conversation_id, user_id, sequence_order, type, role, content, item, author)
+         insert into public.conversation_messages (
+           conversation_id, user_id, sequence_order, type, role, content, item, author
+         )
          select c.id, c.user_id, n, 'message', 'user', case when n % 10 = 0 then 'message ' || n end, '{}', 'user'
          from c, generate_series(1, 100) n`,
         [missing],
@@ -175,8 +177,8 @@ async function growTable(
     await measure(curves, size, operations, samples);
   }
   const about =
-    "A conversation of 200 messages in a table of ever more rows of others, 100 in a conversation. (To fill it in minutes, " +
-    "nine of ten have no text, and the triggers of foreign keys are off meanwhile. All indexes are there.)";
+    "A conversation of 200 messages in a table of ever more rows of others, 100 in a conversation. (To fill it in " +
+    "minutes, nine of ten have no text, and no foreign keys are checked meanwhile. All indexes are there.)";
   return { title: "Messages in the table", about, file: "table", unit: "rows", curves };
 }
 
@@ -239,7 +241,7 @@ async function growDocuments(
         `insert into public.documents (owner_id, collection, id, creation_utc, sort_at, data)
          select
            $1, 'bench', 'd' || n, to_json(t.at) #>> '{}', t.at,
-           jsonb_build_object('name', 'Person ' || n, 'team', n / 20, 'age', n % 90, 'tags', jsonb_build_array('a', 'b'))
+           jsonb_build_object('name', 'Person ' || n, 'team', n / 20, 'age', n % 90, 'tags', '["a", "b"]'::jsonb)
          from generate_series($2::integer - $3::integer, $2::integer - 1) n,
            lateral (select timestamptz '2026-01-01' + n * interval '1 second' as at) t`,
         [userId, size, missing],

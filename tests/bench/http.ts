@@ -43,18 +43,19 @@ export const QUICK: Sizes = {
 export const STEPS = 2 + CLIENTS.length * 2 + 2;
 
 const ABOUT =
-  `One process of the same Deno for each system, called without the gateway of the local stack. The peers have thin Hono wrappers: a route
-for each operation, the body validated by zod, no authentication. Threadbase is its \`conversations\` function as it deploys, which
-verifies a token with each request. Clients, servers and Postgres share the machine's cores.
+  `One process of the same Deno for each system, called without the gateway of the local stack. The peers have thin Hono
+wrappers: a route for each operation, the body validated by zod, no authentication. Threadbase is its \`conversations\`
+function as it deploys, which verifies a token with each request. Clients, servers and Postgres share the machine's cores.
 
-On the platform the function calls Postgres through PostgREST. Its stand-in here is \`@supabase/lite\`, TypeScript in one process, which
-costs more than PostgREST does. So everything is measured twice:
+On the platform the function calls Postgres through PostgREST. Its stand-in here is \`@supabase/lite\`, TypeScript in one
+process, which costs more than PostgREST does. So everything is measured twice:
 
 - **direct**: each process has a pool of ${POOL_SIZE} connections. The wrappers are what people deploy; the function's calls of
-  \`/rest/v1/rpc\` are answered within its process, by the same kind of pool (role \`authenticated\`, claims set once for each
-  connection).
-- **through REST**: as deployed. The wrappers of the peers that people drive from supabase-js (Plano, JSONB upsert, ai-chatbot) make
-  the same steps through the same REST API, with the secret key. *REST API alone* is the RPC without the function in front of it.
+  \`/rest/v1/rpc\` are answered within its process, by the same kind of pool (role \`authenticated\`, claims set once for
+  each connection).
+- **through REST**: as deployed. The wrappers of the peers that people drive from supabase-js (Plano, JSONB upsert,
+  ai-chatbot) make the same steps through the same REST API, with the secret key. *REST API alone* is the RPC without the
+  function in front of it.
 
 The clients go round conversations that the systems have been given before, as many and as long for each.`;
 

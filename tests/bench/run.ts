@@ -1,6 +1,6 @@
 /**
- * `npm run bench`: starts a stack of its own on a fresh database and measures it, beside what people would use instead, on
- * the same machine in the same run.
+ * `npm run bench`: starts a stack of its own on a fresh database and measures it beside what people would use instead,
+ * on the same machine in the same run.
  *
  *   npm run bench                              everything; writes docs/benchmarks.md and its plots
  *   npm run bench -- --quick                   smaller sizes, under two minutes; prints the tables

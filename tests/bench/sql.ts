@@ -88,25 +88,26 @@ export async function sqlLevel(stack: Stack, sizes: Sizes, progress: Progress): 
 }
 
 const ABOUT =
-  `One database, one driver (\`pg\`), a pool of ${POOL_SIZE} connections for each system. A time is that from a system's call to its ` +
-  `decoded answer. The systems take turns, every round beginning with another one, so that noise hits all alike.
+  `One database, one driver (\`pg\`), a pool of ${POOL_SIZE} connections for each system. A time is that from a call to
+its decoded answer. The systems take turns, every round beginning with another one, so that noise hits all alike.
 
-- **Threadbase**: the RPCs that the API calls, as role \`authenticated\` with row level security on, and the claims of a user's token
-  set as PostgREST sets them (here once for each connection; PostgREST does with each request).
-- **bare limit**: the rows that Threadbase stores, in Threadbase's own tables with all their indexes, checks, foreign keys and the
-  counter, by one hand-written prepared statement and one round trip for each operation, as a role that row level security does
-  not hold. The append moves the counter, inserts the turn's two rows with the numbers from it (a data-modifying CTE) and returns
-  them; the load selects the newest rows by number; both with every column that the API answers. It validates nothing, checks
-  nobody's rights, and knows no forks and no idempotency.
+- **Threadbase**: the RPCs that the API calls, as role \`authenticated\` with row level security on, and the claims of a
+  user's token set as PostgREST sets them (here once for each connection; PostgREST does with each request).
+- **bare limit**: the rows that Threadbase stores, in Threadbase's own tables with all their indexes, checks, foreign
+  keys and the counter, by one hand-written prepared statement and one round trip for each operation, as a role that row
+  level security does not hold. The append moves the counter, inserts the turn's two rows with the numbers from it (a
+  data-modifying CTE) and returns them; the load selects the newest rows by number; both with every column that the API
+  answers. It validates nothing, checks nobody's rights, and knows no forks and no idempotency.
 - **LangGraph**: \`PostgresSaver\` and a graph of one node; a turn is one \`invoke\`, a load is \`getState\`.
 - **LangChain**: \`PostgresChatMessageHistory\`.
-- **Plano**: the table, index and statements of its \`conversation_states\`, written by hand: each response stores the history again.
+- **Plano**: the table, indexes and statements of its \`conversation_states\`, written by hand: each response stores the
+  history again.
 - **JSONB upsert**: one row for each chat; a turn reads it and writes it again, as the AI SDK's guide does.
-- **ai-chatbot**: the tables and queries of vercel/ai-chatbot, written by hand (prepared statements).
+- **ai-chatbot**: the tables and queries of vercel/ai-chatbot, written by hand.
 
-What is written by hand is prepared once for each connection; libraries send what they send. The peers work as the owner of their
-tables: no row level security, no rights to check. They load all of a conversation to answer its newest messages, because that is
-what they have. Text is made of 5,000 words by Zipf's law.`;
+What is written by hand is prepared once for each connection; libraries send what they send. The peers work as the owner
+of their tables: no row level security, no rights to check. They load all of a conversation to answer its newest
+messages, because that is what they have. None of them searches messages. Text is made of 5,000 words by Zipf's law.`;
 
 // ---- measuring ------------------------------------------------------------------------------------------------------
 

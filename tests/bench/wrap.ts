@@ -12,7 +12,7 @@ const listQuery = z.strictObject({
   order: z.literal("desc"),
 });
 
-/** The paths and bodies are those of Threadbase's function. There is no authentication, and a turn is answered with {}. */
+/** Paths and bodies are those of Threadbase's function. Nobody is authenticated, and a turn is answered with {}. */
 export function wrap(Peer: new (stack: Stack) => Pick<Peer, "create" | "append" | "loadLast">) {
   const peer = new Peer(readStack());
   return new Hono()

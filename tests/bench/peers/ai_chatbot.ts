@@ -14,8 +14,8 @@ export const fromRow = ({ role, parts }: Row): Message => ({
 });
 
 /**
- * vercel/ai-chatbot: the tables Chat and Message_v2 of lib/db/schema.ts and the queries of lib/db/queries.ts that its chat route
- * makes. The user's message is saved when it comes and the assistant's when it is finished; a load reads all of a chat.
+ * vercel/ai-chatbot, after lib/db/schema.ts (the tables Chat and Message_v2) and lib/db/queries.ts. Its chat route saves
+ * the user's message when it comes and the assistant's when it is finished, and loads all of a chat.
  */
 export class AiChatbot implements Peer {
   readonly name = "ai-chatbot";
@@ -35,7 +35,8 @@ export class AiChatbot implements Peer {
     );
     this.#saveMessage = new Statement(
       this.#pool,
-      'insert into bench."Message_v2" (id, "chatId", role, parts, attachments, "createdAt") values ($1, $2, $3, $4, $5, $6)',
+      `insert into bench."Message_v2" (id, "chatId", role, parts, attachments, "createdAt")
+       values ($1, $2, $3, $4, $5, $6)`,
     );
     this.#getMessages = new Statement<Row>(
       this.#pool,
@@ -72,7 +73,8 @@ export class AiChatbot implements Peer {
     await this.#pool.query(
       `insert into bench."Message_v2" ("chatId", role, parts, attachments, "createdAt")
        select
-         $1, m.value ->> 'role', json_build_array(json_build_object('type', 'text', 'text', m.value ->> 'content')), '[]',
+         $1, m.value ->> 'role',
+         json_build_array(json_build_object('type', 'text', 'text', m.value ->> 'content')), '[]',
          now() - (jsonb_array_length($2) - m.n) * interval '1 second'
        from jsonb_array_elements($2) with ordinality as m (value, n)`,
       [id, JSON.stringify(history)],

@@ -4,8 +4,8 @@ import type { Turn } from "../text.ts";
 import { connect, type Message, messagesOf, type Peer, Statement } from "./peer.ts";
 
 /**
- * The whole chat in one JSONB value, as the AI SDK's guide to message persistence stores it (loadChat, saveChat): a turn
- * loads the chat and writes it again.
+ * The whole chat in one JSONB value, as the AI SDK's guide to message persistence stores it (loadChat, saveChat): a
+ * turn loads the chat and writes it again.
  */
 export class Jsonb implements Peer {
   readonly name = "JSONB upsert";
@@ -33,7 +33,11 @@ export class Jsonb implements Peer {
 
   async setUp(): Promise<void> {
     await this.#pool.query(
-      "create table bench.chats (id uuid primary key, messages jsonb not null, updated_at timestamptz not null default now())",
+      `create table bench.chats (
+         id uuid primary key,
+         messages jsonb not null,
+         updated_at timestamptz not null default now()
+       )`,
     );
   }
 
@@ -72,7 +76,8 @@ export class Jsonb implements Peer {
       `insert into bench.chats (id, messages)
        select gen_random_uuid(), (
          select jsonb_agg(jsonb_build_object(
-           'role', (array['assistant', 'user'])[1 + n % 2], 'content', ($2::text[])[1 + (chat * 20 + n) % cardinality($2::text[])]
+           'role', (array['assistant', 'user'])[1 + n % 2],
+           'content', ($2::text[])[1 + (chat * 20 + n) % cardinality($2::text[])]
          ))
          from generate_series(1, 20) n
        )

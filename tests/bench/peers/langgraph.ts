@@ -10,8 +10,8 @@ import { connect, type Message, type Peer } from "./peer.ts";
 const SCHEMA = "langgraph";
 
 /**
- * LangGraph with PostgresSaver: a graph of one node, which answers what the turn says that the model said. A turn is one
- * `invoke`, a load is `getState`.
+ * LangGraph with PostgresSaver: a graph of one node, which answers what the turn says that the model said. A turn is
+ * one `invoke`, a load is `getState`.
  */
 export class LangGraph implements Peer {
   readonly name = "LangGraph";

@@ -9,8 +9,9 @@ const ANSWER =
   item_id, model, usage, status, token_count, author, metadata, created_at`;
 
 /**
- * The bare limit: the rows that Threadbase stores, in Threadbase's own tables with their indexes, checks and foreign key, by
- * one prepared statement for each operation, as a role that no policy holds. Nothing is validated and nobody is checked.
+ * The bare limit: the rows that Threadbase stores, in Threadbase's own tables with their indexes, checks and foreign
+ * keys, by one prepared statement for each operation, as a role that no policy holds. Nothing is validated, nobody is
+ * checked.
  */
 export class Limit implements Peer {
   readonly name = "bare limit";
@@ -58,7 +59,9 @@ export class Limit implements Peer {
     const [{ id }] = await this.#create.run(this.#userId);
     await this.#pool.query(
       `with c as (
-         update public.conversations set last_sequence_order = jsonb_array_length($2) where id = $1 returning id, user_id
+         update public.conversations set last_sequence_order = jsonb_array_length($2)
+         where id = $1
+         returning id, user_id
        )
        insert into public.conversation_messages (conversation_id, user_id, sequence_order, role, content, author)
        select c.id, c.user_id, m.n, m.value ->> 'role', m.value ->> 'content', 'user'

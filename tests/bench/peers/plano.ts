@@ -16,9 +16,9 @@ export type Item = ReturnType<typeof toItem>;
 export const fromItem = ({ role, content: [{ text }] }: Item): Message => ({ role, content: text });
 
 /**
- * Plano's store of the Responses API: katanemo/plano, crates/brightstaff/src/state/postgresql.rs and docs/source/resources/db_setup/conversation_states.sql
- * (columns, key, index and statements are theirs). Each response stores the whole history again under its own id, and the
- * next one names it as previous_response_id: a turn is a read and an upsert.
+ * Plano's store of the Responses API, after katanemo/plano: crates/brightstaff/src/state/postgresql.rs (statements) and
+ * docs/source/resources/db_setup/conversation_states.sql (columns, key, indexes). Each response stores the whole
+ * history again under its own id, and the next one names it as previous_response_id: a turn is a read and an upsert.
  */
 export class Plano implements Peer {
   readonly name = "Plano";
@@ -34,7 +34,8 @@ export class Plano implements Peer {
     this.#pool = connect(dbUrl);
     this.#get = new Statement<{ input_items: Item[] }>(
       this.#pool,
-      "select response_id, input_items, created_at, model, provider from bench.conversation_states where response_id = $1",
+      `select response_id, input_items, created_at, model, provider
+       from bench.conversation_states where response_id = $1`,
     );
     this.#put = new Statement(
       this.#pool,

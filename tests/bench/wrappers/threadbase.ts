@@ -1,6 +1,6 @@
 /**
- * The deployed function, except that its calls of PostgREST are answered in this process: by the same pool that the wrappers
- * of the peers have, as role authenticated with the user's claims.
+ * The deployed function, except that its calls of PostgREST are answered in this process: by a pool like those of the
+ * peers' wrappers, as role authenticated with the user's claims.
  */
 import type pg from "pg";
 import { Statement } from "../peers/peer.ts";
