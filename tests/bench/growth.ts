@@ -1,7 +1,8 @@
 /** How Threadbase grows: the same few operations while a conversation, or what lies around it, grows tenfold. */
 import pg from "pg";
-import { connect, type Message, Statement } from "./peers/peer.ts";
+import { emptyTables } from "./peers/all.ts";
 import { Limit } from "./peers/limit.ts";
+import { connect, type Message, Statement } from "./peers/peer.ts";
 import { connectAsUser, Threadbase } from "./peers/threadbase.ts";
 import type { Progress } from "./progress.ts";
 import { count, ms, type Plot, type Section, type Table } from "./report.ts";
@@ -55,12 +56,13 @@ export async function growthLevel(stack: Stack, sizes: Sizes, progress: Progress
   const limit = new Limit(stack);
   const user = connectAsUser(stack);
   try {
-    const groups = [
-      await growConversation(threadbase, limit, user, sizes, progress),
+    const groups = [await growConversation(threadbase, limit, user, sizes, progress)];
+    await emptyTables(stack);
+    groups.push(
       await growTable(admin, threadbase, limit, user, sizes, progress),
       await growEvents(admin, user, sizes, progress),
       await growDocuments(admin, user, stack, sizes, progress),
-    ];
+    );
     return section(groups);
   } finally {
     await threadbase[Symbol.asyncDispose]();
