@@ -131,7 +131,7 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
 }
 
 /** What the edge runtime puts into the environment of every function. */
-function edgeEnvironment(apiUrl: string, dbUrl: string, keys: Keys): Record<string, string> {
+export function edgeEnvironment(apiUrl: string, dbUrl: string, keys: Keys): Record<string, string> {
   return {
     SUPABASE_URL: apiUrl,
     SUPABASE_DB_URL: dbUrl,

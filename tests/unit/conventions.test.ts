@@ -34,3 +34,20 @@ for (const name of functions) {
     }
   });
 }
+
+Deno.test("the benchmark's deno.json pins exact versions, and agrees with the root's where both have a package", async () => {
+  const { imports: ours } = await readJson("deno.json");
+  const { imports } = await readJson("tests/bench/deno.json");
+  for (const [specifier, target] of Object.entries<string>(imports)) {
+    assertEquals(ours[specifier] ?? target, target, specifier);
+    assert(/@\d+\.\d+\.\d+/.test(target), `${specifier} is pinned to an exact version`);
+  }
+});
+
+Deno.test("what only the benchmark compares with is a dependency of nothing else", async () => {
+  const { imports } = await readJson("tests/bench/deno.json");
+  const { imports: ours } = await readJson("deno.json");
+  const peers = Object.keys(imports).filter((specifier) => specifier.startsWith("@langchain/") || specifier === "pg");
+  assert(peers.length > 0);
+  for (const specifier of peers) assertEquals(ours[specifier], undefined, specifier);
+});

@@ -1,0 +1,83 @@
+/**
+ * `npm run bench`: starts a stack of its own on a fresh database and measures it beside what people would use instead,
+ * on the same machine in the same run.
+ *
+ *   npm run bench                              everything; writes docs/benchmarks.md and its plots
+ *   npm run bench -- --quick                   smaller sizes, under two minutes; prints the tables
+ *   npm run bench -- --quick --write           … and writes the page as well
+ *   npm run bench -- --level sql|http|growth   one level; prints its tables
+ *   npm run bench -- --postgres-bin DIR        on another Postgres (or POSTGRES_BIN)
+ */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import postgres from "postgres";
+import { edgeEnvironment, type Stack as LocalStack, startStack } from "../../local/stack.ts";
+import type { Stack } from "./stack.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const LEVELS = ["sql", "http", "growth"];
+
+function readArguments() {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: "boolean" },
+      write: { type: "boolean" },
+      level: { type: "string" },
+      "postgres-bin": { type: "string" },
+    },
+  });
+  const { quick, write, level } = values;
+  if (level !== undefined && !LEVELS.includes(level)) throw new Error(`--level is one of ${LEVELS.join(", ")}.`);
+  return {
+    postgresBin: values["postgres-bin"] ?? (Deno.env.get("POSTGRES_BIN") || undefined),
+    forwarded: [...quick ? ["--quick"] : [], ...write ? ["--write"] : [], ...level ? ["--level", level] : []],
+  };
+}
+
+async function describe(local: LocalStack): Promise<Stack> {
+  const { apiUrl, dbUrl, adminDbUrl, publishableKey, secretKey, jwtSecret } = local;
+  const sql = postgres(adminDbUrl, { max: 1 });
+  const [{ server_version }] = await sql`show server_version`;
+  await sql.end();
+  const response = await fetch(`${apiUrl}/auth/v1/signup`, {
+    method: "POST",
+    headers: { apikey: publishableKey, "content-type": "application/json" },
+    body: JSON.stringify({ email: "bench@example.com", password: crypto.randomUUID() }),
+  });
+  return {
+    ...{ dbUrl, adminDbUrl, publishableKey, secretKey, jwtSecret },
+    postgresVersion: server_version,
+    functionEnvironment: edgeEnvironment(apiUrl, dbUrl, local),
+    userId: (await response.json()).user.id,
+  };
+}
+
+async function main(): Promise<boolean> {
+  const { postgresBin, forwarded } = readArguments();
+  const dataDir = join(tmpdir(), `threadbase-bench-${crypto.randomUUID()}`);
+  const local = await startStack({ port: 0, dbPort: 0, dataDir, postgresBin, log: (line) => console.error(line) });
+  try {
+    // A process of its own, with the imports of the peers: nothing else in the project needs them.
+    const { success } = await new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["run", "-A", "--check", "--quiet", "--config", "tests/bench/deno.json"],
+        ...["tests/bench/main.ts", ...forwarded],
+      ],
+      cwd: root,
+      env: { BENCH_STACK: JSON.stringify(await describe(local)) },
+    }).spawn().status;
+    return success;
+  } finally {
+    await local.stop();
+    await Deno.remove(dataDir, { recursive: true });
+  }
+}
+
+try {
+  if (!await main()) Deno.exit(1);
+} catch (error) {
+  console.error((error as Error).message);
+  Deno.exit(1);
+}

@@ -1,0 +1,4 @@
+import { AiChatbotRest } from "../peers/rest.ts";
+import { wrap } from "../wrap.ts";
+
+export default wrap(AiChatbotRest);

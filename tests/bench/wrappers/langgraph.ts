@@ -1,0 +1,4 @@
+import { LangGraph } from "../peers/langgraph.ts";
+import { wrap } from "../wrap.ts";
+
+export default wrap(LangGraph);

@@ -1,0 +1,4 @@
+import { PlanoRest } from "../peers/rest.ts";
+import { wrap } from "../wrap.ts";
+
+export default wrap(PlanoRest);
