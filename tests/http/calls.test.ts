@@ -81,6 +81,11 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["GET", "/documents/calls/indexes", undefined, "list_document_indexes"],
     ["POST", "/documents/calls/drop", {}, "drop_collection"],
   ],
+  retention: [
+    ["GET", "/retention/policies", undefined, "get_retention_policies"],
+    ["GET", "/retention/runs?limit=1", undefined, "list_retention_runs"],
+    ["GET", "/retention/preview", undefined, "retention_preview"],
+  ],
 };
 
 for (const { name } of functions) {
