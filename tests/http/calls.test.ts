@@ -88,6 +88,11 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
     ["DELETE", "/users/me?confirm=all", undefined, "erase_user"],
     ["GET", "/users/erasures/:id", undefined, "get_erasure"],
   ],
+  retention: [
+    ["GET", "/retention/policies", undefined, "get_retention_policies"],
+    ["GET", "/retention/runs?limit=1", undefined, "list_retention_runs"],
+    ["GET", "/retention/preview", undefined, "retention_preview"],
+  ],
 };
 
 for (const { name } of functions) {

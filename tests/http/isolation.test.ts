@@ -158,6 +158,13 @@ const FIXTURES: Record<string, {
       return { id, session_id: session.id };
     },
   },
+  retention: {
+    bodies: {},
+    queries: {},
+    backendOnly: ["GET /retention/policies", "GET /retention/runs", "GET /retention/preview"],
+    notFound: "not_found",
+    create: () => Promise.resolve({}),
+  },
 };
 
 /** The code in an error's body: Threadbase's own, or OpenAI's. */

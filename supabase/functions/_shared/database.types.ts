@@ -504,6 +504,7 @@ export type Database = {
       "get_item": { Args: { "p_conversation_id": string; "p_item_id": string; "p_user_id"?: string }; Returns: Json };
       "get_openai_response": { Args: { "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "get_response": { Args: { "p_items"?: boolean; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_retention_policies": { Args: Record<PropertyKey, never>; Returns: Json };
       "get_session": { Args: { "p_session_id": string; "p_user_id"?: string }; Returns: Json };
       "get_session_context": {
         Args: { "p_max_sessions"?: number; "p_max_tokens"?: number; "p_of_user_id"?: string; "p_user_id"?: string };
@@ -576,6 +577,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "list_retention_runs": { Args: { "p_before"?: number; "p_limit"?: number }; Returns: Json };
       "list_sessions": {
         Args: {
           "p_before_id"?: string;
@@ -599,6 +601,7 @@ export type Database = {
         Returns: Json;
       };
       "restore_document": { Args: { "p_collection": string; "p_id": string; "p_user_id"?: string }; Returns: Json };
+      "retention_preview": { Args: { "p_now"?: string }; Returns: Json };
       "search_messages": {
         Args: {
           "p_after_created_at"?: string;
