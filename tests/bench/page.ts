@@ -4,16 +4,22 @@ import { markdown, type Section } from "./report.ts";
 import type { Stack } from "./stack.ts";
 
 const docs = new URL("../../docs/", import.meta.url);
+const readme = new URL("../../README.md", import.meta.url);
 
-/** Writes the page and its plots. */
+/** What the README quotes is between these, and is the list that the page begins with. */
+const QUOTED = /(?<=<!-- from docs\/benchmarks\.md -->\n).*?(?=\n<!-- -->)/s;
+
+/** Writes the page, its plots, and what the README quotes of it. */
 export async function writePage(stack: Stack, sections: Section[], command: string): Promise<void> {
+  const headlines = sections.flatMap(({ headlines }) => headlines).map((headline) => `- ${headline}`).join("\n");
+  await Deno.writeTextFile(readme, (await Deno.readTextFile(readme)).replace(QUOTED, () => headlines));
   const page = [
     "# Benchmarks",
     `Written by \`${command}\` on ${
       new Date().toISOString().slice(0, 10)
     }. Compare figures within this page only: it is one run ` +
     "on one machine, and another machine has other figures, but much the same ratios.",
-    sections.flatMap(({ headlines }) => headlines).map((headline) => `- ${headline}`).join("\n"),
+    headlines,
     "## Machine and versions",
     await machine(stack),
     ...sections.map(markdown),

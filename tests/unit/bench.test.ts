@@ -1,5 +1,5 @@
 // The figures that docs/benchmarks.md is made of.
-import { assertAlmostEquals, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { barOf, markdown, printed, type Section } from "../bench/report.ts";
 import { exponent, quantile, quietP50, steadyP95 } from "../bench/stats.ts";
 import { linePlot, spread } from "../bench/svg.ts";
@@ -63,4 +63,11 @@ Deno.test("a bar that is missed says so, on the terminal and on the page", () =>
   assertEquals(markdown(section).includes("| Size ≤ 1.2 MB | 1.2 MB | met |"), true);
   assertEquals(markdown(section).includes("|  | a\\|b |"), true);
   assertEquals(/Ratio ≤ 1\.2 +1\.2 +missed/.test(printed(section)), true);
+});
+
+Deno.test("the README quotes docs/benchmarks.md", async () => {
+  const read = (file: string) => Deno.readTextFile(new URL(`../../${file}`, import.meta.url));
+  const [, quoted] = (await read("README.md")).match(/<!-- from docs\/benchmarks\.md -->\n(.*?)\n<!-- -->/s)!;
+  assert(quoted.split("\n").length === 3, quoted);
+  assertStringIncludes(await read("docs/benchmarks.md"), `\n${quoted}\n`);
 });
