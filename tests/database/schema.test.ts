@@ -10,8 +10,8 @@ Deno.test("database.types.ts is what the CLI generates (refresh it with: npm run
 Deno.test("supabase db advisors reports nothing", async () => {
   const output = await supabase("db", "advisors", `--remote=${dbUrl}?sslmode=disable`, "--level", "info", "-o", "json");
   const findings: { name: string; detail: string }[] = output.trim() ? JSON.parse(output) : [];
-  // On a database this young, "unused" only means that no test came by.
-  assertEquals(findings.filter(({ name }) => name !== "unused_index"), []);
+  // Two are about data and not the schema: no test has used an index yet, or tests have just deleted much of a table.
+  assertEquals(findings.filter(({ name }) => name !== "unused_index" && name !== "table_bloat"), []);
 });
 
 Deno.test("every migration is applied, in order", async () => {
