@@ -3,18 +3,73 @@
 create table private.prune_queue (
   conversation_id uuid not null,
   user_id uuid not null,
+  failed_at timestamptz,
+  error text,
   constraint prune_queue_pkey primary key (conversation_id),
   constraint prune_queue_conversation_id_fkey foreign key (user_id, conversation_id)
     references public.conversations (user_id, id) on delete cascade
 );
 create index idx_prune_queue_user_id on private.prune_queue (user_id, conversation_id);
+create index idx_prune_queue_failed_at on private.prune_queue (failed_at nulls first, conversation_id);
 comment on table private.prune_queue is
   'Conversations of which something may be left that nothing shows. Who deletes removes up to 10,000 messages himself; '
   'private.prune_queue_step removes the rest.';
+comment on column private.prune_queue.failed_at is
+  'When it could not be removed; null when nobody has failed. Its turn comes again after all others''.';
+comment on column private.prune_queue.error is
+  'The SQLSTATE of that: 23503 is a table of the host''s that refers to the conversation.';
 alter table private.prune_queue enable row level security;
 alter table private.prune_queue force row level security;
 revoke all on private.prune_queue from public, anon, authenticated, service_role;
 create policy "No client sees what waits to be pruned" on private.prune_queue for select to authenticated using (false);
+
+
+create function private.remove_messages(
+  p_conversation_ids uuid[], p_above integer, p_limit integer, out removed integer, out complete boolean
+)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  -- What is stored aside is removed in chunks of 2 kB: this is 32,000 of them, and takes about as long as 10,000 rows.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+  v_ctids tid[];
+begin
+  select array_agg(s.ctid) filter (where s.before < c_bytes), count(*) < p_limit and bool_and(s.before < c_bytes)
+  into v_ctids, complete
+  from (
+    select m.ctid, sum(m.bytes) over (rows unbounded preceding) - m.bytes as before
+    from (
+      select m.ctid, m.bytes
+      from unnest(p_conversation_ids) c (id)
+      cross join lateral (
+        -- Each column: the size of a row would be known only with everything read that is stored aside.
+        select
+          m.ctid,
+          coalesce(pg_column_size(m.content), 0) + coalesce(pg_column_size(m.parts), 0)
+            + coalesce(pg_column_size(m.function_call), 0) + coalesce(pg_column_size(m.tool_calls), 0)
+            + coalesce(pg_column_size(m.item), 0) + coalesce(pg_column_size(m.usage), 0) + pg_column_size(m.metadata)
+            as bytes
+        from public.conversation_messages m
+        where m.conversation_id = c.id and m.sequence_order > p_above
+        order by m.sequence_order desc
+        limit p_limit
+      ) m
+      limit p_limit
+    ) m
+  ) s;
+  complete := coalesce(complete, true);
+  delete from public.conversation_messages m where m.ctid = any (v_ctids);
+  get diagnostics removed = row_count;
+end;
+$$;
+comment on function private.remove_messages(uuid[], integer, integer) is
+  'Removes messages whose number is above p_above from conversations that the caller has locked: at most p_limit, and no '
+  'more after 64 MiB. complete: these were all. Checks nobody''s rights.';
+revoke all on function private.remove_messages(uuid[], integer, integer)
+  from public, anon, authenticated, service_role;
 
 
 create function private.prune_conversation(p_conversation_id uuid, p_limit integer, p_wait boolean default true)
@@ -30,7 +85,8 @@ declare
   v_parent_id uuid;
   v_shown integer;
   v_removed bigint := 0;
-  v_count bigint;
+  v_piece record;
+  v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
   loop
     -- Lock first, judge afterwards: a fork that is being made holds a key share lock here, and a parent that another
@@ -42,11 +98,6 @@ begin
       from public.conversations c
       where c.id = v_id
       for update skip locked;
-      if not found then
-        insert into private.prune_queue (conversation_id, user_id)
-        select c.id, c.user_id from public.conversations c where c.id = v_id
-        on conflict do nothing;
-      end if;
     end if;
     exit when not found;
     if private.shows_itself(v_id) then
@@ -70,17 +121,9 @@ begin
 
     -- Forks and responses always lie above their conversation's own fork, so what that shares with its ancestors stays
     -- shown.
-    delete from public.conversation_messages m
-    where m.ctid = any (array(
-      select m.ctid
-      from public.conversation_messages m
-      where m.conversation_id = v_id and m.sequence_order > coalesce(v_shown, 0)
-      order by m.sequence_order desc
-      limit p_limit - v_removed
-    ));
-    get diagnostics v_count = row_count;
-    v_removed := v_removed + v_count;
-    if v_removed >= p_limit then
+    v_piece := private.remove_messages(array[v_id], coalesce(v_shown, 0), (p_limit - v_removed)::integer);
+    v_removed := v_removed + v_piece.removed;
+    if not v_piece.complete or v_removed >= p_limit or clock_timestamp() > v_until then
       insert into private.prune_queue (conversation_id, user_id) values (v_id, v_user_id) on conflict do nothing;
       exit;
     end if;
@@ -88,6 +131,14 @@ begin
     if v_shown is not null then
       delete from private.prune_queue q where q.conversation_id = v_id;
       exit;
+    end if;
+    -- Not without its parent, whose turn would never come: not even the queue takes what somebody else has locked.
+    if not p_wait and v_parent_id is not null then
+      perform from public.conversations c where c.id = v_parent_id for update skip locked;
+      if not found then
+        insert into private.prune_queue (conversation_id, user_id) values (v_id, v_user_id) on conflict do nothing;
+        exit;
+      end if;
     end if;
     delete from public.conversations c where c.id = v_id;
     exit when v_parent_id is null;
@@ -99,8 +150,8 @@ $$;
 comment on function private.prune_conversation(uuid, integer, boolean) is
   'Removes what nothing shows any more: a conversation that does not show itself and has neither forks nor responses, '
   'then its parent if that is one too, and so on upwards; of one that has some, the messages above the highest they show. '
-  'At most p_limit messages, which are counted in the answer: where that is too few, or where a conversation is locked and '
-  'p_wait is false, private.prune_queue has the rest.';
+  'At most p_limit messages, which are counted in the answer, 64 MiB of a conversation and about a second: where that is '
+  'too little, or where a conversation is locked and p_wait is false, private.prune_queue has the rest.';
 revoke all on function private.prune_conversation(uuid, integer, boolean)
   from public, anon, authenticated, service_role;
 
@@ -159,20 +210,31 @@ as $$
 declare
   v_ids uuid[];
   v_id uuid;
+  v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
   messages := 0;
   v_ids := array(
     select q.conversation_id
     from private.prune_queue q
-    where p_user_id is null or q.user_id = p_user_id
-    order by q.conversation_id
+    where (p_user_id is null or q.user_id = p_user_id)
+      and (q.failed_at is null or q.failed_at < statement_timestamp())
+    order by q.failed_at nulls first, q.conversation_id
     limit 200
     for update skip locked
   );
-  foreach v_id in array v_ids loop
-    exit when messages >= p_limit;
-    messages := messages + private.prune_conversation(v_id, p_limit - messages::integer, false);
-  end loop;
+  begin
+    foreach v_id in array v_ids loop
+      exit when messages >= p_limit or clock_timestamp() > v_until;
+      messages := messages + private.prune_conversation(v_id, p_limit - messages::integer, false);
+    end loop;
+  exception
+    when others then
+      -- The others come again without this one. The code alone: the message may have content in it.
+      update private.prune_queue q set failed_at = clock_timestamp(), error = sqlstate where q.conversation_id = v_id;
+      messages := 0;
+      progress := true;
+      return;
+  end;
   -- What somebody holds stays in the queue: asking again at once would not help.
   progress := messages > 0 or cardinality(v_ids) > (
     select count(*) from private.prune_queue q where q.conversation_id = any (v_ids)
@@ -180,8 +242,8 @@ begin
 end;
 $$;
 comment on function private.drain_prune_queue(integer, uuid) is
-  'Removes at most p_limit messages of at most 200 conversations in private.prune_queue, of one user or of all. It waits for '
-  'nobody''s lock. messages: how many went; progress: whether another call may find more to do.';
+  'Removes at most p_limit messages of at most 200 conversations in private.prune_queue, of one user or of all, for about a '
+  'second. It waits for nobody''s lock. What fails stays, with the error, until the next run. messages: how many went; progress: whether another call may find more to do.';
 revoke all on function private.drain_prune_queue(integer, uuid) from public, anon, authenticated, service_role;
 
 

@@ -66,12 +66,14 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- Of small rows; a message may have 4 MiB.
   c_messages constant integer := 2000;
+  c_states constant integer := 2000;
+  c_keys constant integer := 500;
   v_stage smallint;
   v_listed uuid[];
   v_ids uuid[];
   v_gone bigint;
+  v_piece record;
   v_states bigint := 0;
   v_messages bigint := 0;
   v_conversations bigint := 0;
@@ -82,7 +84,23 @@ begin
   -- table of the host's holds one of them fast, nothing of what was said is left.
   select min(l.stage) into v_stage from private.erasure_conversations l where l.erasure_id = p_erasure_id;
   if v_stage is null then
-    return null;
+    -- Of a request that made one of them, or wrote to it, the key: it has the hash of what was written.
+    delete from private.idempotency_keys k
+    where k.ctid = any (array(
+      select k.ctid
+      from private.idempotency_keys k
+      where k.user_id = p_user_id::text
+        and k.scope ~ '^POST (/openai/v1)?/conversations(/|$)'
+        and not exists (
+          select
+          from public.conversations c
+          where c.id = coalesce(substring(k.scope from '/conversations/([0-9a-f-]{36})/'), k.result ->> 'conversation_id')::uuid
+        )
+      limit c_keys
+      for update skip locked
+    ));
+    get diagnostics v_gone = row_count;
+    return case when v_gone > 0 then jsonb_build_object('idempotency_keys', v_gone) end;
   end if;
   v_listed := array(
     select l.conversation_id
@@ -104,8 +122,17 @@ begin
   );
 
   if v_stage = 0 then
-    delete from public.conversation_states s where s.user_id = p_user_id and s.conversation_id = any (v_ids);
+    delete from public.conversation_states s
+    where s.ctid = any (array(
+      select s.ctid
+      from public.conversation_states s
+      where s.user_id = p_user_id and s.conversation_id = any (v_ids)
+      limit c_states
+    ));
     get diagnostics v_states = row_count;
+    if v_states = c_states then
+      return jsonb_build_object('conversation_states', v_states, 'imports', v_imports);
+    end if;
     perform private.hide_conversations(v_ids);
     -- Removed here and counted, not by the job of the queue.
     delete from private.prune_queue q where q.conversation_id = any (v_ids);
@@ -113,12 +140,9 @@ begin
     where l.erasure_id = p_erasure_id and l.conversation_id = any (v_ids);
 
   elsif v_stage = 1 then
-    delete from public.conversation_messages m
-    where m.ctid = any (array(
-      select m.ctid from public.conversation_messages m where m.conversation_id = any (v_ids) limit c_messages
-    ));
-    get diagnostics v_messages = row_count;
-    if v_messages < c_messages then
+    v_piece := private.remove_messages(v_ids, 0, c_messages);
+    v_messages := v_piece.removed;
+    if v_piece.complete then
       update private.erasure_conversations l set stage = 2
       where l.erasure_id = p_erasure_id and l.conversation_id = any (v_ids);
     end if;
@@ -159,8 +183,9 @@ begin
 end;
 $$;
 comment on function private.erase_conversations_piece(uuid, uuid) is
-  'A piece of the conversations on an erasure''s list: 500 are hidden and their responses removed, or 2,000 messages go, or 200 '
-  'empty conversations. Answers {table: rows}, null when the list is empty.';
+  'A piece of the conversations on an erasure''s list: 2,000 responses go, or 500 conversations without any are hidden, or '
+  '2,000 messages go, or 200 empty conversations, or 500 idempotency keys of conversations that are not there. Answers '
+  '{table: rows}, null when there is nothing left.';
 revoke all on function private.erase_conversations_piece(uuid, uuid) from public, anon, authenticated, service_role;
 
 
@@ -172,8 +197,13 @@ set search_path = ''
 as $$
 declare
   c_events constant integer := 2000;
+  -- See private.remove_messages.
+  c_bytes constant bigint := 64 * 1024 * 1024;
   v_id uuid;
-  v_first integer;
+  v_last integer;
+  v_bytes bigint := 0;
+  v_size bigint;
+  v_complete boolean;
   v_sessions bigint := 0;
   v_events bigint := 0;
   v_counts bigint := 0;
@@ -189,17 +219,25 @@ begin
     limit 100
     for update skip locked
   loop
-    -- By number, of which none is missing.
-    select e.sequence into v_first
-    from public.event_logs e
-    where e.session_id = v_id
-    order by e.sequence
-    limit 1;
-    delete from public.event_logs e
-    where e.session_id = v_id and e.sequence < v_first + c_events - v_events;
+    select
+      max(e.sequence) filter (where e.before < c_bytes - v_bytes), sum(e.bytes),
+      count(*) < c_events - v_events and coalesce(bool_and(e.before < c_bytes - v_bytes), true)
+    into v_last, v_size, v_complete
+    from (
+      select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
+      from (
+        select e.sequence, pg_column_size(e.content) as bytes
+        from public.event_logs e
+        where e.session_id = v_id
+        order by e.sequence
+        limit c_events - v_events
+      ) e
+    ) e;
+    delete from public.event_logs e where e.session_id = v_id and e.sequence <= v_last;
     get diagnostics v_count = row_count;
     v_events := v_events + v_count;
-    exit when v_events >= c_events;
+    v_bytes := v_bytes + coalesce(v_size, 0);
+    exit when not v_complete;
 
     delete from private.event_counts c where c.session_id = v_id;
     get diagnostics v_count = row_count;
@@ -222,8 +260,8 @@ begin
 end;
 $$;
 comment on function private.erase_sessions_piece(text) is
-  'A piece of a user''s sessions: 2,000 events, or 100 sessions with what events they have. Answers {table: rows}, null when '
-  'there is none left.';
+  'A piece of a user''s sessions: 2,000 events, or 64 MiB of them, or 100 sessions with what events they have. Answers '
+  '{table: rows}, null when there is none left.';
 revoke all on function private.erase_sessions_piece(text) from public, anon, authenticated, service_role;
 
 
@@ -234,7 +272,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  c_rows constant integer := 500;
+  -- A document may have some MiB.
+  c_rows constant integer := 50;
   v_is_uuid constant boolean := p_user_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$';
   v_table regclass;
   v_column name;
@@ -245,11 +284,12 @@ begin
     select a.attrelid, a.attname
     from (
       values
-        ('public.videos'::regclass, 'user_id'),
-        ('public.documents', 'owner_id'),
+        ('public.documents'::regclass, 'owner_id'),
         ('public.document_failures', 'owner_id'),
         ('private.collection_versions', 'owner_id'),
-        ('private.idempotency_keys', 'user_id')
+        ('private.idempotency_keys', 'user_id'),
+        -- Last: a table of the host's may hold one fast.
+        ('public.videos', 'user_id')
     ) as t (id, name)
     join pg_catalog.pg_attribute a on a.attrelid = t.id and a.attname = t.name
     where a.atttypid = 'text'::regtype or v_is_uuid
@@ -270,7 +310,7 @@ begin
 end;
 $$;
 comment on function private.erase_rows_piece(text) is
-  'Removes 500 rows of a user''s from a table that nothing else depends on. Answers {table: rows}, null when there are none left.';
+  'Removes 50 rows of a user''s from a table that nothing else depends on. Answers {table: rows}, null when there are none left.';
 revoke all on function private.erase_rows_piece(text) from public, anon, authenticated, service_role;
 
 
@@ -302,25 +342,42 @@ set search_path = ''
 as $$
 declare
   v_uuid constant uuid := case when p_user_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then p_user_id end;
+  v_kind text;
   v_removed jsonb;
+  v_error text;
   v_count bigint;
 begin
-  v_removed := private.erase_conversations_piece(p_erasure_id, v_uuid);
-  if v_removed is not null or p_scope = 'conversations' then
-    return v_removed;
+  if p_scope = 'conversations' then
+    return private.erase_conversations_piece(p_erasure_id, v_uuid);
   end if;
-  if private.list_conversations_to_erase(p_erasure_id, v_uuid) then
-    return '{}';
+  foreach v_kind in array '{conversations,sessions,rows}'::text[] loop
+    -- What cannot be removed of one kind, because a table of the host's or a lock holds it, keeps none of another.
+    begin
+      case v_kind
+        when 'conversations' then
+          v_removed := private.erase_conversations_piece(p_erasure_id, v_uuid);
+          if v_removed is null and private.list_conversations_to_erase(p_erasure_id, v_uuid) then
+            v_removed := '{}';
+          end if;
+        when 'sessions' then
+          v_removed := private.erase_sessions_piece(p_user_id);
+        when 'rows' then
+          v_removed := private.erase_rows_piece(p_user_id);
+      end case;
+      if v_removed is not null then
+        return v_removed;
+      end if;
+    exception
+      when others then
+        v_error := coalesce(v_error, sqlstate);
+    end;
+  end loop;
+  if v_error is not null then
+    raise exception using errcode = v_error;
   end if;
-  v_removed := coalesce(private.erase_sessions_piece(p_user_id), private.erase_rows_piece(p_user_id));
-  if v_removed is null then
-    delete from private.erasures e where e.user_id = p_user_id and e.id <> p_erasure_id;
-    get diagnostics v_count = row_count;
-    if v_count > 0 then
-      return jsonb_build_object('erasures', v_count);
-    end if;
-  end if;
-  return v_removed;
+  delete from private.erasures e where e.user_id = p_user_id and e.id <> p_erasure_id;
+  get diagnostics v_count = row_count;
+  return case when v_count > 0 then jsonb_build_object('erasures', v_count) end;
 end;
 $$;
 comment on function private.erase_piece(uuid, text, text) is
@@ -478,14 +535,18 @@ declare
 begin
   -- The receipt would outlive a user who is being deleted.
   perform private.hold_owner(p_user_id);
-  insert into private.erasures (scope, user_id) values (p_scope, p_user_id)
-  on conflict (user_id, scope) where finished_at is null do nothing
-  returning id into v_id;
-  if v_id is null then
+  loop
+    insert into private.erasures (scope, user_id) values (p_scope, p_user_id)
+    on conflict (user_id, scope) where finished_at is null do nothing
+    returning id into v_id;
+    exit when found;
+    -- Locked: what is put on the list of one that is finished meanwhile would stay. Where it is, another one begins.
     select e.id into v_id
     from private.erasures e
-    where e.user_id = p_user_id and e.scope = p_scope and e.finished_at is null;
-  end if;
+    where e.user_id = p_user_id and e.scope = p_scope and e.finished_at is null
+    for update;
+    exit when found;
+  end loop;
   if p_scope = 'conversations' then
     perform private.list_conversations_to_erase(v_id, p_user_id::uuid);
   end if;

@@ -1,6 +1,6 @@
 -- Erasure: who may ask for it, and what a step does, seen from inside the database.
 begin;
-select plan(21);
+select plan(25);
 
 insert into auth.users (id, email) values ('00000000-0000-4000-8000-00000000001e', 'pgtap-erasure@example.com');
 insert into public.conversations (id, user_id, last_sequence_order)
@@ -89,6 +89,41 @@ select throws_ok(
   'one erasure of a user goes on at a time'
 );
 delete from private.erasures where user_id = 'pgtap twice';
+
+-- ---- what a table of the host's holds fast ---------------------------------------------------------------------------
+select set_config('request.jwt.claims', '', true);
+create table public.pgtap_tickets (conversation_id uuid references public.conversations (id));
+insert into public.conversations (id, user_id, last_sequence_order)
+select ('00000000-0000-4000-8000-0000000000f' || n)::uuid, '00000000-0000-4000-8000-00000000001e', 0 from generate_series(1, 2) n;
+insert into public.pgtap_tickets values ('00000000-0000-4000-8000-0000000000f1');
+insert into public.videos (user_id, title) values ('00000000-0000-4000-8000-00000000001e', 'x');
+insert into public.sessions (user_id) values ('00000000-0000-4000-8000-00000000001e');
+insert into public.documents (owner_id, collection, id, creation_utc, sort_at, data)
+values ('00000000-0000-4000-8000-00000000001e', 'pgtap', 'x', '2026-01-01T00:00:00Z', '2026-01-01', '{}');
+
+select private.hide_conversations('{00000000-0000-4000-8000-0000000000f1,00000000-0000-4000-8000-0000000000f2}');
+select ok(
+  (private.drain_prune_queue(100, '00000000-0000-4000-8000-00000000001e')).progress,
+  'what cannot be pruned is put aside, and there may be more to do'
+);
+-- One that has failed comes again with the next statement that a client sends.
+select private.drain_prune_queue(100, '00000000-0000-4000-8000-00000000001e');
+select results_eq(
+  $$select conversation_id, error from private.prune_queue where user_id = '00000000-0000-4000-8000-00000000001e'$$,
+  $$values ('00000000-0000-4000-8000-0000000000f1'::uuid, '23503')$$,
+  'it stays in the queue and says why, and the next one is gone'
+);
+
+select is(
+  private.request_erasure('user', '00000000-0000-4000-8000-00000000001e') - '{id,created_at}'::text[],
+  '{"scope": "user", "removed": {"documents": 1, "sessions": 1, "videos": 1}, "error": "23503", "finished_at": null}',
+  'of a user who is erased it keeps nothing else'
+);
+delete from public.pgtap_tickets;
+select is(
+  private.request_erasure('user', '00000000-0000-4000-8000-00000000001e') #> '{removed,conversations}', '1',
+  'and when it lets go, the rest goes as well'
+);
 
 select * from finish();
 rollback;

@@ -72,5 +72,48 @@ Deno.test("prune queue", async (t) => {
     await drain(user.id);
     assertEquals((await sql`select from conversations where id = ${id}`).length, 0);
   });
+
+  await t.step(
+    "large messages go in pieces, too: no statement has to remove more than 64 MiB and one message",
+    async () => {
+      const id = await newConversation(user);
+      // Of hex, which does not compress.
+      await sql`
+      with body as materialized (select string_agg(md5(n::text), '') as text from generate_series(1, 131072) n)
+      insert into conversation_messages (conversation_id, user_id, sequence_order, role, content)
+      select ${id}, ${user.id}, n, 'user', text from body, generate_series(1, 20) n`;
+      await sql`update conversations set last_sequence_order = 20 where id = ${id}`;
+      await sql.begin(async (tx) => {
+        await tx`select private.hide_conversations(array[${id}::uuid])`;
+        const [{ messages, progress }] = await tx`select * from private.drain_prune_queue(5000, ${user.id})`;
+        assert(messages > 0 && messages < 20, `${messages} messages of 4 MiB at once`);
+        assert(progress);
+      });
+      await drain(user.id);
+      assertEquals((await sql`select from conversations where id = ${id}`).length, 0);
+    },
+  );
+
+  await t.step("a parent that is locked is waited for by nobody, and goes with the next call", async () => {
+    const parent = await newConversation(user, { messages: [{ role: "user", content: "x" }] });
+    const fork = (await user.request("POST", `/conversations/${parent}/fork`, { body: { at: 1 } })).body.id;
+    assertEquals((await user.request("DELETE", `/conversations/${parent}`)).status, 204);
+    const other = connect();
+    await other.begin(async (tx) => {
+      await tx`select from conversations where id = ${parent} for update`;
+      await sql`select private.hide_conversations(array[${fork}::uuid])`;
+      await sql.begin(async (tx) => {
+        await tx`set local lock_timeout = '2s'`;
+        await tx`select private.drain_prune_queue(5000, ${user.id})`;
+      });
+      assertEquals(
+        [...await sql`select conversation_id as id, error from private.prune_queue where conversation_id = ${fork}`],
+        [{ id: fork, error: null }],
+      );
+    });
+    await other.end();
+    await drain(user.id);
+    assertEquals((await sql`select from conversations where id in (${parent}, ${fork})`).length, 0);
+  });
   await sql.end();
 });

@@ -327,6 +327,100 @@ Deno.test("what a host's table holds fast is on the receipt, the messages are go
   }
 });
 
+Deno.test("what is asked for again while the last step of an erasure runs is not left to it", async () => {
+  const user = await signUp();
+  const [{ id }] = await sql`
+    insert into private.erasures (scope, user_id) values ('conversations', ${user.id}) returning id`;
+  const later = await newConversation(user, { messages });
+  const holder = connect();
+  const [asked] = await holder.begin(async (tx) => {
+    // The request has found the first erasure, and cannot put on its list what is to go.
+    await tx`lock table private.erasure_conversations in exclusive mode`;
+    const answer = eraseAll(user);
+    const waiting = () =>
+      sql`select from pg_locks where relation = 'private.erasure_conversations'::regclass and not granted`;
+    while ((await waiting()).length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    await tx`select private.advance_erasure(${id}, '1 millisecond')`;
+    return [answer];
+  });
+  const answer = await asked;
+  await holder.end();
+  assert(answer.body.finished_at, JSON.stringify(answer.body));
+  assertEquals(answer.body.removed, { conversations: 1, conversation_messages: 2 });
+  assertEquals((await user.request("GET", `/conversations/${later}`)).status, 404);
+  assertEquals(await left(user), 0);
+});
+
+Deno.test("large messages and events, and thousands of responses to one conversation, go in pieces as well", async () => {
+  const user = await signUp();
+  const id = await newConversation(user);
+  const session = (await user.request("POST", "/sessions", { body: {} })).body.id;
+  // Of hex, which does not compress: 80 MiB each.
+  await sql`
+    with body as materialized (select string_agg(md5(n::text), '') as text from generate_series(1, 131072) n)
+    insert into conversation_messages (conversation_id, user_id, sequence_order, role, content)
+    select ${id}, ${user.id}, n, 'user', text from body, generate_series(1, 20) n`;
+  await sql`update conversations set last_sequence_order = 20 where id = ${id}`;
+  await sql`
+    with body as materialized (select string_agg(md5(n::text), '') as text from generate_series(1, 131072) n)
+    insert into event_logs (session_id, user_id, sequence, event_type, content)
+    select ${session}, ${user.id}, n, 'user_message', to_jsonb(text) from body, generate_series(1, 20) n`;
+  await sql`
+    insert into conversation_states (
+      user_id, response_id, conversation_id, after_sequence, input_sequence, sequence_order, model, provider, request_hash
+    )
+    select ${user.id}, 'resp_' || n, ${id}, 0, 1, 2, 'm', 'p', '' from generate_series(1, 5000) n`;
+  const [{ id: erasure }] = await sql`
+    insert into private.erasures (scope, user_id) values ('user', ${user.id}) returning id`;
+  const pieces: Record<string, number>[] = [];
+  await sql.begin(async (tx) => {
+    // Nobody else's turn until the end.
+    await tx`select from private.erasures where id = ${erasure} for update`;
+    for (let i = 0; i < 100; i++) {
+      const [{ piece }] = await tx`select private.erase_piece(${erasure}, 'user', ${user.id}) as piece`;
+      if (!piece) break;
+      pieces.push(piece);
+    }
+  });
+  const most = (table: string) => Math.max(...pieces.map((piece) => piece[table] ?? 0));
+  const all = (table: string) => pieces.reduce((sum, piece) => sum + (piece[table] ?? 0), 0);
+  for (
+    const [table, count, atOnce] of [
+      ["conversation_messages", 20, 17],
+      ["event_logs", 20, 17],
+      ["conversation_states", 5000, 2000],
+    ] as const
+  ) {
+    assertEquals(all(table), count, table);
+    assert(most(table) <= atOnce, `${table}: ${most(table)} at once`);
+  }
+  assertEquals(await left(user), 0);
+  await sql`delete from private.erasures where id = ${erasure}`;
+});
+
+Deno.test("keys of requests go with the conversations they are about, and others stay", async () => {
+  const user = await signUp();
+  const keyed = (method: string, path: string, body: unknown) =>
+    user.request(method, path, { body, headers: { "idempotency-key": "k" } });
+  const { body: { id } } = await keyed("POST", "/conversations", { messages });
+  assertEquals((await keyed("POST", `/conversations/${id}/messages`, { messages })).status, 201);
+  assertEquals((await keyed("POST", `/conversations/${id}/fork`, { at: 1 })).status, 201);
+  assertEquals((await keyed("POST", "/sessions", {})).status, 201);
+  const scopes = async () =>
+    (await sql`select scope from private.idempotency_keys where user_id = ${user.id} order by 1`).map(({ scope }) =>
+      scope
+    );
+  assertEquals((await scopes()).length, 4);
+  const { body } = await eraseAll(user);
+  assertEquals(body.removed, { conversations: 2, conversation_messages: 4, idempotency_keys: 3 });
+  assertEquals(await scopes(), ["POST /sessions"]);
+  // Of a conversation that is there, they stay.
+  const { body: later } = await keyed("POST", "/conversations", { messages });
+  await finish(() => user.request("GET", `/conversations/erasures/${body.id}`));
+  const again = await keyed("POST", "/conversations", { messages });
+  assertEquals([again.body.id, again.headers.get("idempotent-replayed")], [later.id, "true"]);
+});
+
 Deno.test("deleting the user in Auth while an erasure of theirs runs", async () => {
   const user = await signUp();
   await fill(user, 400, 50);
