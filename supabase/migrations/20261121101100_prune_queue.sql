@@ -17,7 +17,8 @@ comment on table private.prune_queue is
 comment on column private.prune_queue.failed_at is
   'When it could not be removed; null when nobody has failed. Its turn comes again after all others''.';
 comment on column private.prune_queue.error is
-  'The SQLSTATE of that: 23503 is a table of the host''s that refers to the conversation.';
+  'The SQLSTATE of that, and the constraint if it was one: "23503 bookmarks_fkey" is a table of the host''s that refers to the '
+  'conversation.';
 alter table private.prune_queue enable row level security;
 alter table private.prune_queue force row level security;
 revoke all on private.prune_queue from public, anon, authenticated, service_role;
@@ -210,6 +211,7 @@ as $$
 declare
   v_ids uuid[];
   v_id uuid;
+  v_constraint text;
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
   messages := 0;
@@ -229,8 +231,11 @@ begin
     end loop;
   exception
     when others then
-      -- The others come again without this one. The code alone: the message may have content in it.
-      update private.prune_queue q set failed_at = clock_timestamp(), error = sqlstate where q.conversation_id = v_id;
+      -- The others come again without this one. Never the message: it may have content in it.
+      get stacked diagnostics v_constraint = constraint_name;
+      update private.prune_queue q set
+        failed_at = clock_timestamp(), error = concat_ws(' ', sqlstate, nullif(v_constraint, ''))
+      where q.conversation_id = v_id;
       messages := 0;
       progress := true;
       return;
@@ -243,7 +248,8 @@ end;
 $$;
 comment on function private.drain_prune_queue(integer, uuid) is
   'Removes at most p_limit messages of at most 200 conversations in private.prune_queue, of one user or of all, for about a '
-  'second. It waits for nobody''s lock. What fails stays, with the error, until the next run. messages: how many went; progress: whether another call may find more to do.';
+  'second. It waits for nobody''s lock. What fails stays, with the error, until the next run. messages: how many went; '
+  'progress: whether another call may find more to do.';
 revoke all on function private.drain_prune_queue(integer, uuid) from public, anon, authenticated, service_role;
 
 

@@ -85,13 +85,23 @@ begin
     -- What is hidden is removed before more is: little is left behind when the time is up.
     if v_kind in ('conversations', 'conversation_states', 'imports')
       and private.add_counts(v_removed, '{}') <> '{}'
-      and not v_run.errors @> '[{"kind": "prune_queue"}]'
     then
       v_run.kinds_left := array_prepend('prune_queue', v_run.kinds_left);
     end if;
   end if;
 
   v_run.complete := v_run.kinds_left = '{}';
+  if v_run.complete then
+    -- The queue goes on without what fails in it. That it did is said once.
+    v_run.errors := v_run.errors || coalesce((
+      select jsonb_build_object(
+        'kind', 'prune_queue', 'sqlstate', split_part(q.error, ' ', 1), 'constraint', nullif(split_part(q.error, ' ', 2), '')
+      )
+      from private.prune_queue q
+      where q.failed_at >= v_run.started_at
+      limit 1
+    ), '[]');
+  end if;
   if v_run.complete or v_kind is null then
     v_run.finished_at := clock_timestamp();
   end if;
