@@ -1,5 +1,13 @@
 -- The export of a user: everything that is stored about one, of all kinds, page by page.
 
+-- By index, tree by tree, whatever the statistics say: one conversation with thousands of forks, whoever made it, and each tree
+-- of everybody's was joined with the whole table. 1,000 lines took minutes.
+alter function private.export_page(jsonb, uuid) set enable_hashjoin = off;
+alter function private.export_page(jsonb, uuid) set enable_mergejoin = off;
+alter function private.export_page(jsonb, uuid) set enable_seqscan = off;
+alter function private.export_page(jsonb, uuid) set enable_bitmapscan = off;
+
+
 create function private.export_user_page(p_cursor jsonb, p_user_id text) returns jsonb
 language plpgsql
 stable

@@ -170,3 +170,30 @@ Deno.test("a page reads what it shows, wherever it begins and however much there
   }
   await sql.end();
 });
+
+Deno.test("a page of conversations reads what it shows, however many forks somebody else has made of one", async () => {
+  const sql = connect();
+  const rolledBack = new Error("rolled back");
+  try {
+    await sql.begin(async (tx) => {
+      const [me, other, root] = Array.from({ length: 3 }, () => crypto.randomUUID());
+      await tx`insert into auth.users (id, email) select u, u || '@example.com' from unnest(${[me, other]}::uuid[]) u`;
+      await tx`insert into conversations (user_id) select ${me} from generate_series(1, 1500)`;
+      await tx`insert into conversations (id, user_id, last_sequence_order) values (${root}, ${other}, 1)`;
+      await tx`
+        insert into conversations (user_id, parent_id, fork_sequence, last_sequence_order)
+        select ${other}, ${root}, 1, 1 from generate_series(1, 20000)`;
+      // The statistics say now that a conversation has thousands of forks.
+      await tx`analyze conversations`;
+      await tx`select set_config('request.jwt.claims', ${JSON.stringify({ sub: me, role: "authenticated" })}, true)`;
+      await tx`set local role authenticated`;
+      const [row] = await tx`explain (analyze, buffers, format json) select public.export_user_page()`;
+      const { "Shared Hit Blocks": hit, "Shared Read Blocks": missed } = row["QUERY PLAN"][0].Plan;
+      assert(hit + missed <= 40 * 1000, `${hit + missed} blocks for 1,000 lines`);
+      throw rolledBack;
+    });
+  } catch (error) {
+    if (error !== rolledBack) throw error;
+  }
+  await sql.end();
+});
