@@ -228,10 +228,15 @@ as $$
 declare
   c_removed constant integer := 200;
   c_rows constant integer := 5000;
+  -- See private.remove_messages.
+  c_bytes constant bigint := 64 * 1024 * 1024;
   c_read constant integer := 5000;
   v_cutoff timestamptz := private.retention_cutoff('sessions', p_now);
   v_session record;
-  v_first integer;
+  v_last integer;
+  v_bytes bigint := 0;
+  v_size bigint;
+  v_cut boolean := false;
   v_count integer;
   v_read integer := 0;
   v_sessions integer := 0;
@@ -257,17 +262,29 @@ begin
       where s.id = v_session.id and coalesce(s.last_event_at, s.created_at) < v_cutoff
       for update skip locked;
       if found then
-        -- What hangs on it goes first, as far as the step may: the cascade is not bounded. Numbers have no gaps, so a range
-        -- of them is a number of events.
-        select min(e.sequence) into v_first
-        from public.event_logs e
-        where e.session_id = v_session.id and e.created_at between v_session.created_at and v_session.last_event_at;
+        -- What hangs on it goes first, as far as the step may: the cascade is not bounded.
+        select
+          max(e.sequence) filter (where e.before < c_bytes - v_bytes), coalesce(sum(e.bytes), 0),
+          coalesce(bool_or(e.before >= c_bytes - v_bytes), false)
+        into v_last, v_size, v_cut
+        from (
+          select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
+          from (
+            select e.sequence, pg_column_size(e.content) as bytes
+            from public.event_logs e
+            where e.session_id = v_session.id and e.created_at between v_session.created_at and v_session.last_event_at
+            order by e.sequence
+            limit c_rows - v_events - v_counts
+          ) e
+        ) e;
         delete from public.event_logs e
         where e.session_id = v_session.id
           and e.created_at between v_session.created_at and v_session.last_event_at
-          and e.sequence >= v_first and e.sequence < v_first + c_rows - v_events - v_counts;
+          and e.sequence <= v_last;
         get diagnostics v_count = row_count;
         v_events := v_events + v_count;
+        v_bytes := v_bytes + v_size;
+        exit when v_cut;
         delete from private.event_counts c
         where c.ctid = any (array(
           select c.ctid from private.event_counts c where c.session_id = v_session.id limit c_rows - v_events - v_counts
@@ -283,11 +300,11 @@ begin
     exit when v_sessions = c_removed;
   end loop;
   removed := jsonb_build_object('sessions', v_sessions, 'event_logs', v_events, 'event_counts', v_counts);
-  more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows;
+  more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_cut;
 end;
 $$;
 comment on function private.retain_sessions(timestamptz, jsonb) is
-  'Deletes up to 200 sessions and 5,000 of their events and counts. A session goes when none is left.';
+  'Deletes up to 200 sessions and 5,000 of their events and counts, or 64 MiB of them. A session goes when none is left.';
 revoke all on function private.retain_sessions(timestamptz, jsonb) from public, anon, authenticated, service_role;
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -347,6 +364,9 @@ set search_path = ''
 as $$
 declare
   c_removed constant integer := 5000;
+  -- See private.remove_messages.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+  v_cut boolean;
   v_cutoff timestamptz := private.retention_cutoff('event_logs', p_now);
   v_leaf record;
   v_count integer;
@@ -361,19 +381,25 @@ begin
 
   -- No event occurred later than five minutes after it was stored, and there is an index on that.
   with expired as (
-    select e.session_id, e.sequence, e.created_at
+    select e.session_id, e.sequence, e.created_at, pg_column_size(e.content) as bytes
     from private.event_logs_default e
     where e.occurred_at < v_cutoff + interval '5 minutes' and e.created_at < v_cutoff
     order by e.occurred_at
     limit c_removed
     for update skip locked
+  ),
+  piece as (
+    select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
+  ),
+  deleted as (
+    delete from private.event_logs_default e
+    using piece x
+    where e.session_id = x.session_id and e.sequence = x.sequence and e.created_at = x.created_at and x.before < c_bytes
+    returning e.sequence
   )
-  delete from private.event_logs_default e
-  using expired x
-  where e.session_id = x.session_id and e.sequence = x.sequence and e.created_at = x.created_at;
-  get diagnostics v_count = row_count;
+  select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
   removed := jsonb_build_object('event_logs', v_count);
-  more := v_count = c_removed;
+  more := v_cut or v_count = c_removed;
 end;
 $$;
 comment on function private.retain_event_logs(timestamptz, jsonb) is
@@ -396,6 +422,9 @@ set search_path = ''
 as $$
 declare
   c_removed constant integer := 2000;
+  -- See private.remove_messages.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+  v_cut boolean;
   v_policy record;
   v_documents integer := 0;
   v_failures integer := 0;
@@ -410,32 +439,46 @@ begin
   loop
     p_position := jsonb_build_object('collection', v_policy.collection);
     with expired as (
-      select d.owner_id, d.id
+      select d.owner_id, d.id, pg_column_size(d.data) as bytes
       from public.documents d
       where d.collection = v_policy.collection and d.sort_at < v_policy.cutoff
       order by d.sort_at
       limit c_removed - v_documents - v_failures
       for update skip locked
+    ),
+    piece as (
+      select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
+    ),
+    deleted as (
+      delete from public.documents d
+      using piece x
+      where d.owner_id = x.owner_id and d.collection = v_policy.collection and d.id = x.id and x.before < c_bytes
+      returning d.id
     )
-    delete from public.documents d
-    using expired x
-    where d.owner_id = x.owner_id and d.collection = v_policy.collection and d.id = x.id;
-    get diagnostics v_count = row_count;
+    select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
     v_documents := v_documents + v_count;
+    more := v_cut or v_documents >= c_removed;
+    exit when more;
     with expired as (
-      select f.owner_id, f.id
+      select f.owner_id, f.id, pg_column_size(f.data) as bytes
       from public.document_failures f
       where f.collection = v_policy.collection and f.sort_at < v_policy.cutoff
       order by f.sort_at
       limit c_removed - v_documents - v_failures
       for update skip locked
+    ),
+    piece as (
+      select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
+    ),
+    deleted as (
+      delete from public.document_failures f
+      using piece x
+      where f.owner_id = x.owner_id and f.collection = v_policy.collection and f.id = x.id and x.before < c_bytes
+      returning f.id
     )
-    delete from public.document_failures f
-    using expired x
-    where f.owner_id = x.owner_id and f.collection = v_policy.collection and f.id = x.id;
-    get diagnostics v_count = row_count;
+    select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
     v_failures := v_failures + v_count;
-    more := v_documents + v_failures >= c_removed;
+    more := v_cut or v_documents + v_failures >= c_removed;
     exit when more;
   end loop;
   removed := jsonb_build_object('documents', v_documents, 'document_failures', v_failures);

@@ -110,7 +110,7 @@ select ok(
 select private.drain_prune_queue(100, '00000000-0000-4000-8000-00000000001e');
 select results_eq(
   $$select conversation_id, error from private.prune_queue where user_id = '00000000-0000-4000-8000-00000000001e'$$,
-  $$values ('00000000-0000-4000-8000-0000000000f1'::uuid, '23503')$$,
+  $$values ('00000000-0000-4000-8000-0000000000f1'::uuid, '23503 pgtap_tickets_conversation_id_fkey')$$,
   'it stays in the queue and says why, and the next one is gone'
 );
 
