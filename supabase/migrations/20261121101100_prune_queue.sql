@@ -260,7 +260,9 @@ security definer
 set search_path = ''
 as $$
 begin
+  -- Retention empties the queue as it fills it, and takes turns with who writes: both at once would be twice the load.
   if clock_timestamp() > statement_timestamp() + interval '60 seconds'
+    or private.retention_is_running()
     or not pg_try_advisory_xact_lock(hashtext('private.prune_queue_step'))
   then
     return false;

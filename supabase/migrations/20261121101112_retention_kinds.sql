@@ -95,25 +95,6 @@ comment on function private.retain_prune_queue(timestamptz, jsonb) is
   'Removes up to 5,000 messages that deletions have left behind, those of retention and everybody''s.';
 revoke all on function private.retain_prune_queue(timestamptz, jsonb) from public, anon, authenticated, service_role;
 
-
-create or replace function private.prune_queue_step() returns boolean
-language plpgsql
-volatile
-security definer
-set search_path = ''
-as $$
-begin
-  -- Retention empties the queue as it fills it, and takes turns with who writes: both at once would be twice the load.
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or private.retention_is_running()
-    or not pg_try_advisory_xact_lock(hashtext('private.prune_queue_step'))
-  then
-    return false;
-  end if;
-  return (private.drain_prune_queue(5000)).progress;
-end;
-$$;
-
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Responses: since they were stored, or replaced last
 -- ---------------------------------------------------------------------------------------------------------------------

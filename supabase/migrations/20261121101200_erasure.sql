@@ -420,17 +420,7 @@ begin
         v_erasure.error := sqlstate;
     end;
     exit when v_erasure.error is not null or v_piece is null;
-    select coalesce(jsonb_object_agg(r.key, r.count), '{}') into v_erasure.removed
-    from (
-      select p.key, sum(p.value::bigint) as count
-      from (
-        select * from jsonb_each_text(v_erasure.removed)
-        union all
-        select * from jsonb_each_text(v_piece)
-      ) p
-      group by p.key
-      having sum(p.value::bigint) > 0
-    ) r;
+    v_erasure.removed := private.add_counts(v_erasure.removed, v_piece);
     exit when clock_timestamp() > v_until;
   end loop;
 
