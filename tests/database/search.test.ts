@@ -1,83 +1,281 @@
-// What a search reads, on a table where every user writes the same words.
+// What a search reads: the filters of 64 messages each, which cost time when they are missing, and never a match.
 import { assert, assertEquals } from "@std/assert";
-import { connect } from "../support/stack.ts";
+import type postgres from "postgres";
+import { random } from "../support/context.ts";
+import { connect, newConversation, signUp } from "../support/stack.ts";
 
-interface PlanNode {
-  "Node Type": string;
-  "Index Name"?: string;
-  "Actual Rows": number;
-  "Shared Hit Blocks": number;
-  "Shared Read Blocks": number;
-  Plans?: PlanNode[];
-}
+type Sql = postgres.Sql | postgres.TransactionSql;
 
-const flatten = (node: PlanNode): PlanNode[] => [node, ...(node.Plans ?? []).flatMap(flatten)];
-
-Deno.test("a search reads its own user's matches from the index, however common the word", async () => {
+/** Runs `test` as a new user in a transaction that is rolled back. */
+async function asUser(test: (tx: postgres.TransactionSql, me: string) => Promise<void>): Promise<void> {
   const sql = connect();
   const rolledBack = new Error("rolled back");
   try {
     await sql.begin(async (tx) => {
-      const users = Array.from({ length: 100 }, () => crypto.randomUUID());
-      const me = users[42];
-      await tx`insert into auth.users (id, email) select u, u || '@example.com' from unnest(${users}::uuid[]) u`;
-      await tx`
-        with c as (
-          insert into conversations (user_id, last_sequence_order)
-          select u, 200 from unnest(${users}::uuid[]) u
-          returning id, user_id
-        )
-        insert into conversation_messages (conversation_id, user_id, sequence_order, role, content)
-        select c.id, c.user_id, n, 'user', 'the common word and 语言模型 number' || n
-        from generate_series(1, 200) n, c`;
-      await tx`analyze conversations`;
-      await tx`analyze conversation_messages`;
-
-      const explain = async (query: string, values: string[]): Promise<PlanNode[]> => {
-        const [row] = await tx.unsafe(`explain (analyze, buffers, format json) ${query}`, values);
-        return flatten(row["QUERY PLAN"][0].Plan);
-      };
-      // How many match, and how many rows the index may name: it knows buckets of words, and no beginnings. The text decides.
-      for (
-        const [q, matches, candidates] of [
-          ["common", 200, 200],
-          ["模型", 200, 200],
-          ["模", 200, 200],
-          ["number1*", 111, 200],
-          ["number7 OR number8", 2, 8],
-        ] as const
-      ) {
-        // The condition of private.search_messages.
-        const nodes = await explain(
-          `select m.id, m.user_id, m.created_at from public.conversation_messages m
-           where private.message_lexemes(m.user_id, m.content, m.parts) @@ (
-             select o_query from private.parse_search($1, $2)
-           )`,
-          [q, me],
-        );
-        const scan = nodes.find((node) => node["Index Name"])!;
-        assertEquals(scan["Index Name"], "idx_conversation_messages_search", q);
-        const rows = scan["Actual Rows"];
-        assert(rows >= matches && rows <= candidates, `${q}: ${rows} rows`);
-        assertEquals(nodes.filter((node) => node["Node Type"] === "Seq Scan"), [], q);
-      }
-
+      const me = crypto.randomUUID();
+      await tx`insert into auth.users (id, email) values (${me}, ${me + "@example.com"})`;
       await tx`select set_config('request.jwt.claims', ${JSON.stringify({ sub: me, role: "authenticated" })}, true)`;
-      await tx`set local role authenticated`;
-      // A block for each row at most twice, and the index: not the table's 20,000 rows.
-      const [call] = await explain(`select public.search_messages($1)`, ["common"]);
-      const blocks = call["Shared Hit Blocks"] + call["Shared Read Blocks"];
-      assert(blocks < 3000, `${blocks} blocks`);
-      const [{ page }] = await tx`select search_messages('"common word" number17') as page`;
-      assertEquals([page.data.length, page.data[0].message.sequence_order], [1, 17]);
-      for (const [q, matches] of [["number1*", 111], ["模", 200], ["number7 OR number8", 2]] as const) {
-        const [{ page }] = await tx`select search_messages(${q}, 200) as page`;
-        assertEquals(page.data.length, matches, q);
-      }
+      await test(tx, me);
       throw rolledBack;
     });
   } catch (error) {
     if (error !== rolledBack) throw error;
+  } finally {
+    await sql.end();
+  }
+}
+
+/** What private.search_filter_step does, for the blocks of these conversations alone. */
+async function fill(tx: Sql, ids: string[]): Promise<void> {
+  await tx`
+    select private.fill_search_filter(f.conversation_id, f.block)
+    from private.search_filters f where f.conversation_id = any (${ids}) and f.words is null`;
+}
+
+async function append(tx: Sql, id: string, contents: string[]): Promise<{ id: string }[]> {
+  const messages = contents.map((content) => ({ role: "user", content }));
+  const [{ answer }] = await tx`select append_messages(${id}, ${tx.json(messages)}) as answer`;
+  return answer.messages;
+}
+
+async function create(tx: Sql): Promise<string> {
+  const [{ conversation }] = await tx`select create_conversation() as conversation`;
+  return conversation.id;
+}
+
+async function search(tx: Sql, query: string): Promise<unknown> {
+  const [{ answer }] = await tx`select search_messages(${query}, 200) as answer`;
+  return answer;
+}
+
+Deno.test("a search reads the blocks that may have its words", async () => {
+  await asUser(async (tx, me) => {
+    const users = [me, ...Array.from({ length: 20 }, () => crypto.randomUUID())];
+    await tx`insert into auth.users (id, email) select u, u || '@example.com' from unnest(${users.slice(1)}::uuid[]) u`;
+    // 1,280 messages each, in 20 blocks.
+    const conversations = await tx`
+      insert into conversations (user_id, last_sequence_order) select u, 1280 from unnest(${users}::uuid[]) u
+      returning id, user_id`;
+    const ids = conversations.map(({ id }) => id);
+    const own = conversations.find(({ user_id }) => user_id === me)!.id;
+    await tx`
+      insert into conversation_messages (conversation_id, user_id, sequence_order, role, content)
+      select c.id, c.user_id, n, 'user', 'the common word and 语言模型 number' || n || ' block' || (n - 1) / 64
+      from generate_series(1, 1280) n, conversations c where c.id = any (${ids})`;
+    await tx`analyze conversations`;
+    await tx`analyze conversation_messages`;
+
+    const blocks = async (query: string): Promise<number> => {
+      const [row] = await tx.unsafe(
+        "explain (analyze, buffers, format json) select public.search_messages($1)",
+        [query],
+      );
+      const { Plan } = row["QUERY PLAN"][0];
+      return Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"];
+    };
+    await search(tx, "warm");
+    const unfiltered = await blocks("block7 number450");
+    await fill(tx, ids);
+    await search(tx, "warm");
+    const filtered = await blocks("block7 number450");
+    // One block of 20, and now and then another by chance.
+    assert(filtered < unfiltered / 4, `${filtered} blocks of ${unfiltered}`);
+    // Everybody has this word. Of one's own messages each is read twice at most; 21 users have 27,000.
+    const common = await blocks("common");
+    assert(common < 2 * 1280 + 500, `${common} blocks`);
+
+    const may = async (query: string) =>
+      (await tx`
+        select f.block from private.search_filters f, private.parse_search(${query}) s
+        where f.conversation_id = ${own} and private.may_match(f.words, s.o_word_groups, s.o_words)
+        order by f.block`).map(({ block }) => block);
+    const everywhere = Array.from({ length: 20 }, (_, i) => i);
+    assertEquals(await may("common"), everywhere);
+    assertEquals(await may("模型"), everywhere);
+    for (
+      const [query, expected] of [["block7", [7]], ["block3 OR block12", [3, 12]], ["block3 number66", []]] as const
+    ) {
+      const found = await may(query);
+      assertEquals(expected.filter((block) => !found.includes(block)), [], query);
+      assert(found.length <= expected.length + 6, `${query}: ${found}`);
+    }
+
+    for (
+      const [query, expected] of [
+        ['"common word" number17', 1],
+        ["number127*", 11],
+        ["模", 200],
+        ["number7 OR number8", 2],
+        ["block3 -number200", 63],
+        ["block3 number66", 0],
+      ] as const
+    ) {
+      const answer = await search(tx, query) as { data: unknown[] };
+      assertEquals(answer.data.length, expected, query);
+    }
+  });
+});
+
+Deno.test("filters change no answer, whatever they have missed", async () => {
+  const words = "ant bee cat dog eel fox gnu hen ibis jay koi lynx 语言模型 模型语言 émeu".split(" ");
+  const queries = [
+    "ant",
+    "ant bee",
+    "cat OR koi",
+    "fo*",
+    '"dog eel"',
+    "gnu -hen",
+    "语言",
+    "型",
+    "emeu",
+    "z OR ly*",
+    "nothing",
+  ];
+  const seed = Math.floor(Math.random() * 2 ** 31);
+  const next = random(seed);
+  const pick = <T>(values: T[]): T => values[Math.floor(next() * values.length)];
+  await asUser(async (tx, me) => {
+    const ids = [await create(tx)];
+    let isFilled = 0;
+    for (let step = 0; step < 120; step++) {
+      const id = pick(ids);
+      const dice = next();
+      if (dice < 0.45) {
+        const contents = Array.from({ length: pick([1, 2, 7, 63, 64, 65]) }, () => `${pick(words)} ${pick(words)}`);
+        await append(tx, id, contents);
+      } else if (dice < 0.55) {
+        ids.push(await create(tx));
+      } else if (dice < 0.7) {
+        const [{ last }] = await tx`select last_sequence_order as last from conversations where id = ${id}`;
+        const at = Math.floor(next() * (last + 1));
+        const [{ fork }] = await tx`select fork_conversation(${id}, ${at}) as fork`;
+        ids.push(fork.id);
+      } else if (dice < 0.8) {
+        const [message] = await tx`
+          select id from conversation_messages
+          where conversation_id = ${id} order by sequence_order offset ${Math.floor(next() * 70)} limit 1`;
+        if (message) await tx`select delete_message(${id}, ${message.id})`;
+      } else if (dice < 0.85 && ids.length > 1) {
+        await tx`select delete_conversation(${id})`;
+        ids.splice(ids.indexOf(id), 1);
+      } else {
+        await fill(tx, [id]);
+      }
+      if (step % 10 < 9) continue;
+
+      const withFilters = [];
+      for (const query of queries) withFilters.push(await search(tx, query));
+      const [{ filled }] = await tx`
+        select count(f.words)::int as filled
+        from private.search_filters f join conversations c on c.id = f.conversation_id where c.user_id = ${me}`;
+      isFilled += filled;
+      await tx.savepoint(async (sp) => {
+        await sp`
+          delete from private.search_filters f using conversations c where c.id = f.conversation_id and c.user_id = ${me}`;
+        for (const [i, query] of queries.entries()) {
+          assertEquals(withFilters[i], await search(sp, query), `seed ${seed}, step ${step}: ${query}`);
+        }
+        throw new Error("restore");
+      }).catch((error) => {
+        if (error.message !== "restore") throw error;
+      });
+    }
+    assert(isFilled > 0);
+  });
+});
+
+Deno.test("a filter forgets a message that is deleted, and what is cut off a history", async () => {
+  await asUser(async (tx) => {
+    const id = await create(tx);
+    const messages = await append(tx, id, [...Array(129).fill("chaff"), "secret", "wheat"]);
+    await append(tx, id, Array(70).fill("late"));
+    const [{ fork }] = await tx`select fork_conversation(${id}, 129) as fork`;
+    const knows = async (word: string) => {
+      const [row] = await tx`
+        select coalesce(array_agg(f.block order by f.block), '{}') as blocks
+        from private.search_filters f, private.parse_search(${word}) s
+        where f.conversation_id = ${id} and private.may_match(f.words, s.o_word_groups, s.o_words)`;
+      return row.blocks;
+    };
+    await fill(tx, [id]);
+    assertEquals(await knows("secret"), [2]);
+    await tx`select delete_message(${id}, ${messages[129].id})`;
+    assertEquals(await knows("secret"), [], "at once");
+    await fill(tx, [id]);
+    assertEquals(await knows("secret"), []);
+    assertEquals(await knows("wheat"), [2]);
+
+    // The fork shows the first 129 of what is now nobody's else.
+    await tx`select delete_conversation(${id})`;
+    await fill(tx, [id]);
+    assertEquals(await knows("wheat"), []);
+    assertEquals(await knows("late"), []);
+    assertEquals(await knows("chaff"), [0, 1, 2]);
+    await tx`select delete_conversation(${fork.id})`;
+    const left = await tx`select from private.search_filters where conversation_id = any (${[id, fork.id]})`;
+    assertEquals(left.length, 0);
+  });
+});
+
+Deno.test("the job fills blocks that are complete, and those of conversations that are quiet", async () => {
+  const sql = connect();
+  try {
+    const user = await signUp();
+    const say = async (count: number) => {
+      const messages = Array.from({ length: count }, () => ({ role: "user", content: "hello" }));
+      const { status } = await user.request("POST", `/conversations/${id}/messages`, { body: { messages } });
+      assertEquals(status, 201);
+    };
+    const id = await newConversation(user);
+    const filters = async () =>
+      (await sql`
+        select block, up_to_sequence as up_to, words is not null as filled
+        from private.search_filters where conversation_id = ${id} order by block`).map((row) => ({ ...row }));
+    /** Until there is nothing to do; the stack's own job may be at it. */
+    const run = async () => {
+      for (let tries = 0; tries < 200; tries++) {
+        const [{ more }] = await sql`select private.search_filter_step() as more`;
+        const [{ due }] = await sql`
+          select count(*)::int as due
+          from private.search_filters f join conversations c on c.id = f.conversation_id
+          where c.user_id = ${user.id} and f.words is null
+            and (c.last_sequence_order >= f.block * 64 + 64 or c.updated_at < now() - interval '10 minutes')`;
+        if (!more && due === 0) return;
+        if (!more) await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      throw new Error("The job does not come to an end");
+    };
+
+    await say(100);
+    assertEquals(await filters(), [
+      { block: 0, up_to: 0, filled: false },
+      { block: 1, up_to: 0, filled: false },
+    ]);
+    await run();
+    assertEquals(await filters(), [
+      { block: 0, up_to: 64, filled: true },
+      { block: 1, up_to: 0, filled: false },
+    ]);
+    await sql`update conversations set updated_at = now() - interval '11 minutes' where id = ${id}`;
+    await run();
+    assertEquals((await filters())[1], { block: 1, up_to: 100, filled: true });
+
+    // It goes on: the filter of its last block lacks what is new until that block is complete.
+    await say(28);
+    await run();
+    assertEquals((await filters())[1], { block: 1, up_to: 100, filled: true });
+    await say(2);
+    assertEquals((await filters()).slice(1), [
+      { block: 1, up_to: 0, filled: false },
+      { block: 2, up_to: 0, filled: false },
+    ]);
+    await run();
+    assertEquals((await filters()).slice(1), [
+      { block: 1, up_to: 128, filled: true },
+      { block: 2, up_to: 0, filled: false },
+    ]);
+    await sql`delete from conversations where id = ${id}`;
+    assertEquals(await filters(), []);
   } finally {
     await sql.end();
   }
