@@ -48,27 +48,23 @@ revoke all on function private.word_hashes(text[]) from public, anon, authentica
 
 
 create function private.search_filter(p_hashes bigint[]) returns bytea
-language sql
+language plpgsql
 immutable
 parallel safe
 security invoker
 set search_path = ''
 as $$
-  with size as (
-    select least(greatest(cardinality(p_hashes), 1), 8192) as bytes
-  ),
-  bytes as (
-    select b.bit / 8 as place, bit_or(1 << (b.bit % 8)::integer) as value
-    from size s, unnest(p_hashes) as h (hash)
-    cross join lateral (
-      values ((h.hash & 4294967295) % (s.bytes * 8)), (((h.hash >> 32) & 4294967295) % (s.bytes * 8))
-    ) as b (bit)
-    group by b.bit / 8
-  )
-  select decode(string_agg(lpad(to_hex(coalesce(b.value, 0)), 2, '0'), '' order by n.place), 'hex')
-  from size s
-  cross join lateral generate_series(0, s.bytes - 1) as n (place)
-  left join bytes b on b.place = n.place;
+declare
+  v_bytes integer := least(greatest(cardinality(p_hashes), 1), 8192);
+  v_filter bytea := decode(repeat('00', v_bytes), 'hex');
+  v_bits bigint := v_bytes * 8;
+  v_hash bigint;
+begin
+  foreach v_hash in array p_hashes loop
+    v_filter := set_bit(set_bit(v_filter, (v_hash & 4294967295) % v_bits, 1), ((v_hash >> 32) & 4294967295) % v_bits, 1);
+  end loop;
+  return v_filter;
+end;
 $$;
 comment on function private.search_filter(bigint[]) is
   'A Bloom filter of hashed words: a byte for each word and two of its bits set, so that a word that is not there seems to be '
@@ -168,7 +164,7 @@ declare
   v_words text[];
 begin
   -- Numbers are given in the order of commits: who sees one of them sees all before it.
-  select max(m.sequence_order), array_agg(distinct w.word)
+  select max(m.sequence_order), array_agg(w.word)
   into v_last, v_words
   from public.conversation_messages m
   left join lateral string_to_table(
@@ -328,33 +324,40 @@ as $$
 declare
   -- What is stored aside is removed in chunks of 2 kB: this is 32,000 of them, and takes about as long as 10,000 rows.
   c_bytes constant bigint := 64 * 1024 * 1024;
+  v_count integer;
   v_ctids tid[];
 begin
-  select array_agg(s.ctid) filter (where s.before < c_bytes), count(*) < p_limit and bool_and(s.before < c_bytes)
-  into v_ctids, complete
+  select count(*), array_agg(s.ctid) filter (where s.n <= p_limit and s.before < c_bytes)
+  into v_count, v_ctids
   from (
-    select m.ctid, sum(m.bytes) over (rows unbounded preceding) - m.bytes as before
-    from (
-      select m.ctid, m.bytes
-      from unnest(p_conversation_ids) c (id)
-      cross join lateral (
-        -- Each column: the size of a row would be known only with everything read that is stored aside.
-        select
-          m.ctid,
-          coalesce(pg_column_size(m.content), 0) + coalesce(pg_column_size(m.parts), 0)
-            + coalesce(pg_column_size(m.function_call), 0) + coalesce(pg_column_size(m.tool_calls), 0)
-            + coalesce(pg_column_size(m.item), 0) + coalesce(pg_column_size(m.usage), 0) + pg_column_size(m.metadata)
-            as bytes
-        from public.conversation_messages m
-        where m.conversation_id = c.id and m.sequence_order > p_above
-        order by m.sequence_order desc
-        limit p_limit
-      ) m
-      limit p_limit
+    select
+      m.ctid,
+      row_number() over (rows unbounded preceding) as n,
+      sum(m.bytes) over (rows unbounded preceding) - m.bytes as before
+    from unnest(p_conversation_ids) c (id)
+    cross join lateral (
+      -- Each column: the size of a row would be known only with everything read that is stored aside.
+      select
+        m.ctid,
+        coalesce(pg_column_size(m.content), 0) + coalesce(pg_column_size(m.parts), 0)
+          + coalesce(pg_column_size(m.function_call), 0) + coalesce(pg_column_size(m.tool_calls), 0)
+          + coalesce(pg_column_size(m.item), 0) + coalesce(pg_column_size(m.usage), 0) + pg_column_size(m.metadata)
+          as bytes
+      from public.conversation_messages m
+      where m.conversation_id = c.id and m.sequence_order > p_above
+      order by m.sequence_order desc
+      limit p_limit + 1
     ) m
+    limit p_limit + 1
   ) s;
-  complete := coalesce(complete, true);
-  delete from public.conversation_messages m where m.ctid = any (v_ctids);
+  complete := v_count = coalesce(cardinality(v_ctids), 0);
+  if complete then
+    -- By the index. For thousands of row ids the planner may read the whole table.
+    delete from public.conversation_messages m
+    where m.conversation_id = any (p_conversation_ids) and m.sequence_order > p_above;
+  else
+    delete from public.conversation_messages m where m.ctid = any (v_ctids);
+  end if;
   get diagnostics removed = row_count;
   delete from private.search_filters f
   where f.conversation_id = any (p_conversation_ids) and f.block >= (p_above + 63) / 64;

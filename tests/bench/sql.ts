@@ -11,6 +11,8 @@ import { newTurn, text, type Turn } from "./text.ts";
 
 const WRITERS = 32;
 const PAGE = 20;
+/** How often a system does a thing before the next one has its turn: what a scan leaves of the caches is not the others' doing. */
+const BURST = 20;
 /** The turns at the beginning and at the end of a conversation that are compared. */
 const WINDOW = 20;
 
@@ -67,7 +69,7 @@ export async function sqlLevel(stack: Stack, sizes: Sizes, progress: Progress): 
     const loadsAmongForeign = await measureLoads(peers, ids, sizes);
 
     progress.step("SQL: fork, delete, search");
-    const others = await measureOthers(peers, sizes);
+    const others = await measureOthers(admin, peers, sizes);
 
     progress.step(`SQL: ${WRITERS} writers at once`);
     const writers = await measureWriters(stack, sizes);
@@ -89,7 +91,7 @@ export async function sqlLevel(stack: Stack, sizes: Sizes, progress: Progress): 
 
 const ABOUT =
   `One database, one driver (\`pg\`), a pool of ${POOL_SIZE} connections for each system. A time is that from a call to
-its decoded answer. The systems take turns, every round beginning with another one, so that noise hits all alike.
+its decoded answer. The systems take turns of ${BURST} calls, every time beginning with another one, so that noise hits all alike.
 
 - **Threadbase**: the RPCs that the API calls, as role \`authenticated\` with row level security on, and the claims of a
   user's token set as PostgREST sets them (here once for each connection; PostgREST does with each request).
@@ -114,14 +116,18 @@ messages, because that is what they have. None of them searches messages. Text i
 /** A figure for each system, by its name. */
 type By<T> = Map<string, T>;
 
-/** Each system in turn does one thing, every round beginning with another one. */
+/** The systems take turns of `burst` rounds, each time beginning with another one. */
 async function interleave(
   rounds: number,
   peers: Peer[],
   run: (peer: Peer, round: number) => Promise<void>,
+  burst = BURST,
 ): Promise<void> {
-  for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < peers.length; i++) await run(peers[(i + round) % peers.length], round);
+  for (let start = 0; start < rounds; start += burst) {
+    for (let i = 0; i < peers.length; i++) {
+      const peer = peers[(i + start / burst) % peers.length];
+      for (let round = start; round < Math.min(start + burst, rounds); round++) await run(peer, round);
+    }
   }
 }
 
@@ -131,7 +137,9 @@ const marks = (turns: number) => [turns / 8, turns / 4, turns / 2, turns].map(Ma
 /** Bytes beyond the empty tables, with indexes and TOAST. Also the warm-up of what follows. */
 async function measureStorage(admin: pg.Pool, peers: Peer[], { turns }: Sizes): Promise<By<number[]>> {
   const stored = peers.filter(({ tables }) => tables.length > 0);
-  const size = async ({ tables }: Peer): Promise<number> => {
+  const size = async (peer: Peer): Promise<number> => {
+    const { tables } = peer;
+    await peer.settle?.(admin);
     for (const table of tables) await admin.query(`vacuum ${table}`);
     const { rows: [{ bytes }] } = await admin.query(
       "select sum(pg_total_relation_size(t::regclass))::float8 as bytes from unnest($1::text[]) t",
@@ -185,7 +193,7 @@ interface Loads {
 }
 
 async function measureLoads(peers: Peer[], ids: By<string[]>, { loads, turns }: Sizes): Promise<By<Loads>> {
-  const warmUp = 10;
+  const warmUp = BURST;
   const result: By<Loads> = new Map(peers.map(({ name }) => [name, { all: [], last: [] }]));
   const measure = async (kind: keyof Loads, expected: number, load: (peer: Peer, id: string) => Promise<Message[]>) => {
     await interleave(warmUp + loads, peers, async (peer, round) => {
@@ -217,7 +225,7 @@ interface Others {
   search: number[];
 }
 
-async function measureOthers(peers: Peer[], { forked, repeats }: Sizes): Promise<By<Others>> {
+async function measureOthers(admin: pg.Pool, peers: Peer[], { forked, repeats }: Sizes): Promise<By<Others>> {
   const result: By<Others> = new Map(peers.map(({ name }) => [name, { fork: [], remove: [], search: [] }]));
   const history = Array.from({ length: forked }, (_, i): Message => ({
     role: i % 2 ? "assistant" : "user",
@@ -227,10 +235,11 @@ async function measureOthers(peers: Peer[], { forked, repeats }: Sizes): Promise
   await interleave(repeats, peers, async (peer) => {
     const { fork, remove, search } = result.get(peer.name)!;
     const [kept, removed] = [await peer.create(history), await peer.create(history)];
+    await peer.settle?.(admin);
     if (peer.fork) fork.push(await milliseconds(() => peer.fork!(kept)));
     if (peer.search) search.push(await milliseconds(() => peer.search!(`${first} ${second}`)));
     remove.push(await milliseconds(() => peer.remove(removed)));
-  });
+  }, 1);
   return result;
 }
 
@@ -424,9 +433,7 @@ function headlines({ turns }: Sizes, { appends, storage, writers }: Results): st
       ms(append(appends.get(ours)!))
     } ms (p50), at every length the same; ` +
     `${compared(appends, append, " ms")}.`,
-    `${turns} turns of 1 KB take ${
-      ms(megabytes(storage.get(ours)!))
-    } MB with all indexes, that of the search among them; ` +
+    `${turns} turns of 1 KB take ${ms(megabytes(storage.get(ours)!))} MB with all indexes and what the search needs; ` +
     `${compared(storage, megabytes, " MB")}.`,
     `${WRITERS} writers on one conversation: ${writers.get(ours)!.verdict}; ` +
     `${wrong.map(([name, { verdict }]) => `${name}: ${verdict}`).join(", ")}.`,

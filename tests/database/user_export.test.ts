@@ -55,6 +55,7 @@ const LEFT_OUT: Record<string, string> = {
   "private.erasure_conversations": "A queue: conversations that an erasure is about to remove.",
   "private.imports": "Imports that are not finished: nobody sees them before they are, and after a day they are gone.",
   "private.prune_queue": "A queue: what deletions have left behind.",
+  "private.search_filters": "Hashes of the words that messages have.",
   "private.unsummarized_sessions": "A queue: sessions that are there themselves.",
   "private.response_conversations": "Which conversations go with their last response: those are there themselves.",
 };

@@ -25,6 +25,8 @@ export interface Peer extends AsyncDisposable {
   remove(id: string): Promise<void>;
   /** How many messages have all the words. */
   search?(words: string): Promise<number>;
+  /** Does what the system's jobs do before long, for all that is stored. */
+  settle?(admin: pg.Pool): Promise<void>;
   /** Stores `rows` messages of others, 20 in a conversation, taken from `texts` in turn. */
   fill?(admin: pg.Pool, rows: number, texts: string[]): Promise<void>;
 }

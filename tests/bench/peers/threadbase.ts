@@ -14,7 +14,7 @@ export function connectAsUser({ dbUrl, userId }: Stack): pg.Pool {
 /** Threadbase's RPCs as the API calls them: role authenticated, row level security on, the claims of a user's token. */
 export class Threadbase implements Peer {
   readonly name = "Threadbase";
-  readonly tables = ["public.conversations", "public.conversation_messages"];
+  readonly tables = ["public.conversations", "public.conversation_messages", "private.search_filters"];
   readonly #pool: pg.Pool;
   readonly #create;
   readonly #append;
@@ -77,6 +77,13 @@ export class Threadbase implements Peer {
   async search(words: string): Promise<number> {
     const [{ value }] = await this.#search.run(words);
     return value.data.length;
+  }
+
+  /** The search filters, those of conversations that are not quiet yet as well. */
+  async settle(admin: pg.Pool): Promise<void> {
+    await admin.query(
+      `select private.fill_search_filter(f.conversation_id, f.block) from private.search_filters f where f.words is null`,
+    );
   }
 
   /** As the owner of the tables, past the triggers: with every index and check, without a lock for each row. */
