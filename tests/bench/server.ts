@@ -67,11 +67,12 @@ export async function deno(args: string[], env: Record<string, string> = {}): Pr
   return new TextDecoder().decode(stdout);
 }
 
-/** An access token as Auth gives the user, with the key id that functions look for. */
+/** An access token as Auth gives the user, with the key id that functions look for. No two are the same. */
 export async function signToken({ jwtSecret, userId }: Stack): Promise<string> {
   return await new SignJWT({ role: "authenticated" })
     .setProtectedHeader({ alg: "HS256", typ: "JWT", kid: "local" })
     .setSubject(userId)
+    .setJti(crypto.randomUUID())
     .setAudience("authenticated")
     .setIssuedAt()
     .setExpirationTime("2h")
