@@ -38,12 +38,13 @@ parallel safe
 security invoker
 set search_path = ''
 as $$
-  -- The hash of hash partitions, which has to survive an upgrade of Postgres as well.
-  select coalesce(array_agg(distinct pg_catalog.hashtextextended(w.word collate "C", 0)), '{}')
+  -- The hash of hash partitions, which has to survive an upgrade of Postgres as well. Of letters that are one letter in upper
+  -- case: σ and ς are both Σ, and a search for either finds that.
+  select coalesce(array_agg(distinct pg_catalog.hashtextextended(lower(upper(w.word)) collate "C", 0)), '{}')
   from unnest(p_words) as w (word)
   where w.word <> '';
 $$;
-comment on function private.word_hashes(text[]) is 'A hash of 64 bits for each different word.';
+comment on function private.word_hashes(text[]) is 'A hash of 64 bits for each different word, whatever its case.';
 revoke all on function private.word_hashes(text[]) from public, anon, authenticated, service_role;
 
 
@@ -60,6 +61,9 @@ declare
   v_bits bigint := v_bytes * 8;
   v_hash bigint;
 begin
+  if cardinality(p_hashes) > 4 * v_bytes then
+    return '\xff';
+  end if;
   foreach v_hash in array p_hashes loop
     v_filter := set_bit(set_bit(v_filter, (v_hash & 4294967295) % v_bits, 1), ((v_hash >> 32) & 4294967295) % v_bits, 1);
   end loop;
@@ -68,7 +72,8 @@ end;
 $$;
 comment on function private.search_filter(bigint[]) is
   'A Bloom filter of hashed words: a byte for each word and two of its bits set, so that a word that is not there seems to be '
-  'in 5 of 100 cases. At most 8 KiB.';
+  'in 5 of 100 cases. At most 8 KiB, and for more than 32,768 words, which would set most bits there, a single byte that has '
+  'every word: setting each bit copies the filter.';
 revoke all on function private.search_filter(bigint[]) from public, anon, authenticated, service_role;
 
 
@@ -243,7 +248,8 @@ security definer
 set search_path = ''
 as $$
   update private.search_filters f set words = null, up_to_sequence = 0
-  where f.conversation_id = p_conversation_id and f.block = (p_sequence_order - 1) / 64 and f.words is not null;
+  -- An empty one as well: the job may have read the message already. This waits until what it makes of it can be seen.
+  where f.conversation_id = p_conversation_id and f.block = (p_sequence_order - 1) / 64;
 $$;
 comment on function private.forget_words(uuid, integer) is
   'Has the filter of a message''s block made again: something there is deleted, and nothing is to tell of it.';
@@ -461,8 +467,9 @@ begin
       || v_pattern
       || case
         when v_prefix then v_letter || '*'
-        -- The text is decomposed: 하 begins 한 there, and is no part of it.
+        -- The text is decomposed: 하 begins 한 there and か begins が, and is no part of it.
         when v_units[cardinality(v_units)] ~ '[\uac00-\ud7a3]$' then '(?![\u11a8-\u11ff])'
+        when v_units[cardinality(v_units)] ~ '[\u3041-\u30ff]$' then '(?![\u3099\u309a])'
         when v_units[cardinality(v_units)] ~ v_run then ''
         else '(?!' || v_letter || ')'
       end;
@@ -481,7 +488,10 @@ begin
         -- Of a run the bigrams: a character by itself is known for the end of a run only.
         when u.unit ~ v_run then char_length(t.lexeme) = 2
         else not (v_prefix and u.n = cardinality(v_units))
-      end;
+      end
+        -- What composes with its neighbour is another character in the text: 한ㄱ, which is 한국 half typed, finds that.
+        and array_to_string(v_units, ' ')
+          !~ '[\u1025\u1100-\u11ff\u3099\u309a\ua960-\ua97f\ud7b0-\ud7ff]|(^| )\u102e';
     end if;
   end loop;
 

@@ -184,6 +184,86 @@ Deno.test("filters change no answer, whatever they have missed", async () => {
   });
 });
 
+Deno.test("a filter has every word that the text is found by", async () => {
+  const found = [
+    ["ΟΔΟΣ", "οδος"],
+    ["ΟΔΟΣ", "οδοσ"],
+    ["ISTANBUL", "ıstanbul"],
+    ["한국", "한ㄱ"],
+    ["はがき", "はか゛き"],
+    ["バス停", "バス"],
+    ["ｶﾞｷﾞ", "ガギ"],
+    ["အဦ", "အဥ"],
+    ["ဦအ", "ီအ"],
+    ["Straße", "straẞe"],
+    ["㍿", "株式会社"],
+    ["👨‍👩‍👧 fam", "👨‍👩‍👧"],
+    ["語a言", '"語 a"'],
+    ["x".repeat(80), "x".repeat(80)],
+    [`${"x ".repeat(16_382)}beginning`, "begi"], // cut after 32,768 characters
+  ] as const;
+  const missed = [["かぎ", "かき"], ["カバ", "カハ"], ["が", "か"], ["한국", "하"]] as const;
+  await asUser(async (tx) => {
+    const id = await create(tx);
+    await append(tx, id, [...found, ...missed].map(([text]) => text));
+    const numbers = async (query: string) => {
+      const { data } = await search(tx, query) as { data: { message: { sequence_order: number } }[] };
+      return data.map(({ message }) => message.sequence_order);
+    };
+    for (const when of ["without a filter", "with one"]) {
+      for (const [i, [text, query]] of found.entries()) {
+        assert((await numbers(query)).includes(i + 1), `${text.slice(0, 20)}, ${query}: ${when}`);
+      }
+      for (const [i, [text, query]] of missed.entries()) {
+        assert(!(await numbers(query)).includes(found.length + i + 1), `${text}, ${query}: ${when}`);
+      }
+      await fill(tx, [id]);
+    }
+  });
+});
+
+Deno.test("more words than a filter can tell apart are a filter that has them all", async () => {
+  await asUser(async (tx) => {
+    const id = await create(tx);
+    const words = Array.from({ length: 40_000 }, (_, i) => i.toString(36));
+    await append(tx, id, [0, 1, 2, 3, 4, 5, 6, 7].map((n) => words.slice(n * 5000, (n + 1) * 5000).join(" ")));
+    await fill(tx, [id]);
+    const [filter] = await tx`
+      select encode(f.words, 'hex') as words, private.may_match(f.words, s.o_word_groups, s.o_words) as may_match
+      from private.search_filters f, private.parse_search('elsewhere') s where f.conversation_id = ${id}`;
+    assertEquals({ ...filter }, { words: "ff", may_match: true });
+  });
+});
+
+Deno.test("a message that is deleted while its filter is made leaves nothing there", async () => {
+  const [job, sql] = [connect(), connect()];
+  const user = await signUp();
+  try {
+    const id = await newConversation(user, { messages: [{ role: "user", content: "secret" }] });
+    const { body: { data: [message] } } = await user.request("GET", `/conversations/${id}/messages`);
+    let deleted: Promise<{ status: number }> | undefined;
+    await job.begin(async (tx) => {
+      await fill(tx, [id]);
+      const [{ filled, pid }] = await tx`
+        select count(words)::int as filled, pg_backend_pid() as pid
+        from private.search_filters where conversation_id = ${id}`;
+      assertEquals(filled, 1, "the control");
+      deleted = user.request("DELETE", `/conversations/${id}/messages/${message.id}`);
+      for (let tries = 0; tries < 100; tries++) {
+        const [{ waits }] = await sql`
+          select exists (select from pg_stat_activity a where ${pid} = any (pg_blocking_pids(a.pid))) as waits`;
+        if (waits) break;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    });
+    assertEquals((await deleted!).status, 204);
+    const filters = await sql`select words from private.search_filters where conversation_id = ${id}`;
+    assertEquals(filters.map(({ words }) => words), [null]);
+  } finally {
+    await Promise.all([job.end(), sql.end()]);
+  }
+});
+
 Deno.test("a filter forgets a message that is deleted, and what is cut off a history", async () => {
   await asUser(async (tx) => {
     const id = await create(tx);
