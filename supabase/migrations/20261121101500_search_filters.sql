@@ -366,7 +366,7 @@ begin
   end if;
   get diagnostics removed = row_count;
   delete from private.search_filters f
-  where f.conversation_id = any (p_conversation_ids) and f.block >= (p_above + 63) / 64;
+  where f.conversation_id = any (p_conversation_ids) and f.block::bigint * 64 >= p_above;
   if p_above > 0 then
     perform private.forget_words(c.id, p_above) from unnest(p_conversation_ids) c (id);
   end if;
@@ -541,6 +541,10 @@ begin
       v_holds := true;
     end if;
     v_holds := v_holds and (v_count > 0) <> p_excluded[i];
+    -- There is no other alternative: most texts are out with the first word, and the others cost as much each.
+    if not v_holds and p_groups[cardinality(p_groups)] = p_groups[1] then
+      return null;
+    end if;
   end loop;
   if v_found or v_holds then
     return round(v_score::numeric, 6);
@@ -549,8 +553,8 @@ begin
 end;
 $$;
 comment on function private.search_score(text, integer[], text[], boolean[]) is
-  'How well a text matches what parse_search read; null if it does not. BM25 without the rarity of words (k1 1.2, b 0.75, average 600 characters): a score depends on the text alone, so it '
-  'is the same on every page.';
+  'How well a text matches what parse_search read; null if it does not. BM25 without the rarity of words (k1 1.2, b 0.75, '
+  'average 600 characters): a score depends on the text alone, so it is the same on every page.';
 revoke all on function private.search_score(text, integer[], text[], boolean[])
   from public, anon, authenticated, service_role;
 
