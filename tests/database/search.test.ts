@@ -163,7 +163,7 @@ Deno.test("filters change no answer, whatever they have missed", async () => {
       }
       if (step % 10 < 9) continue;
 
-      const withFilters = [];
+      const withFilters: unknown[] = [];
       for (const query of queries) withFilters.push(await search(tx, query));
       const [{ filled }] = await tx`
         select count(f.words)::int as filled
