@@ -175,7 +175,7 @@ Deno.test("the README's commands and code, pasted in their order", async (t) => 
       const ended = follow(id, ({ sequence, content }: { sequence: number; content: { text: string } }) => {
         seen.push([sequence, content.text]);
       });
-      while (logins < 2) await new Promise((resolve) => setTimeout(resolve, 50));
+      for (let i = 0; i < 1200 && logins < 2; i++) await new Promise((resolve) => setTimeout(resolve, 50));
       await log("two");
       await log("three");
       await backend(`/${id}/end`, {}, claims.sub);
