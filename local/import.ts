@@ -1,10 +1,9 @@
 /** `npm run import -- FILE`: brings an export of Threadbase or of ChatGPT into an account. */
 import { createClient } from "@supabase/supabase-js";
-import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { decodeJwt } from "jose";
 import { readChatGpt } from "../supabase/functions/conversations/chatgpt.ts";
 import type { ImportEntry, ImportRecord, ImportReport } from "../supabase/functions/conversations/transfer.ts";
-import { envFile, parseEnv, type StackEnv } from "./env.ts";
+import { dataDirOption, readArguments, run, runningStack } from "./command.ts";
 import { StackError } from "./errors.ts";
 import { decode, lineType, readBytes, readElements, readLines, Splitter } from "./split.ts";
 
@@ -14,13 +13,14 @@ const HELP =
 Usage: npm run import -- FILE [options]
 
   --url API_URL          the project (default: API_URL, else the running local stack)
+  --key KEY              its publishable key, for logging in (with API_URL: PUBLISHABLE_KEY)
+  --data-dir DIR         the local stack that runs on it (default: .local)
   --token TOKEN          the access token of the account (or ACCESS_TOKEN)
   --email, --password    log in instead (or EMAIL and PASSWORD)
-  --key KEY              the publishable key (default: PUBLISHABLE_KEY, else the local stack's)
   --verbose              show the notes on every conversation
   --help
 
-Ends with 1 if anything was not imported.`;
+Says where it imports to before it sends anything. Ends with 1 if anything was not imported.`;
 
 /** How often a request is sent again that the API did not take. */
 const RETRIES = 2;
@@ -28,7 +28,7 @@ const RETRIES = 2;
 interface Options {
   file: string;
   url: string;
-  key: string;
+  key?: string;
   verbose: boolean;
   token?: string;
   email?: string;
@@ -36,48 +36,45 @@ interface Options {
 }
 
 async function readOptions(): Promise<Options> {
-  const { values, positionals } = parse();
-  if (values.help) {
-    console.log(HELP);
-    Deno.exit(0);
-  }
-  if (positionals.length !== 1) throw new StackError(HELP);
-  const stack: StackEnv = await Deno.readTextFile(envFile(join(import.meta.dirname!, "..", ".local")))
-    .then(parseEnv, () => ({}));
-  const url = values.url ?? Deno.env.get("API_URL") ?? stack.API_URL;
-  const key = values.key ?? Deno.env.get("PUBLISHABLE_KEY") ?? stack.PUBLISHABLE_KEY;
-  const token = values.token ?? Deno.env.get("ACCESS_TOKEN");
+  const { values, positionals: [file] } = readArguments(HELP, {
+    url: { type: "string" },
+    key: { type: "string" },
+    ...dataDirOption,
+    token: { type: "string" },
+    email: { type: "string" },
+    password: { type: "string" },
+    verbose: { type: "boolean" },
+  }, [1, 1]);
+  const token = values.token ?? (values.email ? undefined : Deno.env.get("ACCESS_TOKEN"));
   const email = values.email ?? Deno.env.get("EMAIL");
   const password = values.password ?? Deno.env.get("PASSWORD");
-  if (!url || !key) throw new StackError("Import where? Give --url and --key, or start the local stack: npm start");
-  if (!token && !(email && password)) throw new StackError("Whose account? Give --token, or --email and --password.");
-  return { file: positionals[0], url, key, verbose: values.verbose ?? false, token, email, password };
+  if ((values.token && values.email) || !(token || email && password)) {
+    throw new StackError("Whose account? Give --token, or --email and --password.");
+  }
+  const { url, key } = await findProject(values);
+  if (!key && !token) throw new StackError(`Logging in at ${url} takes its publishable key: give it with --key.`);
+  return { file, url, key, verbose: values.verbose ?? false, token, email, password };
 }
 
-function parse() {
-  try {
-    return parseArgs({
-      args: Deno.args,
-      options: {
-        url: { type: "string" },
-        key: { type: "string" },
-        token: { type: "string" },
-        email: { type: "string" },
-        password: { type: "string" },
-        verbose: { type: "boolean" },
-        help: { type: "boolean", short: "h" },
-      },
-      allowPositionals: true,
-    });
-  } catch (error) {
-    throw new StackError(`${(error as Error).message}\n\n${HELP}`);
+/** Address and key come from one place: those of two projects are never mixed. */
+async function findProject(
+  values: { url?: string; key?: string; "data-dir"?: string },
+): Promise<{ url: string; key?: string }> {
+  const dataDir = values["data-dir"];
+  if (dataDir && values.url) throw new StackError("Import where? Give --url or --data-dir, not both.");
+  const url = values.url ?? (dataDir ? undefined : Deno.env.get("API_URL"));
+  if (!url) {
+    const { API_URL, PUBLISHABLE_KEY } = await runningStack(dataDir);
+    return { url: API_URL, key: values.key ?? PUBLISHABLE_KEY };
   }
+  const key = values.key ?? (url === Deno.env.get("API_URL") ? Deno.env.get("PUBLISHABLE_KEY") : undefined);
+  return { url, key };
 }
 
 /** Gives the token for each request: one that was logged in for is renewed, a given one is not. */
 async function authenticate({ url, key, token, email, password }: Options): Promise<() => Promise<string>> {
   if (token) return () => Promise.resolve(token);
-  const client = createClient(url, key, { auth: { persistSession: false, autoRefreshToken: false } });
+  const client = createClient(url, key!, { auth: { persistSession: false, autoRefreshToken: false } });
   const { error } = await client.auth.signInWithPassword({ email: email!, password: password! });
   if (error) throw new StackError(`Logging in failed: ${error.message}`);
   return async () => {
@@ -85,6 +82,16 @@ async function authenticate({ url, key, token, email, password }: Options): Prom
     if (!session) throw new StackError(`The session has ended: ${error?.message ?? "log in again"}`);
     return session.access_token;
   };
+}
+
+/** Whom a token names. Whether it is good, the API says. */
+function accountOf(token: string): string {
+  try {
+    const { email, sub } = decodeJwt<{ email?: string }>(token);
+    return email || sub || "?";
+  } catch {
+    throw new StackError("The access token is not one: a JSON Web Token is expected.");
+  }
 }
 
 /** Sums up, and tells how far it is. */
@@ -228,13 +235,15 @@ async function main(): Promise<number> {
     throw new StackError(`${options.file}: ${error.message}`);
   });
   const progress = new Progress((await file.stat()).size, options.verbose);
+  const account = options.token ? accountOf(options.token) : options.email;
+  console.error(`Importing ${options.file} into the account ${account} of ${options.url}`);
   const token = await authenticate(options);
 
   const send = async (body: string, attempt = 0): Promise<ImportReport> => {
     const response = await fetch(`${options.url}/functions/v1/conversations/import`, {
       method: "POST",
       headers: {
-        apikey: options.key,
+        ...(options.key && { apikey: options.key }),
         authorization: `Bearer ${await token()}`,
         "content-type": "application/x-ndjson",
       },
@@ -289,8 +298,4 @@ async function main(): Promise<number> {
   return failed > 0 ? 1 : 0;
 }
 
-const code = await main().catch((error) => {
-  console.error(error instanceof StackError ? error.message : error);
-  return 1;
-});
-Deno.exit(code);
+await run(main);

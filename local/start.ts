@@ -1,5 +1,5 @@
 /** `npm start`: runs the local stack until Ctrl-C. */
-import { parseArgs } from "node:util";
+import { readArguments, run } from "./command.ts";
 import { envFile, envOf, formatEnv } from "./env.ts";
 import { StackError } from "./errors.ts";
 import { removeIfExists } from "./files.ts";
@@ -17,11 +17,13 @@ Usage: npm start -- [options]
   --help`;
 
 function readOptions(): StackOptions {
-  const { values } = parse();
-  if (values.help) {
-    console.log(HELP);
-    Deno.exit(0);
-  }
+  const { values } = readArguments(HELP, {
+    port: { type: "string" },
+    "db-port": { type: "string" },
+    "data-dir": { type: "string" },
+    fresh: { type: "boolean" },
+    "postgres-bin": { type: "string" },
+  });
   return {
     port: portNumber("--port", values.port),
     dbPort: portNumber("--db-port", values["db-port"]),
@@ -29,23 +31,6 @@ function readOptions(): StackOptions {
     fresh: values.fresh,
     postgresBin: values["postgres-bin"] ?? (Deno.env.get("POSTGRES_BIN") || undefined),
   };
-}
-
-function parse() {
-  try {
-    return parseArgs({
-      options: {
-        port: { type: "string" },
-        "db-port": { type: "string" },
-        "data-dir": { type: "string" },
-        fresh: { type: "boolean" },
-        "postgres-bin": { type: "string" },
-        help: { type: "boolean", short: "h" },
-      },
-    });
-  } catch (error) {
-    throw new StackError(`${(error as Error).message}\n\n${HELP}`);
-  }
 }
 
 function portNumber(flag: string, value?: string): number | undefined {
@@ -112,8 +97,4 @@ async function main(): Promise<number> {
   return failed ? 1 : 0;
 }
 
-const code = await main().catch((error) => {
-  console.error(error instanceof StackError ? error.message : error);
-  return 1;
-});
-Deno.exit(code); // a function that is draining its last requests would hold the process back
+await run(main);

@@ -1,35 +1,30 @@
 /** `npm run -s status -- -o env`: where the running stack is, like `supabase status`. */
-import { join } from "node:path";
-import { parseArgs } from "node:util";
-import { envFile, formatEnv, parseEnv, type StackEnv } from "./env.ts";
+import { DATA_DIR_HELP, dataDirOption, readArguments, run, runningStack } from "./command.ts";
+import { formatEnv, type StackEnv } from "./env.ts";
+import { StackError } from "./errors.ts";
+
+const HELP = `Prints where the running local stack is, and its keys.
+
+Usage: npm run -s status -- [options]
+
+  -o, --output FORMAT   pretty (default), env or json
+${DATA_DIR_HELP}
+  --help
+
+Ends with 1 if no stack is running.`;
 
 const formats: Partial<Record<string, (env: StackEnv) => string>> = {
+  pretty: (env) => Object.entries(env).map(([name, value]) => `${name.padEnd(16)} ${value}`).join("\n"),
   env: (env) => formatEnv(env).trimEnd(),
   json: (env) => JSON.stringify(env, null, 2),
-  pretty: (env) => Object.entries(env).map(([name, value]) => `${name.padEnd(16)} ${value}`).join("\n"),
 };
 
-async function readStatus(dataDir: string): Promise<StackEnv | undefined> {
-  try {
-    const env = parseEnv(await Deno.readTextFile(envFile(dataDir)));
-    await (await fetch(env.API_URL)).body?.cancel(); // a killed stack leaves its file behind
-    return env;
-  } catch {
-    return undefined;
-  }
-}
-
-const { values } = parseArgs({
-  options: {
+await run(async () => {
+  const { values } = readArguments(HELP, {
     output: { type: "string", short: "o", default: "pretty" },
-    "data-dir": { type: "string", default: join(import.meta.dirname!, "..", ".local") },
-  },
+    ...dataDirOption,
+  });
+  const format = formats[values.output];
+  if (!format) throw new StackError(`-o ${values.output}: it is one of ${Object.keys(formats).join(", ")}.`);
+  console.log(format(await runningStack(values["data-dir"])));
 });
-const format = formats[values.output];
-const env = await readStatus(values["data-dir"]);
-if (format && env) {
-  console.log(format(env));
-} else {
-  console.error(format ? "No stack is running: npm start" : `-o is one of ${Object.keys(formats).join(", ")}`);
-  Deno.exit(1);
-}

@@ -1,15 +1,21 @@
-// `npm test`: formatting, lint and types, then every test against a stack of its own.
-//
-//   npm test                                   everything
-//   npm test -- tests/http/messages.test.ts    arguments go to `deno test`
-//   npm test -- --postgres-bin DIR             on another Postgres (or POSTGRES_BIN)
-//   npm test -- --running                      against the stack in API_URL, DB_URL, PUBLISHABLE_KEY and SECRET_KEY
+/** `npm test`: formatting, lint and types, then every test against a stack of its own. */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import postgres from "postgres";
+import { readArguments, run } from "../local/command.ts";
+import { StackError } from "../local/errors.ts";
 import { type Stack, startStack } from "../local/stack.ts";
+
+const HELP = `Checks formatting, lint and types, then runs every test against a stack of its own.
+
+Usage: npm test -- [FILE...] [options]
+
+  FILE                 only these tests, without the checks
+  --filter TEXT        only the tests with this in their name
+  --postgres-bin DIR   initdb and postgres of another Postgres (default: the embedded one; or set POSTGRES_BIN)
+  --running            against the stack in API_URL, DB_URL, PUBLISHABLE_KEY and SECRET_KEY
+  --help`;
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 /** Without tests/bench: it has imports of its own, which `npm run bench` checks and nobody else downloads. */
@@ -24,18 +30,24 @@ const CHECKED_TESTS = [
   "unit",
 ]
   .map((path) => `tests/${path}`);
-const { values, positionals } = parseArgs({
-  args: Deno.args,
-  options: { "postgres-bin": { type: "string" }, running: { type: "boolean" }, filter: { type: "string" } },
-  allowPositionals: true,
-});
+/** Where the tests find their stack: also what `supabase status -o env` prints. */
+const STACK_VARIABLES = ["API_URL", "DB_URL", "PUBLISHABLE_KEY", "SECRET_KEY"];
 
 async function deno(args: string[], env: Record<string, string> = {}): Promise<void> {
   const { success } = await new Deno.Command(Deno.execPath(), { args, env, cwd: root }).spawn().status;
-  if (!success) throw new Error(`deno ${args[0]} failed`);
+  if (!success) throw new StackError(`deno ${args[0]} failed`);
 }
 
 async function main(): Promise<void> {
+  const { values, positionals } = readArguments(HELP, {
+    "postgres-bin": { type: "string" },
+    running: { type: "boolean" },
+    filter: { type: "string" },
+  }, [0, Infinity]);
+  const missing = STACK_VARIABLES.filter((name) => !Deno.env.get(name));
+  if (values.running && missing.length > 0) {
+    throw new StackError(`--running needs ${missing.join(", ")} in the environment.`);
+  }
   if (positionals.length === 0) {
     await deno(["fmt", "--check", "--quiet"]);
     await deno(["lint", "--quiet"]);
@@ -44,7 +56,10 @@ async function main(): Promise<void> {
   const tests = ["test", "--allow-all", "--no-check", "--parallel"];
   if (values.filter) tests.push("--filter", values.filter);
   tests.push(...positionals.length > 0 ? positionals : ["tests"]);
-  if (values.running) return await deno(tests);
+  if (values.running) {
+    console.log(`Against the stack at ${Deno.env.get("API_URL")}`);
+    return await deno(tests);
+  }
 
   const dataDir = join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
   const postgresBin = values["postgres-bin"] ?? Deno.env.get("POSTGRES_BIN");
@@ -77,9 +92,4 @@ function environment(stack: Stack, postgresBin = ""): Record<string, string> {
   };
 }
 
-try {
-  await main();
-} catch (error) {
-  console.error((error as Error).message);
-  Deno.exit(1);
-}
+await run(main);

@@ -1,35 +1,36 @@
-/**
- * `npm run bench`: starts a stack of its own on a fresh database and measures it beside what people would use instead,
- * on the same machine in the same run.
- *
- *   npm run bench                              everything; writes docs/benchmarks.md and its plots
- *   npm run bench -- --quick                   smaller sizes, under two minutes; prints the tables
- *   npm run bench -- --quick --write           … and writes the page as well
- *   npm run bench -- --level sql|http|growth   one level; prints its tables
- *   npm run bench -- --postgres-bin DIR        on another Postgres (or POSTGRES_BIN)
- */
+/** `npm run bench`: measures Threadbase beside what people would use instead, on the same machine in the same run. */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import postgres from "postgres";
+import { readArguments, run } from "../../local/command.ts";
+import { StackError } from "../../local/errors.ts";
 import { edgeEnvironment, type Stack as LocalStack, startStack } from "../../local/stack.ts";
 import type { Stack } from "./stack.ts";
+
+const HELP = `Starts a stack of its own on a fresh database and measures it beside what people would use instead.
+
+Usage: npm run bench -- [options]
+
+                       everything, half an hour; writes docs/benchmarks.md and its plots
+  --quick              smaller sizes, under two minutes; prints the tables
+  --write              with --quick: writes the page as well
+  --level LEVEL        only sql, http or growth; prints its tables
+  --postgres-bin DIR   initdb and postgres of another Postgres (default: the embedded one; or set POSTGRES_BIN)
+  --help`;
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const LEVELS = ["sql", "http", "growth"];
 
-function readArguments() {
-  const { values } = parseArgs({
-    options: {
-      quick: { type: "boolean" },
-      write: { type: "boolean" },
-      level: { type: "string" },
-      "postgres-bin": { type: "string" },
-    },
+function readOptions() {
+  const { values } = readArguments(HELP, {
+    quick: { type: "boolean" },
+    write: { type: "boolean" },
+    level: { type: "string" },
+    "postgres-bin": { type: "string" },
   });
   const { quick, write, level } = values;
-  if (level !== undefined && !LEVELS.includes(level)) throw new Error(`--level is one of ${LEVELS.join(", ")}.`);
+  if (level !== undefined && !LEVELS.includes(level)) throw new StackError(`--level is one of ${LEVELS.join(", ")}.`);
   return {
     postgresBin: values["postgres-bin"] ?? (Deno.env.get("POSTGRES_BIN") || undefined),
     forwarded: [...quick ? ["--quick"] : [], ...write ? ["--write"] : [], ...level ? ["--level", level] : []],
@@ -54,8 +55,8 @@ async function describe(local: LocalStack): Promise<Stack> {
   };
 }
 
-async function main(): Promise<boolean> {
-  const { postgresBin, forwarded } = readArguments();
+async function main(): Promise<number> {
+  const { postgresBin, forwarded } = readOptions();
   const dataDir = join(tmpdir(), `threadbase-bench-${crypto.randomUUID()}`);
   const local = await startStack({ port: 0, dbPort: 0, dataDir, postgresBin, log: (line) => console.error(line) });
   try {
@@ -68,16 +69,11 @@ async function main(): Promise<boolean> {
       cwd: root,
       env: { BENCH_STACK: JSON.stringify(await describe(local)) },
     }).spawn().status;
-    return success;
+    return success ? 0 : 1;
   } finally {
     await local.stop();
     await Deno.remove(dataDir, { recursive: true });
   }
 }
 
-try {
-  if (!await main()) Deno.exit(1);
-} catch (error) {
-  console.error((error as Error).message);
-  Deno.exit(1);
-}
+await run(main);

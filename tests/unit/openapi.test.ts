@@ -1,5 +1,5 @@
 import { Validator } from "@seriousme/openapi-schema-validator";
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { describeApi } from "../../local/openapi.ts";
 import { functions } from "../support/apps.ts";
 
@@ -26,4 +26,33 @@ for (const { name, app, routes, operations, openapi } of functions) {
     const response = await app.request(`/${name}/openapi.json`);
     assertEquals([response.status, await response.json()], [200, JSON.parse(JSON.stringify(openapi))]);
   });
+}
+
+Deno.test("a query parameter that is read as a number is an integer with its bounds and default", () => {
+  const paths = openapi.paths as Record<string, Record<string, { parameters: Parameter[] }>>;
+  const seen = new Set<string>();
+  for (const [route, { query }] of functions.flatMap(({ operations }) => Object.entries(operations))) {
+    const [method, path] = route.split(" ");
+    const { parameters } = paths[path.replaceAll(/:(\w+)/g, "{$1}")][method.toLowerCase()];
+    for (const [name, schema] of Object.entries(query?.shape ?? {})) {
+      const { type, minimum, maximum, default: byDefault } = parameters.find((p) => p.name === name)!.schema;
+      const read = (value?: unknown) => schema.safeParse(value).data;
+      if (typeof read("1") === "number") {
+        seen.add(name);
+        assertEquals([type, read(), read(`${minimum}`), read(`${maximum}`)], ["integer", byDefault, minimum, maximum]);
+        assertEquals([read(`${minimum! - 1}`), read(`${maximum! + 1}`)], [undefined, undefined], `${route}: ${name}`);
+      } else if (typeof read("true") === "boolean") {
+        seen.add(name);
+        assertEquals([type, read(), read("1")], ["boolean", byDefault, undefined]);
+      } else {
+        assert(type !== "integer" && type !== "number", `${route}: ${name} is sent as a number and not read as one`);
+      }
+    }
+  }
+  for (const name of ["after", "before", "fold", "limit", "max_tokens"]) assert(seen.has(name), name);
+});
+
+interface Parameter {
+  name: string;
+  schema: { type?: string; minimum?: number; maximum?: number; default?: unknown };
 }

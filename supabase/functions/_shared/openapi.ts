@@ -101,13 +101,33 @@ const errorBody = z.strictObject({
 
 /** The JSON Schema of a zod schema, with its named parts moved to the document's components. */
 function toSchema(schema: z.ZodType, components: Json, io: "input" | "output"): Json {
-  const { $schema: _, $defs = {}, ...root } = z.toJSONSchema(schema, { io, unrepresentable: "any" }) as Json;
+  const { $schema: _, $defs = {}, ...root } = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: "any",
+    override: ({ zodSchema, jsonSchema }) => describeParameter(zodSchema, jsonSchema),
+  }) as Json;
   Object.assign(components, relocate($defs as Json));
   const { id, ...rest } = root;
   if (typeof id !== "string") return relocate(root) as Json;
   components[id] = relocate(rest);
   return { $ref: `#/components/schemas/${id}` };
 }
+
+/** A query string holds text. What is read from it as a number or a boolean is one to whoever writes a client. */
+function describeParameter({ _zod: { def } }: z.core.$ZodTypes, jsonSchema: Json): void {
+  if (def.type === "pipe" && isScalar(def.out)) {
+    for (const key in jsonSchema) delete jsonSchema[key];
+    const { $schema: _, ...scalar } = z.toJSONSchema(def.out);
+    Object.assign(jsonSchema, scalar);
+  }
+  // zod leaves out the default of what it transforms.
+  if (def.type === "default" && isPipe(def.innerType) && isScalar(def.innerType._zod.def.out)) {
+    jsonSchema.default = def.defaultValue;
+  }
+}
+
+const isPipe = (schema: z.core.$ZodType): schema is z.core.$ZodPipe => schema._zod.def.type === "pipe";
+const isScalar = ({ _zod: { def } }: z.core.$ZodType) => def.type === "number" || def.type === "boolean";
 
 function relocate(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(relocate);

@@ -36,10 +36,11 @@ export const metadata = jsonObject.refine(
 export const MAX_INTEGER = 2_147_483_647;
 
 /** An integer in a query string: digits only, so that "", "1e3" and "0x10" are errors and not numbers. */
-export const digits = z.string().regex(/^\d{1,10}$/, "Expected an integer.").transform(Number);
-export const sequence = digits.pipe(z.int().max(MAX_INTEGER));
-export const limit = digits.pipe(z.int().min(1).max(1000)).default(50);
-export const flag = z.enum(["true", "false"]).default("false").transform((value) => value === "true");
+export const integer = (min: number, max: number) =>
+  z.string().regex(/^\d{1,10}$/, "Expected an integer.").transform(Number).pipe(z.int().min(min).max(max));
+export const sequence = integer(0, MAX_INTEGER);
+export const limit = integer(1, 1000).default(50);
+export const flag = z.enum(["true", "false"]).transform((value) => value === "true").pipe(z.boolean()).default(false);
 export const timestamp = z.iso.datetime({ offset: true });
 export const answeredTimestamp = z.string().meta({ format: "date-time" });
 

@@ -2,8 +2,8 @@ import { z } from "zod";
 import {
   answeredTimestamp,
   cursorOf,
-  digits,
   flag,
+  integer,
   isObject,
   jsonArray,
   type JsonObject,
@@ -91,8 +91,8 @@ export const messagesQuery = z.strictObject({
 });
 
 export const contextQuery = z.strictObject({
-  max_tokens: digits.pipe(z.int().min(1).max(MAX_INTEGER)).default(8192),
-  max_messages: digits.pipe(z.int().min(1).max(1000)).optional(),
+  max_tokens: integer(1, MAX_INTEGER).default(8192),
+  max_messages: integer(1, 1000).optional(),
   explain: flag,
 });
 

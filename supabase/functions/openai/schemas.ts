@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ApiError } from "../_shared/errors.ts";
-import { digits, type JsonObject, jsonObject, text } from "../_shared/schemas.ts";
+import { integer, type JsonObject, jsonObject, text } from "../_shared/schemas.ts";
 
 // The shapes of the OpenAI API, of which the official clients know nothing but these.
 // https://platform.openai.com/docs/api-reference/conversations
@@ -169,7 +169,7 @@ export const responseQuery = z.strictObject({
 });
 
 export const listQuery = z.strictObject({
-  limit: digits.pipe(z.int().min(1).max(100)).default(20),
+  limit: integer(1, 100).default(20),
   order: z.enum(["asc", "desc"]).default("desc"),
   after: text(256).optional().describe("The id of the last item of the page before."),
   ...include,

@@ -3,8 +3,8 @@ import type { Json } from "../_shared/database.types.ts";
 import {
   answeredTimestamp,
   cursorOf,
-  digits,
   flag,
+  integer,
   jsonObject,
   limit,
   MAX_INTEGER,
@@ -181,8 +181,8 @@ export const auditQuery = z.strictObject({
 // ---- context and summaries ------------------------------------------------------------------------------------------
 
 export const contextQuery = z.strictObject({
-  max_tokens: digits.pipe(z.int().min(1).max(MAX_INTEGER)).default(2048),
-  max_sessions: digits.pipe(z.int().min(0).max(100)).default(5).describe("How many of the last summaries, at most."),
+  max_tokens: integer(1, MAX_INTEGER).default(2048),
+  max_sessions: integer(0, 100).default(5).describe("How many of the last summaries, at most."),
   user_id: ofUser,
 });
 
@@ -201,8 +201,8 @@ export const context = z.strictObject({
 export type Context = z.infer<typeof context>;
 
 export const unsummarizedQuery = z.strictObject({
-  limit: digits.pipe(z.int().min(1).max(1000)).default(10),
-  lease_seconds: digits.pipe(z.int().min(1).max(86_400)).default(300).describe("How long they are the caller's."),
+  limit: integer(1, 1000).default(10),
+  lease_seconds: integer(1, 86_400).default(300).describe("How long they are the caller's."),
 });
 
 export const unsummarizedSession = session.extend({
