@@ -1,0 +1,32 @@
+/**
+ * `npm run lock`: brings the three locks up to date after an import has changed. Without imports from npm, because Deno
+ * runs nothing else of this repository while its lock is out of date.
+ */
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { removeIfExists } from "./files.ts";
+import { functionNames } from "./functions.ts";
+import { FUNCTIONS_LOCK, resolution } from "./worker.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+async function cache(...args: string[]): Promise<void> {
+  const command = new Deno.Command(Deno.execPath(), { args: ["cache", "--quiet", ...args], cwd: root });
+  if (!(await command.spawn().status).success) Deno.exit(1);
+}
+
+const modules = (directory: string) =>
+  [...Deno.readDirSync(join(root, directory))].map(({ name }) => `${directory}/${name}`)
+    .filter((path) => path.endsWith(".ts"));
+
+const tests = ["database", "http", "support", "unit"].flatMap((name) => modules(`tests/${name}`));
+await cache("--frozen=false", "--config", "deno.json", ...modules("local"), "tests/bench/run.ts", ...tests);
+await cache("--frozen=false", "--config", "tests/bench/deno.json", "tests/bench/main.ts");
+
+// From nothing: without a config, Deno would keep what no function imports any more.
+await removeIfExists(FUNCTIONS_LOCK);
+const functions = join(root, "supabase/functions");
+for (const name of (await functionNames(functions)).sort()) {
+  const directory = join(functions, name);
+  await cache(...resolution(directory, { frozen: false }), join(directory, "index.ts"));
+}
