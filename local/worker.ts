@@ -19,7 +19,7 @@ export interface Worker {
   stop: (graceMs: number) => Promise<void>;
 }
 
-/** For its modules to load, once they are on this machine. Seconds at most, unless all functions start at once on a busy one. */
+/** For its modules to load, once they are on this machine: seconds, unless all functions start at once on a busy one. */
 const START_TIMEOUT_MS = 60_000;
 
 /** The versions of all that functions load. Outside supabase/: older edge runtimes refuse a lock that they find. */
