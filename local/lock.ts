@@ -30,7 +30,8 @@ await run(async () => {
   readArguments(HELP, {});
   const tests = ["database", "http", "support", "unit"].flatMap((name) => modules(`tests/${name}`));
   await cache("--frozen=false", "--config", "deno.json", ...modules("local"), "tests/bench/run.ts", ...tests);
-  await cache("--frozen=false", "--config", "tests/bench/deno.json", "tests/bench/main.ts");
+  const bench = ["tests/bench/main.ts", "tests/bench/overhead.ts", ...modules("tests/bench/wrappers")];
+  await cache("--frozen=false", "--config", "tests/bench/deno.json", ...bench);
 
   // From nothing: without a config, Deno would keep what no function imports any more.
   await removeIfExists(FUNCTIONS_LOCK);
