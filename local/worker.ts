@@ -19,25 +19,33 @@ export interface Worker {
   stop: (graceMs: number) => Promise<void>;
 }
 
-/** For its modules to load, once they are on this machine. */
-const START_TIMEOUT_MS = 15_000;
+/** For its modules to load, once they are on this machine: seconds, unless all functions start at once on a busy one. */
+const START_TIMEOUT_MS = 60_000;
+
+/** The versions of all that functions load. Outside supabase/: older edge runtimes refuse a lock that they find. */
+export const FUNCTIONS_LOCK = fileURLToPath(new URL("functions.lock", import.meta.url));
 
 /**
- * No lock file: the root's lists what the root imports, and Deno would not accept it for less. A function's own
- * deno.json pins exact versions.
+ * How Deno resolves the imports of a function: by its own deno.json, to the versions in the lock and no others. The
+ * deno.json comes as an import map, because Deno refuses a lock that lists more than its config imports.
  */
-const DENO_OPTIONS = ["--quiet", "--no-lock", "--node-modules-dir=none"];
+export const resolution = (directory: string, { frozen = true } = {}): string[] => [
+  ...["--no-config", "--import-map", join(directory, "deno.json"), "--node-modules-dir=none"],
+  ...["--lock", FUNCTIONS_LOCK, `--frozen=${frozen}`],
+];
 
 /** Resolves once the function listens; rejects if it exits before that, after its error has gone to the log. */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   await fetchPackages(options);
   const { directory, env, log, signal } = options;
   const announcement = crypto.randomUUID();
-  const inherited = ["PATH", "HOME", "DENO_DIR"].map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value);
+  // DENO_DIR and NPM_CONFIG_REGISTRY say where the packages are.
+  const inherited = ["PATH", "HOME", "DENO_DIR", "NPM_CONFIG_REGISTRY"]
+    .map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value);
   const child = new Deno.Command(Deno.execPath(), {
     args: [
-      ...["run", "-A", "--no-prompt", "--cached-only", "--unstable-no-legacy-abort", ...DENO_OPTIONS],
-      ...["--config", join(directory, "deno.json"), fileURLToPath(new URL("function.ts", import.meta.url))],
+      ...["run", "-A", "--no-prompt", "--quiet", "--cached-only", "--unstable-no-legacy-abort"],
+      ...[...resolution(directory), fileURLToPath(new URL("function.ts", import.meta.url))],
       ...[pathToFileURL(join(directory, "index.ts")).href, announcement],
     ],
     cwd: directory,
@@ -82,11 +90,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 /** A step of its own, because the network may need what functions are not shown: proxies, certificates, a mirror. */
 async function fetchPackages({ directory, log, signal }: WorkerOptions): Promise<void> {
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["cache", ...DENO_OPTIONS, "--config", join(directory, "deno.json"), join(directory, "index.ts")],
+    args: ["cache", "--quiet", ...resolution(directory), join(directory, "index.ts")],
     signal,
   }).output();
   if (success) return;
-  new TextDecoder().decode(stderr).trim().split("\n").forEach(log);
+  const reason = new TextDecoder().decode(stderr).trim();
+  reason.split("\n").forEach(log);
+  if (reason.includes("lockfile is out of date")) {
+    log("Its imports are not those in local/functions.lock: npm run lock");
+  }
   throw new Error("not all of its modules could be loaded");
 }
 

@@ -1,15 +1,15 @@
 /** Processes that serve HTTP on this machine, each like an edge function in the local stack (local/function.ts). */
 import { SignJWT } from "jose";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { resolution } from "../../local/worker.ts";
 import type { Stack } from "./stack.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** With the imports of this benchmark, unless another deno.json is named. A function's own has no lock file. */
-export const denoOptions = (config = "tests/bench/deno.json") => [
-  ...["--node-modules-dir=none", "--config", config],
-  ...config.startsWith("supabase/") ? ["--no-lock"] : [],
-];
+/** With the imports of this benchmark, or of a function's own deno.json as in the local stack. */
+export const denoOptions = (config?: string) =>
+  config ? resolution(join(root, dirname(config))) : ["--node-modules-dir=none", "--config", "tests/bench/deno.json"];
 
 export interface Server extends AsyncDisposable {
   origin: string;

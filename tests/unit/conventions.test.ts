@@ -35,6 +35,20 @@ for (const name of functions) {
   });
 }
 
+Deno.test("local/functions.lock has what the functions' deno.json name, and every package once", async () => {
+  const { specifiers, npm } = await readJson("local/functions.lock");
+  const named = new Set<string>();
+  for (const name of functions) {
+    const { imports } = await readJson(`supabase/functions/${name}/deno.json`);
+    for (const target of Object.values<string>(imports)) {
+      named.add(target.replace(/^npm:\/?((?:@[^/]+\/)?[^/]+).*$/, "npm:$1"));
+    }
+  }
+  assertEquals(Object.keys(specifiers).sort(), [...named].sort());
+  const packages = Object.keys(npm).map((id) => id.match(/^.[^@]*/)![0]);
+  assertEquals(packages, [...new Set(packages)]);
+});
+
 Deno.test("the benchmark's deno.json pins exact versions, and agrees with the root's where both have a package", async () => {
   const { imports: ours } = await readJson("deno.json");
   const { imports } = await readJson("tests/bench/deno.json");
