@@ -19,8 +19,8 @@ export interface Worker {
   stop: (graceMs: number) => Promise<void>;
 }
 
-/** For its modules to load, once they are on this machine. */
-const START_TIMEOUT_MS = 15_000;
+/** For its modules to load, once they are on this machine: a second, or many where the machine is busy. */
+const START_TIMEOUT_MS = 60_000;
 
 /**
  * No lock file: the root's lists what the root imports, and Deno would not accept it for less. A function's own
@@ -65,7 +65,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       child.kill(signal);
     } catch { /* it is gone */ }
   };
-  const overdue = setTimeout(() => kill("SIGKILL"), START_TIMEOUT_MS);
+  const overdue = setTimeout(() => {
+    listening.reject(new Error(`did not listen within ${START_TIMEOUT_MS / 1000} s`));
+    kill("SIGKILL");
+  }, START_TIMEOUT_MS);
   const port = await listening.promise.finally(() => clearTimeout(overdue));
   return {
     origin: `http://127.0.0.1:${port}`,
