@@ -109,17 +109,23 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
       ({ version }) => `Postgres ${version}`,
     ),
   );
-  await step(() => bootstrap(adminDbUrl), () => "Roles, schemas and extensions of the platform");
+  const died = postgres.exited.then((): never => {
+    throw new StackError(`Postgres has stopped: see ${join(dataDir, "postgres.log")}`);
+  });
+  /** Ctrl-C ends Postgres as well, and a statement that it had begun would be waited for without end. */
+  const orDied = <T>(work: Promise<T>) => Promise.race([work, died]);
+  died.catch(() => {}); // later it is what `exited` tells
+  await step(() => orDied(bootstrap(adminDbUrl)), () => "Roles, schemas and extensions of the platform");
   await step(() => pushMigrations(root, dbUrl, signal), () => "Migrations and seed");
   const rest = running.use(
     await step(
-      () => startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows }),
+      () => orDied(startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows })),
       () => "REST and Auth",
     ),
   );
   running.use(
     await step(
-      () => startScheduler(dbUrl, log),
+      () => orDied(startScheduler(dbUrl, log)),
       ({ jobs }) => `Scheduled jobs: ${jobs.join(", ") || "run by pg_cron"}`,
     ),
   );
