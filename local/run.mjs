@@ -21,9 +21,23 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   });
 }
 if (process.env.npm_lifecycle_event) {
-  // npm passes SIGTERM to its shell, which dies of it and leaves this process behind with another parent.
+  // npm runs a shell, which runs this. It passes SIGTERM to the shell, which dies of it and leaves this process behind with
+  // another parent; killed itself, it leaves the shell behind, which can be seen in /proc.
   const shell = process.ppid;
-  setInterval(() => process.ppid === shell || child?.kill("SIGTERM"), 250).unref();
+  const npm = parentOf(shell);
+  setInterval(() => {
+    if (process.ppid !== shell || parentOf(shell) !== npm) child?.kill("SIGTERM");
+  }, 250).unref();
+}
+
+/** The parent of a shell; nothing for another process, and where there is no /proc. */
+function parentOf(shell) {
+  try {
+    const [, name, parent] = /\((.*)\) \S+ (\d+)/.exec(readFileSync(`/proc/${shell}/stat`, "utf8"));
+    return /sh$/.test(name) ? parent : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -86,7 +86,7 @@ const cases: {
     name: "SIGKILL of npm",
     args: ["tests/unit/cache.test.ts"],
     when: (output) => /✓ Migrations/.test(output),
-    whom: /^npm test/,
+    whom: /^npm test /,
     signal: "SIGKILL",
   },
   {
@@ -100,7 +100,7 @@ const cases: {
     name: "the terminal is closed",
     args: ["tests/unit/cache.test.ts"],
     when: (output) => /✓ Postgres/.test(output),
-    whom: /^script /,
+    whom: /script -qefc/,
     signal: "SIGKILL",
     terminal: true,
   },
@@ -136,7 +136,9 @@ for (const { name, args, when, whom, signal, terminal } of cases) {
     if (whom === "group") {
       await new Deno.Command("kill", { args: [`-${signal.slice(3)}`, "--", `-${child.pid}`] }).output();
     } else {
-      Deno.kill(family.find(({ args }) => whom.test(args))!.pid, signal);
+      const target = family.find(({ args }) => whom.test(args));
+      assert(target, `nobody to end: ${JSON.stringify(family)}`);
+      Deno.kill(target!.pid, signal);
     }
     await child.status;
 
