@@ -19,7 +19,7 @@ export interface Worker {
   stop: (graceMs: number) => Promise<void>;
 }
 
-/** For its modules to load, once they are on this machine: a second, or many where the machine is busy. */
+/** For its modules to load, once they are on this machine: seconds, unless all functions start at once on a busy one. */
 const START_TIMEOUT_MS = 60_000;
 
 /**
