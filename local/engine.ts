@@ -38,7 +38,8 @@ export function publicHome(dataDir: string): string {
   return `/var/tmp/threadbase-${createHash("sha256").update(dataDir).digest("hex").slice(0, 12)}`;
 }
 
-async function canReach(account: Account, path: string): Promise<boolean> {
+/** Whether the account may enter the directory. */
+export async function canReach(account: Account, path: string): Promise<boolean> {
   const { mode, uid, gid } = await Deno.stat(path);
   const search = uid === account.uid ? 0o100 : gid === account.gid ? 0o010 : 0o001;
   if (!(mode! & search)) return false;

@@ -4,6 +4,7 @@
  */
 import { join, relative, sep } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { parseEnv, stripVTControlCharacters } from "node:util";
 import { exists } from "./files.ts";
 import { failure } from "./responses.ts";
 import { startWorker, type Worker } from "./worker.ts";
@@ -11,16 +12,22 @@ import { startWorker, type Worker } from "./worker.ts";
 export interface Functions extends AsyncDisposable {
   /** Those that listen. */
   names: string[];
+  /** Why the others do not, by name. */
+  failed: Map<string, string>;
+  /** What a function has printed last, a line each. */
+  lastLines: (name: string) => string[];
   /** Has the function answer, or nobody where there is none of that name. `path` begins with the name. */
   fetch: (name: string, path: string, request: Request) => Promise<Response> | undefined;
 }
 
 export interface FunctionsOptions {
   directory: string;
+  /** What the platform sets. {@link readSecrets} is added to it. */
   env: Record<string, string>;
   log: (line: string) => void;
 }
 
+const LAST_LINES = 10;
 const DEBOUNCE_MS = 100;
 const DRAIN_MS = 10_000;
 const STOP_MS = 1_000;
@@ -28,13 +35,15 @@ const STOP_MS = 1_000;
 /** Resolves when every function listens or has failed to start; the callers of those get 503. */
 export async function startFunctions({ directory, env, log }: FunctionsOptions): Promise<Functions> {
   const functions = new Map<string, EdgeFunction>();
+  let secrets = await readSecrets(directory, log);
   const add = (name: string) => {
     const prefixed = (line: string) => log(`[${name}] ${line}`);
-    functions.set(name, new EdgeFunction(join(directory, name), env, prefixed));
+    functions.set(name, new EdgeFunction(join(directory, name), () => ({ ...secrets, ...env }), prefixed));
   };
   (await functionNames(directory)).forEach(add);
 
   const watcher = watch(directory, async (changed) => {
+    if (changed.has(SECRETS_FILE)) secrets = await readSecrets(directory, log);
     for (const name of await functionNames(directory)) {
       if (!functions.has(name)) add(name);
       // What is no function's own, such as _shared, may be part of any of them.
@@ -42,9 +51,15 @@ export async function startFunctions({ directory, env, log }: FunctionsOptions):
     }
   });
 
-  const listening = await Promise.all([...functions].map(async ([name, edge]) => await edge.listens() ? [name] : []));
+  const failed = new Map<string, string>();
+  await Promise.all([...functions].map(async ([name, edge]) => {
+    const reason = await edge.failure();
+    if (reason) failed.set(name, reason);
+  }));
   return {
-    names: listening.flat(),
+    names: [...functions.keys()].filter((name) => !failed.has(name)),
+    failed,
+    lastLines: (name) => functions.get(name)?.lastLines ?? [],
     fetch: (name, path, request) => functions.get(name)?.fetch(path, request),
     async [Symbol.asyncDispose]() {
       watcher.close();
@@ -54,6 +69,7 @@ export async function startFunctions({ directory, env, log }: FunctionsOptions):
 }
 
 class EdgeFunction {
+  readonly lastLines: string[] = [];
   #current!: Promise<Worker>;
   #reloaded = Promise.resolve();
   #crashes = 0;
@@ -61,8 +77,13 @@ class EdgeFunction {
   readonly #start: () => Promise<Worker>;
   readonly #log: (line: string) => void;
 
-  constructor(directory: string, env: Record<string, string>, log: (line: string) => void) {
-    this.#start = () => startWorker({ directory, env, log, signal: this.#end.signal });
+  constructor(directory: string, env: () => Record<string, string>, log: (line: string) => void) {
+    const print = (line: string) => {
+      this.lastLines.push(stripVTControlCharacters(line));
+      if (this.lastLines.length > LAST_LINES) this.lastLines.shift();
+      log(line);
+    };
+    this.#start = () => startWorker({ directory, env: env(), log: print, signal: this.#end.signal });
     this.#log = log;
     this.#run(this.#start());
   }
@@ -82,8 +103,9 @@ class EdgeFunction {
     }
   }
 
-  listens(): Promise<boolean> {
-    return this.#current.then(() => true, () => false);
+  /** Why it does not listen, if it does not. */
+  failure(): Promise<string | undefined> {
+    return this.#current.then(() => undefined, (error) => error.message);
   }
 
   /** One at a time, so that the last change is the one that stays. */
@@ -95,7 +117,7 @@ class EdgeFunction {
   async #replace(): Promise<void> {
     const next = this.#start();
     if (!await next.then(() => true, () => false)) {
-      const serving = await this.listens() ? "; the code before the change keeps serving" : "";
+      const serving = await this.failure() ? "" : "; the code before the change keeps serving";
       return this.#log(`did not start${serving}`);
     }
     const previous = this.#current;
@@ -106,7 +128,7 @@ class EdgeFunction {
 
   async stop(): Promise<void> {
     const last = this.#current;
-    this.#current = Promise.reject();
+    this.#current = Promise.reject(new Error("stopped"));
     this.#current.catch(() => {});
     this.#end.abort();
     await last.then((worker) => worker.stop(STOP_MS), () => {});
@@ -125,6 +147,20 @@ class EdgeFunction {
       this.#run(delay(pause, undefined, { signal: this.#end.signal }).then(this.#start));
     }).catch(() => {}); // the log says why it did not start
   }
+}
+
+const SECRETS_FILE = ".env";
+
+/** Settings of one's own, read from where `supabase functions serve` reads them. The platform's names are its own. */
+async function readSecrets(directory: string, log: (line: string) => void): Promise<Record<string, string>> {
+  const file = join(directory, SECRETS_FILE);
+  if (!await exists(file)) return {};
+  const all = Object.entries(parseEnv(await Deno.readTextFile(file))) as [name: string, value: string][];
+  const isReserved = (name: string) => name.startsWith("SUPABASE_");
+  for (const [name] of all) if (isReserved(name)) log(`${file}: names cannot start with SUPABASE_, skipping ${name}`);
+  const secrets = all.filter(([name]) => !isReserved(name));
+  if (secrets.length > 0) log(`Functions are given ${secrets.map(([name]) => name).join(", ")} from ${file}`);
+  return Object.fromEntries(secrets);
 }
 
 /** The directories that the edge runtime would serve. */

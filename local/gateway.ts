@@ -7,6 +7,7 @@ import type { RestApi } from "./rest.ts";
 export interface Services {
   rest: RestApi;
   functions: Functions;
+  home: (request: Request) => Promise<Response>;
 }
 
 export interface Gateway extends AsyncDisposable {
@@ -14,15 +15,19 @@ export interface Gateway extends AsyncDisposable {
 }
 
 /** Listens at once, so that the port is known and taken; requests wait until the services are there. */
-export function startGateway(port: number, jwtSecret: string, services: Promise<Services>): Gateway {
+export function startGateway(
+  hostname: string,
+  port: number,
+  jwtSecret: string,
+  services: Promise<Services>,
+): Gateway {
   const key = new TextEncoder().encode(jwtSecret);
 
   async function route(request: Request): Promise<Response> {
     const { pathname, search } = new URL(request.url);
-    if (pathname === "/") return Response.json({ name: "Threadbase local stack" });
-
-    const { rest, functions } = await services;
+    const { rest, functions, home } = await services;
     const [, service, version, name] = pathname.split("/");
+    if (service === "" || service === "docs") return await home(request);
     if (version === "v1" && (service === "rest" || service === "auth")) return await rest.fetch(request);
     if (version === "v1" && service === "functions") {
       const path = pathname.slice("/functions/v1".length) + search;
@@ -34,7 +39,7 @@ export function startGateway(port: number, jwtSecret: string, services: Promise<
 
   const stop = new AbortController();
   const server = Deno.serve({
-    hostname: "127.0.0.1",
+    hostname,
     port,
     signal: stop.signal,
     onListen: () => {},

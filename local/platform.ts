@@ -15,7 +15,7 @@ export async function bootstrap(adminUrl: string): Promise<void> {
       transaction.unsafe([SUPABASE_AUTH_HELPERS_SQL, getAuthSchemaSql(), platform].join("\n"))
     );
   } finally {
-    await sql.end();
+    await sql.end({ timeout: 1 });
   }
 }
 

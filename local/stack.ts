@@ -6,6 +6,8 @@ import { StackError } from "./errors.ts";
 import { exists, removeIfExists } from "./files.ts";
 import { startFunctions } from "./functions.ts";
 import { jwks, type Services, startGateway } from "./gateway.ts";
+import { checkHealth } from "./health.ts";
+import { createHome } from "./home.ts";
 import { type Keys, loadKeys } from "./keys.ts";
 import { bootstrap, pushMigrations } from "./platform.ts";
 import { databaseUrl, removePostgres, startPostgres, stopLeftover } from "./postgres.ts";
@@ -15,6 +17,8 @@ import { startScheduler } from "./scheduler.ts";
 export interface StackOptions {
   /** The directory that holds supabase/ and node_modules/. Default: this repository. */
   root?: string;
+  /** Where the API listens. Default: 127.0.0.1; Postgres stays there in any case. */
+  host?: string;
   /** Default: as in supabase/config.toml; 0 takes a free port. */
   port?: number;
   dbPort?: number;
@@ -44,7 +48,8 @@ export interface Stack extends Keys {
 }
 
 /**
- * Starts everything, or nothing: what has started by the time of a failure is stopped again.
+ * Starts everything, or nothing: what has started by the time of a failure is stopped again. Everything has answered once
+ * when it resolves.
  *
  * @example
  * const stack = await startStack({ port: 0, dbPort: 0, dataDir: "/tmp/threadbase-test" });
@@ -64,7 +69,8 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
 }
 
 async function start(options: StackOptions, running: AsyncDisposableStack): Promise<Stack> {
-  const { root = dirname(dirname(fileURLToPath(import.meta.url))), signal, log = () => {} } = options;
+  const { root = dirname(dirname(fileURLToPath(import.meta.url))), host = "127.0.0.1", signal, log = () => {} } =
+    options;
   const dataDir = resolve(options.dataDir ?? join(root, ".local"));
   const config = await readConfig(root);
   const step = progress(log, signal);
@@ -79,9 +85,13 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
   services.promise.catch(() => {}); // nobody may be waiting when it fails
   running.defer(() => services.reject(new StackError("The stack has stopped.")));
   const gateway = running.use(
-    takePort(options.port ?? config.apiPort, "--port", (port) => startGateway(port, keys.jwtSecret, services.promise)),
+    takePort(
+      options.port ?? config.apiPort,
+      "--port",
+      (port) => listenOn(host, () => startGateway(host, port, keys.jwtSecret, services.promise)),
+    ),
   );
-  const apiUrl = `http://127.0.0.1:${gateway.port}`;
+  const apiUrl = `http://${reachable(host)}:${gateway.port}`;
   const dbUrl = databaseUrl("postgres", dbPort);
   const adminDbUrl = databaseUrl("supabase_admin", dbPort);
 
@@ -99,22 +109,33 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
       ({ version }) => `Postgres ${version}`,
     ),
   );
-  await step(() => bootstrap(adminDbUrl), () => "Roles, schemas and extensions of the platform");
+  const died = postgres.exited.then((): never => {
+    throw new StackError(`Postgres has stopped: see ${join(dataDir, "postgres.log")}`);
+  });
+  /** Ctrl-C ends Postgres as well, and a statement that it had begun would be waited for without end. */
+  const orDied = <T>(work: Promise<T>) => Promise.race([work, died]);
+  died.catch(() => {}); // later it is what `exited` tells
+  await step(() => orDied(bootstrap(adminDbUrl)), () => "Roles, schemas and extensions of the platform");
   await step(() => pushMigrations(root, dbUrl, signal), () => "Migrations and seed");
   const rest = running.use(
     await step(
-      () => startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows }),
+      () => orDied(startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows })),
       () => "REST and Auth",
     ),
   );
   running.use(
     await step(
-      () => startScheduler(dbUrl, log),
+      () => orDied(startScheduler(dbUrl, log)),
       ({ jobs }) => `Scheduled jobs: ${jobs.join(", ") || "run by pg_cron"}`,
     ),
   );
-  services.resolve({ rest, functions: await starting });
+  const functions = await starting;
+  services.resolve({ rest, functions, home: createHome(root, keys.publishableKey, functions) });
   running.use(gateway); // once more, so that callers are turned away before anything else stops
+  await step(
+    () => checkHealth({ apiUrl, dbUrl, keys, functions, signal }),
+    () => "Every function, REST, Auth and Postgres answer",
+  );
   signal?.throwIfAborted();
 
   let stopped: Promise<void> | undefined;
@@ -186,6 +207,21 @@ function takePort<T>(port: number, flag: string, listen: (port: number) => T): T
   } catch (error) {
     if (!(error instanceof Deno.errors.AddrInUse)) throw error;
     throw new StackError(`Port ${port} is in use: stop what listens there, or choose another one with ${flag}.`);
+  }
+}
+
+/** A name for an address that one can listen on, but not connect to everywhere. */
+function reachable(host: string): string {
+  if (host === "0.0.0.0" || host === "::") return "127.0.0.1";
+  return host.includes(":") ? `[${host}]` : host;
+}
+
+function listenOn<T>(host: string, listen: () => T): T {
+  try {
+    return listen();
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) throw error;
+    throw new StackError(`The API cannot listen on ${host}, see --host: ${(error as Error).message}`);
   }
 }
 

@@ -10,6 +10,7 @@ const HELP = `Runs Threadbase on this machine: Postgres, REST, Auth and the edge
 Usage: npm start -- [options]
 
   --port PORT          of the API (default: from supabase/config.toml)
+  --host HOST          where the API listens (default: 127.0.0.1; 0.0.0.0 for every network of this machine)
   --db-port PORT       of Postgres (default: from supabase/config.toml)
   --data-dir DIR       what is kept between starts (default: .local)
   --fresh              delete that first
@@ -18,6 +19,7 @@ Usage: npm start -- [options]
 
 function readOptions(): StackOptions {
   const { values } = readArguments(HELP, {
+    host: { type: "string" },
     port: { type: "string" },
     "db-port": { type: "string" },
     "data-dir": { type: "string" },
@@ -25,6 +27,7 @@ function readOptions(): StackOptions {
     "postgres-bin": { type: "string" },
   });
   return {
+    host: values.host,
     port: portNumber("--port", values.port),
     dbPort: portNumber("--db-port", values["db-port"]),
     dataDir: values["data-dir"],
@@ -40,11 +43,19 @@ function portNumber(flag: string, value?: string): number | undefined {
   throw new StackError(`${flag} ${value} is no port number.`);
 }
 
-function welcome({ apiUrl, dbUrl, publishableKey, secretKey }: Stack, seconds: string): string {
+/** Where other machines reach an API that listens on every network, or nothing. */
+function networkUrls(apiUrl: string, host?: string): string[] {
+  if (host !== "0.0.0.0" && host !== "::") return [];
+  return Deno.networkInterfaces()
+    .filter(({ family, address }) => family === "IPv4" && !address.startsWith("127."))
+    .map(({ address }) => apiUrl.replace("127.0.0.1", address));
+}
+
+function welcome({ apiUrl, dbUrl, publishableKey, secretKey }: Stack, seconds: string, host?: string): string {
   return `
 Threadbase is ready after ${seconds} s. Ctrl-C stops it.
 
-  API              ${apiUrl}
+  API              ${[`${apiUrl} (links to everything)`, ...networkUrls(apiUrl, host)].join("\n                   ")}
   Functions        ${apiUrl}/functions/v1
   Database         ${dbUrl}
   Publishable key  ${publishableKey}
@@ -86,7 +97,7 @@ async function main(): Promise<number> {
   }
   const file = envFile(stack.dataDir);
   await Deno.writeTextFile(file, formatEnv(envOf(stack)), { mode: 0o600 });
-  console.log(welcome(stack, ((performance.now() - startedAt) / 1000).toFixed(1)));
+  console.log(welcome(stack, ((performance.now() - startedAt) / 1000).toFixed(1), options.host));
 
   const cause = await Promise.race([onInterrupt, stack.exited.then(() => "postgres exited" as const)]);
   // Ctrl-C reaches Postgres too, and its exit may be noticed first.

@@ -73,7 +73,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       child.kill(signal);
     } catch { /* it is gone */ }
   };
-  const overdue = setTimeout(() => kill("SIGKILL"), START_TIMEOUT_MS);
+  const overdue = setTimeout(() => {
+    listening.reject(new Error(`did not listen within ${START_TIMEOUT_MS / 1000} s`));
+    kill("SIGKILL");
+  }, START_TIMEOUT_MS);
   const port = await listening.promise.finally(() => clearTimeout(overdue));
   return {
     origin: `http://127.0.0.1:${port}`,

@@ -1,11 +1,15 @@
 /** `npm test`: formatting, lint and types, then every test against a stack of its own. */
-import { tmpdir } from "node:os";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import postgres from "postgres";
 import { readArguments, run } from "../local/command.ts";
 import { StackError } from "../local/errors.ts";
 import { type Stack, startStack } from "../local/stack.ts";
+import { startRun } from "./support/janitor.ts";
+
+/** In this order: what fails soonest comes first. */
+const KINDS = ["unit", "database", "http"];
 
 const HELP = `Checks formatting, lint and types, then runs every test against a stack of its own.
 
@@ -33,9 +37,46 @@ const CHECKED_TESTS = [
 /** Where the tests find their stack: also what `supabase status -o env` prints. */
 const STACK_VARIABLES = ["API_URL", "DB_URL", "PUBLISHABLE_KEY", "SECRET_KEY"];
 
+const interrupted = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  Deno.addSignalListener(signal, () => interrupted.abort(signal));
+}
+// Who started this process may be killed and tell nobody.
+const parent = Deno.ppid;
+Deno.unrefTimer(setInterval(() => Deno.ppid === parent || interrupted.abort("SIGTERM"), 250));
+
 async function deno(args: string[], env: Record<string, string> = {}): Promise<void> {
-  const { success } = await new Deno.Command(Deno.execPath(), { args, env, cwd: root }).spawn().status;
+  const { signal } = interrupted;
+  const { success } = await new Deno.Command(Deno.execPath(), { args, env, cwd: root, signal }).spawn().status;
+  signal.throwIfAborted();
   if (!success) throw new StackError(`deno ${args[0]} failed`);
+}
+
+/** What has run, and how long it took. */
+const times: string[] = [];
+
+async function timed(name: string, work: () => Promise<void>): Promise<void> {
+  const startedAt = performance.now();
+  await work().finally(() => times.push(`${name} ${Math.round((performance.now() - startedAt) / 1000)} s`));
+}
+
+async function check(): Promise<void> {
+  await deno(["fmt", "--check", "--quiet"]);
+  await deno(["lint", "--quiet"]);
+  await deno(["check", "--quiet", "local", "supabase/functions", ...CHECKED_TESTS]);
+}
+
+/** Runs these, or every kind after the other. One that fails does not keep the others from running. */
+async function test(paths: string[], filter?: string, env?: Record<string, string>): Promise<void> {
+  const run = (paths: string[]) =>
+    deno(["test", "--allow-all", "--no-check", "--parallel", ...filter ? ["--filter", filter] : [], ...paths], env);
+  if (paths.length > 0) return await run(paths);
+  const errors: unknown[] = [];
+  for (const kind of KINDS) {
+    await timed(kind, () => run([`tests/${kind}`])).catch((error) => errors.push(error));
+    interrupted.signal.throwIfAborted();
+  }
+  if (errors.length > 0) throw errors[0];
 }
 
 async function main(): Promise<void> {
@@ -48,28 +89,31 @@ async function main(): Promise<void> {
   if (values.running && missing.length > 0) {
     throw new StackError(`--running needs ${missing.join(", ")} in the environment.`);
   }
-  if (positionals.length === 0) {
-    await deno(["fmt", "--check", "--quiet"]);
-    await deno(["lint", "--quiet"]);
-    await deno(["check", "--quiet", "local", "supabase/functions", ...CHECKED_TESTS]);
-  }
-  const tests = ["test", "--allow-all", "--no-check", "--parallel"];
-  if (values.filter) tests.push("--filter", values.filter);
-  tests.push(...positionals.length > 0 ? positionals : ["tests"]);
+
+  await using testRun = await startRun();
+  if (positionals.length === 0) await timed("formatting, lint and types", check);
   if (values.running) {
     console.log(`Against the stack at ${Deno.env.get("API_URL")}`);
-    return await deno(tests);
+    return await test(positionals, values.filter);
   }
 
-  const dataDir = join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
   const postgresBin = values["postgres-bin"] ?? Deno.env.get("POSTGRES_BIN");
-  const stack = await startStack({ port: 0, dbPort: 0, dataDir, postgresBin, log: (line) => console.log(line) });
+  let stack: Stack | undefined;
   try {
-    await installPgtap(stack.adminDbUrl);
-    await deno(tests, environment(stack, postgresBin));
+    await timed("start", async () => {
+      stack = await startStack({
+        port: 0,
+        dbPort: 0,
+        dataDir: join(testRun.directory, "stack"),
+        postgresBin,
+        signal: interrupted.signal,
+        log: (line) => console.log(line),
+      });
+      await installPgtap(stack.adminDbUrl);
+    });
+    await test(positionals, values.filter, environment(stack!, postgresBin));
   } finally {
-    await stack.stop();
-    await Deno.remove(dataDir, { recursive: true });
+    await stack?.stop();
   }
 }
 
@@ -92,4 +136,14 @@ function environment(stack: Stack, postgresBin = ""): Record<string, string> {
   };
 }
 
-await run(main);
+await run(async () => {
+  try {
+    await main();
+  } catch (error) {
+    const { aborted, reason } = interrupted.signal;
+    if (!aborted) throw error;
+    return 128 + constants.signals[reason as keyof typeof constants.signals];
+  } finally {
+    if (times.length > 0) console.log(`Time: ${times.join(", ")}`);
+  }
+});

@@ -1,5 +1,7 @@
 // Random trees of responses against a model that copies every history; and what it costs to store them.
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import postgres from "postgres";
 import { startStack } from "../../local/stack.ts";
 import { connect } from "../support/stack.ts";
@@ -168,7 +170,7 @@ Deno.test(`${TURNS} turns of 1 KB take at most 1.2 MB with all indexes, and as m
 
   for (const [kind, word] of Object.entries(words)) {
     // A database of its own: in one where other tests write, room may be free already.
-    const dataDir = await Deno.makeTempDir();
+    const dataDir = join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
     const stack = await startStack({
       port: 0,
       dbPort: 0,

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseEnv, type StackEnv } from "../../local/env.ts";
+import { exists } from "../../local/files.ts";
 import { startStack } from "../../local/stack.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -16,11 +17,46 @@ const start = (options: Parameters<typeof startStack>[0]) =>
 /** npm's own exit code for it. */
 const CTRL_C = 130;
 
+/** A copy of what the stack consists of, so that it can be broken. */
+async function copyProject(): Promise<string> {
+  const copy = temporary();
+  await Deno.mkdir(copy, { mode: 0o755 });
+  const parts = [
+    "supabase",
+    "local",
+    "docs",
+    "README.md",
+    "package.json",
+    "package-lock.json",
+    "deno.json",
+    "deno.lock",
+  ];
+  await new Deno.Command("cp", { args: ["-r", ...parts.map((part) => join(root, part)), copy] }).output();
+  await Deno.symlink(join(root, "node_modules"), join(copy, "node_modules"));
+  return copy;
+}
+
+async function writeFunction(project: string, name: string, source: string): Promise<void> {
+  const directory = join(project, "supabase/functions", name);
+  await Deno.mkdir(directory, { recursive: true });
+  if (!await exists(join(directory, "deno.json"))) await Deno.writeTextFile(join(directory, "deno.json"), "{}");
+  await Deno.writeTextFile(join(directory, "index.ts"), source);
+}
+
+async function eventually(condition: () => Promise<boolean>): Promise<void> {
+  while (!await condition()) await new Promise((resolve) => setTimeout(resolve, 100));
+}
+
+async function processesOf(dataDir: string): Promise<string[]> {
+  const { stdout } = await new Deno.Command("ps", { args: ["-eo", "pid,args"] }).output();
+  return new TextDecoder().decode(stdout).split("\n").filter((line) => line.includes(dataDir));
+}
+
 /** `npm start` as a process of its own, on free ports. Resolves when it says that it is ready. */
-async function npmStart(dataDir: string) {
+async function npmStart(dataDir: string, project = root) {
   const child = new Deno.Command("npm", {
     args: ["start", "--silent", "--", "--port", "0", "--db-port", "0", "--data-dir", dataDir],
-    cwd: root,
+    cwd: project,
     stdout: "piped",
     stderr: "null",
     env: { POSTGRES_BIN: postgresBin ?? "" },
@@ -130,14 +166,10 @@ Deno.test("npm start prints a first call that works when pasted, and Ctrl-C leav
   }).output();
   assertEquals(parseEnv(new TextDecoder().decode(status.stdout)), stack.env);
 
-  const ours = async () => {
-    const { stdout } = await new Deno.Command("ps", { args: ["-eo", "pid,args"] }).output();
-    return new TextDecoder().decode(stdout).split("\n").filter((line) => line.includes(dataDir));
-  };
-  assert((await ours()).length >= 2, "Postgres and the stack run");
+  assert((await processesOf(dataDir)).length >= 2, "Postgres and the stack run");
   await stack.interrupt();
   assertEquals(await stack.ended(), CTRL_C);
-  assertEquals(await ours(), []);
+  assertEquals(await processesOf(dataDir), []);
   await assertRejects(() => fetch(stack.env.API_URL));
   await Deno.remove(dataDir, { recursive: true });
 });
@@ -157,11 +189,7 @@ Deno.test("a port in use is an error that names the port and the flag", async ()
 });
 
 Deno.test("a broken migration is one clear error, and a changed function is served without a restart", async () => {
-  // A copy of what the stack reads, so that it can be broken.
-  const copy = temporary();
-  await Deno.mkdir(copy, { mode: 0o755 });
-  await new Deno.Command("cp", { args: ["-r", join(root, "supabase"), copy] }).output();
-  for (const name of ["node_modules", "deno.json", "deno.lock"]) await Deno.symlink(join(root, name), join(copy, name));
+  const copy = await copyProject();
   const broken = join(copy, "supabase/migrations/29990101000000_broken.sql");
   try {
     await Deno.writeTextFile(broken, "create table public.fine (id integer);\nselect * from nowhere;\n");
@@ -191,5 +219,94 @@ Deno.test("a broken migration is one clear error, and a changed function is serv
     }
   } finally {
     await Deno.remove(copy, { recursive: true });
+  }
+});
+
+Deno.test("npm start names what does not work with the reason, exits 1 and leaves nothing running", async () => {
+  const copy = await copyProject();
+  const dataDir = join(copy, "data");
+  try {
+    await writeFunction(copy, "users", 'throw new Error("no such setting");');
+    const unwell = 'console.error("what broke"); return new Response("out of order", { status: 500 });';
+    await writeFunction(copy, "retention", `export default { fetch() { ${unwell} } };`);
+    const { code, stdout, stderr } = await new Deno.Command("npm", {
+      args: ["start", "--silent", "--", "--port", "0", "--db-port", "0", "--data-dir", dataDir],
+      cwd: copy,
+      env: { POSTGRES_BIN: postgresBin ?? "", NO_COLOR: "1" },
+    }).output();
+    assertEquals(code, 1);
+    assert(!new TextDecoder().decode(stdout).includes("Threadbase is ready"));
+    const [, reasons] = new TextDecoder().decode(stderr).split("Not everything has started.");
+    assertMatch(reasons, /The function users: exited with code 1 before it listened\n.*no such setting/);
+    assertMatch(reasons, /The function retention: \S+ answers 500 out of order\n +what broke/);
+    assert(!/conversations|REST|Auth|Postgres/.test(reasons), reasons);
+    assertEquals(await processesOf(dataDir), []);
+  } finally {
+    await Deno.remove(copy, { recursive: true });
+  }
+});
+
+Deno.test("functions get supabase/functions/.env, a broken one added later is 503, and / shows where everything is", async () => {
+  const copy = await copyProject();
+  const secrets = join(copy, "supabase/functions/.env");
+  const echo = 'Response.json({ colour: Deno.env.get("COLOUR"), url: Deno.env.get("SUPABASE_URL") })';
+  await writeFunction(copy, "echo", `export default { fetch: () => ${echo} };`);
+  await Deno.writeTextFile(secrets, 'COLOUR="deep blue" # comment\nSUPABASE_URL=http://elsewhere\n');
+  const lines: string[] = [];
+  try {
+    const stack = await start({ root: copy, dataDir: join(copy, "data"), log: (line) => lines.push(line) });
+    const get = async (path: string, headers: Record<string, string> = {}) => {
+      const response = await fetch(new URL(path, stack.apiUrl), { headers });
+      return { status: response.status, text: await response.text() };
+    };
+    try {
+      assertEquals(JSON.parse((await get("/functions/v1/echo")).text), { colour: "deep blue", url: stack.apiUrl });
+      assert(
+        lines.some((line) => /given COLOUR from/.test(line)) && lines.some((line) => /skip.* SUPABASE_URL/.test(line)),
+      );
+      assert(!/deep blue|elsewhere/.test(lines.join("\n")), "values are not logged");
+      await Deno.writeTextFile(secrets, "COLOUR=green\n");
+      await eventually(async () => JSON.parse((await get("/functions/v1/echo")).text).colour === "green");
+
+      await writeFunction(copy, "added", "this is not TypeScript");
+      await eventually(async () => (await get("/functions/v1/added")).status === 503);
+      assertEquals(JSON.parse((await get("/functions/v1/added")).text).code, "BOOT_ERROR");
+
+      const json = await get("/");
+      const { functions, docs, publishable_key } = JSON.parse(json.text);
+      assert(functions.length >= 8 && docs.length >= 8);
+      assertEquals(publishable_key, stack.publishableKey);
+      const html = await get("/", { accept: "text/html,application/xhtml+xml,*/*;q=0.8" });
+      assert(!(json.text + html.text).includes(stack.secretKey));
+      const links = [...html.text.matchAll(/href="([^"]+)"/g)].map(([, href]) => href);
+      assertEquals(
+        links.map((href) => new URL(href, stack.apiUrl).href).toSorted(),
+        [...functions.flatMap(({ health, openapi }: Record<string, string>) => [health, openapi]), ...docs].toSorted(),
+      );
+      for (const href of links) assertEquals((await get(href)).status, 200, href);
+      assertEquals((await get("/docs/..%2fpackage.json")).status, 404);
+    } finally {
+      await stack.stop();
+    }
+  } finally {
+    await Deno.remove(copy, { recursive: true });
+  }
+});
+
+Deno.test("--host: the API listens there and says so, Postgres does not", async () => {
+  const dataDir = temporary();
+  const stack = await start({ dataDir, host: "localhost" });
+  try {
+    const { hostname, port } = new URL(stack.apiUrl);
+    assertEquals([hostname, new URL(stack.dbUrl).hostname], ["localhost", "127.0.0.1"]);
+    assertEquals(await (await fetch(`http://localhost:${port}/functions/v1/users/health`)).json(), {
+      status: "ok",
+      database: "ok",
+    });
+    await assertRejects(() => start({ dataDir: `${dataDir}-2`, host: "203.0.113.7" }), Error, "--host");
+  } finally {
+    await stack.stop();
+    await Deno.remove(dataDir, { recursive: true });
+    await Deno.remove(`${dataDir}-2`, { recursive: true });
   }
 });
