@@ -3,6 +3,7 @@ import { App } from "@supabase/lite";
 import { completeAuth, MINIMUM_PASSWORD_LENGTH } from "./admin.ts";
 import { answering, Connection, isPostgresError } from "./connection.ts";
 import type { Keys } from "./keys.ts";
+import { passToPostgrest } from "./postgrest.ts";
 import { withExactPayload, withLeeway } from "./payload.ts";
 import { failure } from "./responses.ts";
 
@@ -15,9 +16,11 @@ export interface RestOptions {
   keys: Keys;
   /** PostgREST's cap on the rows of one answer. */
   maxRows: number;
+  /** A PostgREST that serves `/rest/v1` instead. */
+  restUrl?: string;
 }
 
-export async function startRest({ databaseUrl, keys, maxRows }: RestOptions): Promise<RestApi> {
+export async function startRest({ databaseUrl, keys, maxRows, restUrl }: RestOptions): Promise<RestApi> {
   const connection = new Connection(databaseUrl);
   const app = new App({
     connection,
@@ -40,7 +43,9 @@ export async function startRest({ databaseUrl, keys, maxRows }: RestOptions): Pr
   await connection.introspect();
 
   const auth = completeAuth(connection.driver, keys, async (request) => await app.fetch(request));
-  const rest = asPostgrest(connection, keys, async (request) => await app.fetch(request));
+  const rest = restUrl
+    ? passToPostgrest({ url: restUrl, keys })
+    : asPostgrest(connection, keys, async (request) => await app.fetch(request));
   return {
     async fetch(request) {
       const isAuth = new URL(request.url).pathname.startsWith("/auth/");

@@ -9,6 +9,7 @@ import { jwks, type Services, startGateway } from "./gateway.ts";
 import { type Keys, loadKeys } from "./keys.ts";
 import { bootstrap, pushMigrations } from "./platform.ts";
 import { databaseUrl, removePostgres, startPostgres, stopLeftover } from "./postgres.ts";
+import { awaitPostgrest, postgrestSettings } from "./postgrest.ts";
 import { startRest } from "./rest.ts";
 import { startScheduler } from "./scheduler.ts";
 
@@ -24,6 +25,8 @@ export interface StackOptions {
   fresh?: boolean;
   /** A directory with initdb and postgres, instead of the embedded ones. */
   postgresBin?: string;
+  /** Where a PostgREST serves `/rest/v1`, instead of the stand-in. The log says how to start it. */
+  restUrl?: string;
   /** Gives up starting. */
   signal?: AbortSignal;
   /** Receives progress, and what functions print, line by line. */
@@ -101,10 +104,14 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
   );
   await step(() => bootstrap(adminDbUrl), () => "Roles, schemas and extensions of the platform");
   await step(() => pushMigrations(root, dbUrl, signal), () => "Migrations and seed");
+  if (options.restUrl) {
+    const settings = postgrestSettings({ url: options.restUrl, keys, dbPort, maxRows: config.maxRows });
+    await awaitPostgrest({ url: options.restUrl, keys }, settings, log, signal);
+  }
   const rest = running.use(
     await step(
-      () => startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows }),
-      () => "REST and Auth",
+      () => startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows, restUrl: options.restUrl }),
+      () => options.restUrl ? `Auth, and REST at ${options.restUrl}` : "REST and Auth",
     ),
   );
   running.use(

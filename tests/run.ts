@@ -14,6 +14,7 @@ Usage: npm test -- [FILE...] [options]
   FILE                 only these tests, without the checks
   --filter TEXT        only the tests with this in their name
   --postgres-bin DIR   initdb and postgres of another Postgres (default: the embedded one; or set POSTGRES_BIN)
+  --rest-url URL       a PostgREST that serves /rest/v1 instead of the stand-in: prints the settings it needs, and waits for it
   --running            against the stack in API_URL, DB_URL, PUBLISHABLE_KEY and SECRET_KEY
   --help`;
 
@@ -41,6 +42,7 @@ async function deno(args: string[], env: Record<string, string> = {}): Promise<v
 async function main(): Promise<void> {
   const { values, positionals } = readArguments(HELP, {
     "postgres-bin": { type: "string" },
+    "rest-url": { type: "string" },
     running: { type: "boolean" },
     filter: { type: "string" },
   }, [0, Infinity]);
@@ -63,7 +65,8 @@ async function main(): Promise<void> {
 
   const dataDir = join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
   const postgresBin = values["postgres-bin"] ?? Deno.env.get("POSTGRES_BIN");
-  const stack = await startStack({ port: 0, dbPort: 0, dataDir, postgresBin, log: (line) => console.log(line) });
+  const restUrl = values["rest-url"];
+  const stack = await startStack({ port: 0, dbPort: 0, dataDir, postgresBin, restUrl, log: (line) => console.log(line) });
   try {
     await installPgtap(stack.adminDbUrl);
     await deno(tests, environment(stack, postgresBin));

@@ -3,11 +3,10 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { createClient } from "@supabase/supabase-js";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseEnv, type StackEnv } from "../../local/env.ts";
 import { startStack } from "../../local/stack.ts";
+import { copyProject, root } from "../support/project.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const postgresBin = Deno.env.get("POSTGRES_BIN") || undefined;
 const temporary = () => join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
 const start = (options: Parameters<typeof startStack>[0]) =>
@@ -157,11 +156,7 @@ Deno.test("a port in use is an error that names the port and the flag", async ()
 });
 
 Deno.test("a broken migration is one clear error, and a changed function is served without a restart", async () => {
-  // A copy of what the stack reads, so that it can be broken.
-  const copy = temporary();
-  await Deno.mkdir(copy, { mode: 0o755 });
-  await new Deno.Command("cp", { args: ["-r", join(root, "supabase"), copy] }).output();
-  for (const name of ["node_modules", "deno.json", "deno.lock"]) await Deno.symlink(join(root, name), join(copy, name));
+  const copy = await copyProject();
   const broken = join(copy, "supabase/migrations/29990101000000_broken.sql");
   try {
     await Deno.writeTextFile(broken, "create table public.fine (id integer);\nselect * from nowhere;\n");
