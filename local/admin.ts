@@ -84,6 +84,7 @@ export function completeAuth(sql: postgres.Sql, keys: Keys, next: Fetch): Fetch 
     if (password !== undefined && password_hash) {
       throw invalid("Only a password or a password hash should be provided");
     }
+    if (password_hash && !/^\$2[aby]\$/.test(password_hash)) throw notImplemented("password hashes but bcrypt's");
     if (!z.guid().safeParse(id).success) throw invalid("ID must conform to the uuid v4 format");
     if (password && new TextEncoder().encode(password).length > MAXIMUM_PASSWORD_LENGTH) {
       throw invalid("bcrypt: password length exceeds 72 bytes");

@@ -59,7 +59,7 @@ export class Connection extends PostgresConnection {
     const { role, jwt } = context.auth as { role: string; jwt: object | null };
     const path = new URL(request.url).pathname.replace(/^\/rest\/v1/, "");
     const settings = {
-      search_path: "public, extensions",
+      search_path: '"public", "public", "extensions"', // the schema and db-extra-search-path, as PostgREST writes them
       ...(await this.#settings()).get(role),
       role,
       "request.jwt.claims": JSON.stringify({ ...jwt, role }),

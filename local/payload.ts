@@ -45,7 +45,7 @@ export async function withExactPayload(request: Request, catalogue: IntrospectRe
       // Once more than for functions: the library parses what it finds there.
       rows.forEach((row) => encode(row, jsonColumns, 2));
       const missing = /\bmissing=default\b/.test(request.headers.get("prefer") ?? "") ? DEFAULT : null;
-      const columns = request.method === "POST" ? searchParams.get("columns")?.split(",") ?? [] : [];
+      const columns = request.method === "POST" ? listed(searchParams.get("columns") ?? "") : [];
       for (const row of rows) for (const name of columns) if (!(name in row)) row[name] = missing;
     }
     return replaceBody(request, JSON.stringify(payload));
@@ -60,6 +60,11 @@ function jsonArguments({ functions = [] }: IntrospectResult, name: string, value
     f.schema === "public" && f.name === name && given.every((argument) => f.arg_names.includes(argument))
   );
   return called?.arg_names.filter((_, i) => isJsonType(called.arg_types[i])) ?? [];
+}
+
+/** `a,"b"` */
+function listed(columns: string): string[] {
+  return [...columns.matchAll(/"([^"]*)"|([^",]+)/g)].map(([, quoted, plain]) => quoted ?? plain.trim());
 }
 
 function encode(values: Json, names: string[], times: number): void {

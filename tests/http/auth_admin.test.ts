@@ -89,6 +89,7 @@ Deno.test("what cannot be a user is refused with GoTrue's codes", async () => {
       [{ email: newEmail(), id: "1" }, 400, "validation_failed"],
       [{ email: newEmail(), password: "x".repeat(73) }, 400, "validation_failed"],
       [{ email: newEmail(), password, password_hash: "$2a$10$" }, 400, "validation_failed"],
+      [{ email: newEmail(), password_hash: "$argon2id$v=19$" }, 422, "not_implemented"],
       [{ email: newEmail(), ban_duration: "a while" }, 400, "validation_failed"],
       [{ email: 5 }, 400, "bad_json"],
       [{ phone: "4915112345678" }, 422, "not_implemented"],
@@ -189,6 +190,9 @@ Deno.test("a deleted user cannot log in, and what was theirs is gone", async () 
   assertEquals([gone?.status, gone?.code], [404, "user_not_found"]);
   assertEquals((await admin.deleteUser(user.id)).error?.code, "user_not_found");
   assertEquals((await other.client.auth.getUser()).data.user?.id, other.id);
+
+  // As at PostgREST, which asks nobody: the token is good for what is left of its hour.
+  assertEquals((await user.client.from("conversations").select("id").throwOnError()).data, []);
 });
 
 Deno.test("a softly deleted user is unknowable and locked out; the rows stay", async () => {

@@ -112,7 +112,7 @@ Deno.test("a PostgREST behind --rest-url serves functions and /rest/v1, once it 
         return await (await fetch(request)).json();
       };
       const ofUser = { authorization: `Bearer ${token}` };
-      const common = { search_path: "public, extensions", header: "here" };
+      const common = { search_path: '"public", "public", "extensions"', header: "here" };
       assertEquals(await probe("POST", "volatile", ofUser), {
         ...common,
         ...{ role: "authenticated", claim: "authenticated", read_only: "off", statement_timeout: "8s" },
