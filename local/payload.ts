@@ -36,19 +36,32 @@ export async function withExactPayload(request: Request, catalogue: IntrospectRe
   const [, , , relation, rpc] = pathname.split("/");
   try {
     const payload = parseExactly(text);
+    const inexact = INEXACT.test(text);
+    let changed = false;
+    /** JSON text instead of the values that the library would change. */
+    const encode = (row: Json, names: string[], times: number) => {
+      for (const name of names) {
+        if (!inexact && typeof row[name] !== "string" || row[name] === undefined || row[name] === null) continue;
+        for (let i = 0; i < times; i++) row[name] = JSON.stringify(row[name]);
+        changed = true;
+      }
+    };
     if (relation === "rpc") encode(payload as Json, jsonArguments(catalogue, rpc, payload as Json), 1);
     else {
       const rows = (Array.isArray(payload) ? payload : [payload]) as Json[];
       const jsonColumns = catalogue.columns.filter((c) => c.table === relation && isJsonType(c.type)).map((c) =>
         c.name
       );
-      // Once more than for functions: the library parses what it finds there.
-      rows.forEach((row) => encode(row, jsonColumns, 2));
       const missing = /\bmissing=default\b/.test(request.headers.get("prefer") ?? "") ? DEFAULT : null;
       const columns = request.method === "POST" ? listed(searchParams.get("columns") ?? "") : [];
-      for (const row of rows) for (const name of columns) if (!(name in row)) row[name] = missing;
+      for (const row of rows) {
+        encode(row, jsonColumns, 2); // once more than for functions: the library parses what it finds there
+        const left = columns.filter((name) => !(name in row));
+        for (const name of left) row[name] = missing;
+        changed ||= left.length > 0;
+      }
     }
-    return replaceBody(request, JSON.stringify(payload));
+    return replaceBody(request, changed ? JSON.stringify(payload) : text);
   } catch {
     return replaceBody(request, text); // no JSON: refused as it is
   }
@@ -67,13 +80,6 @@ function listed(columns: string): string[] {
   return [...columns.matchAll(/"([^"]*)"|([^",]+)/g)].map(([, quoted, plain]) => quoted ?? plain.trim());
 }
 
-function encode(values: Json, names: string[], times: number): void {
-  for (const name of names) {
-    if (values[name] === undefined || values[name] === null) continue;
-    for (let i = 0; i < times; i++) values[name] = JSON.stringify(values[name]);
-  }
-}
-
 const isJsonType = (type: string | undefined) => /^jsonb?$/i.test(type ?? "");
 const isJson = (request: Request) => /^application\/(\S+\+)?json\b/.test(request.headers.get("content-type") ?? "");
 
@@ -84,7 +90,7 @@ function replaceBody({ url, method, headers, signal }: Request, body: string): R
 }
 
 /** JSON text with a number in it that JavaScript would round or print otherwise. May be wrong about what strings hold. */
-const INEXACT = /(?:^|[:,[\s])-?(?:\d{16}|\d+\.(?:\d*0(?!\d)|\d{16})|[\d.]+[eE]|0(?![\d.]))/;
+const INEXACT = /(?:^|[:,[\s])-?(?:\d{16,}|\d+\.(?:\d*0|\d{16,})|[\d.]+[eE][+-]?\d+)(?=[\s,\]}]|$)/;
 
 interface ExactJson {
   parse(text: string, reviver: (key: string, value: unknown, context: { source?: string }) => unknown): unknown;
