@@ -15,6 +15,11 @@ export interface PostgrestOptions {
 /** For a person to read the settings and start it. */
 const START_TIMEOUT_MS = 10 * 60_000;
 
+/** @throws {StackError} For what is no address. */
+export function checkRestUrl(url: string): void {
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? "")) throw new StackError(`--rest-url ${url} is no http URL.`);
+}
+
 /** What PostgREST needs to serve this stack, as its environment. */
 export function postgrestSettings(
   { url, keys, dbPort, maxRows }: PostgrestOptions & { dbPort: number; maxRows: number },

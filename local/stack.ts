@@ -9,7 +9,7 @@ import { jwks, type Services, startGateway } from "./gateway.ts";
 import { type Keys, loadKeys } from "./keys.ts";
 import { bootstrap, pushMigrations } from "./platform.ts";
 import { databaseUrl, removePostgres, startPostgres, stopLeftover } from "./postgres.ts";
-import { awaitPostgrest, postgrestSettings } from "./postgrest.ts";
+import { awaitPostgrest, checkRestUrl, postgrestSettings } from "./postgrest.ts";
 import { startRest } from "./rest.ts";
 import { startScheduler } from "./scheduler.ts";
 
@@ -69,6 +69,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
 async function start(options: StackOptions, running: AsyncDisposableStack): Promise<Stack> {
   const { root = dirname(dirname(fileURLToPath(import.meta.url))), signal, log = () => {} } = options;
   const dataDir = resolve(options.dataDir ?? join(root, ".local"));
+  if (options.restUrl !== undefined) checkRestUrl(options.restUrl);
   const config = await readConfig(root);
   const step = progress(log, signal);
 

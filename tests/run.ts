@@ -66,7 +66,14 @@ async function main(): Promise<void> {
   const dataDir = join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
   const postgresBin = values["postgres-bin"] ?? Deno.env.get("POSTGRES_BIN");
   const restUrl = values["rest-url"];
-  const stack = await startStack({ port: 0, dbPort: 0, dataDir, postgresBin, restUrl, log: (line) => console.log(line) });
+  const stack = await startStack({
+    port: 0,
+    dbPort: 0,
+    dataDir,
+    postgresBin,
+    restUrl,
+    log: (line) => console.log(line),
+  });
   try {
     await installPgtap(stack.adminDbUrl);
     await deno(tests, environment(stack, postgresBin));

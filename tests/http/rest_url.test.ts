@@ -1,7 +1,8 @@
 // `--rest-url`: /rest/v1 served by another process, which knows PostgREST's settings and tokens alone.
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createClient } from "@supabase/supabase-js";
 import { join } from "node:path";
+import { StackError } from "../../local/errors.ts";
 import { startRest } from "../../local/rest.ts";
 import { type Stack, startStack } from "../../local/stack.ts";
 import { copyProject, root } from "../support/project.ts";
@@ -42,6 +43,11 @@ async function end(process?: Deno.ChildProcess): Promise<void> {
 function clientOf(stack: Stack, key = stack.publishableKey) {
   return createClient(stack.apiUrl, key, { auth: { persistSession: false, autoRefreshToken: false } });
 }
+
+Deno.test("a --rest-url that is no address is refused at once", async () => {
+  const error = await assertRejects(() => startStack({ restUrl: "localhost:3000" }), StackError);
+  assertEquals(error.message, "--rest-url localhost:3000 is no http URL.");
+});
 
 Deno.test("a PostgREST behind --rest-url serves functions and /rest/v1, once it has the settings that are printed", async () => {
   const copy = await copyProject();
