@@ -6,6 +6,7 @@ import { join, relative, sep } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseEnv, stripVTControlCharacters } from "node:util";
 import { exists } from "./files.ts";
+import { forward } from "./forward.ts";
 import { failure } from "./responses.ts";
 import { startWorker, type Worker } from "./worker.ts";
 
@@ -92,12 +93,8 @@ class EdgeFunction {
     const worker = await this.#current.catch(() => {});
     if (!worker) return failure(503, "BOOT_ERROR", "Function failed to start (please check logs)");
 
-    const headers = new Headers(request.headers);
-    for (const name of ["connection", "expect", "host", "transfer-encoding"]) headers.delete(name);
-    headers.set("accept-encoding", "identity"); // otherwise fetch would ask for gzip and undo it
-    const { method, body, signal } = request;
     try {
-      return await fetch(worker.origin + path, { method, headers, body, signal, redirect: "manual" });
+      return await forward(worker.origin + path, request, request.headers);
     } catch {
       return failure(500, "WORKER_ERROR", "Function exited due to an error (please check logs)");
     }

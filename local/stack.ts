@@ -11,6 +11,7 @@ import { createHome } from "./home.ts";
 import { type Keys, loadKeys } from "./keys.ts";
 import { bootstrap, pushMigrations } from "./platform.ts";
 import { databaseUrl, removePostgres, startPostgres, stopLeftover } from "./postgres.ts";
+import { awaitPostgrest, checkRestUrl, postgrestSettings } from "./postgrest.ts";
 import { startRest } from "./rest.ts";
 import { startScheduler } from "./scheduler.ts";
 
@@ -28,6 +29,8 @@ export interface StackOptions {
   fresh?: boolean;
   /** A directory with initdb and postgres, instead of the embedded ones. */
   postgresBin?: string;
+  /** Where a PostgREST serves `/rest/v1`, instead of the stand-in. The log says how to start it. */
+  restUrl?: string;
   /** Gives up starting. */
   signal?: AbortSignal;
   /** Receives progress, and what functions print, line by line. */
@@ -72,6 +75,7 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
   const { root = dirname(dirname(fileURLToPath(import.meta.url))), host = "127.0.0.1", signal, log = () => {} } =
     options;
   const dataDir = resolve(options.dataDir ?? join(root, ".local"));
+  if (options.restUrl !== undefined) checkRestUrl(options.restUrl);
   const config = await readConfig(root);
   const step = progress(log, signal);
 
@@ -117,10 +121,14 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
   died.catch(() => {}); // later it is what `exited` tells
   await step(() => orDied(bootstrap(adminDbUrl)), () => "Roles, schemas and extensions of the platform");
   await step(() => pushMigrations(root, dbUrl, signal), () => "Migrations and seed");
+  if (options.restUrl) {
+    const settings = postgrestSettings({ url: options.restUrl, keys, dbPort, maxRows: config.maxRows });
+    await awaitPostgrest({ url: options.restUrl, keys }, settings, log, signal);
+  }
   const rest = running.use(
     await step(
-      () => orDied(startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows })),
-      () => "REST and Auth",
+      () => orDied(startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows, restUrl: options.restUrl })),
+      () => options.restUrl ? `Auth, and REST at ${options.restUrl}` : "REST and Auth",
     ),
   );
   running.use(

@@ -15,6 +15,7 @@ Usage: npm start -- [options]
   --data-dir DIR       what is kept between starts (default: .local)
   --fresh              delete that first
   --postgres-bin DIR   initdb and postgres of another Postgres (default: the embedded one; or set POSTGRES_BIN)
+  --rest-url URL       a PostgREST that serves /rest/v1 instead of the stand-in: prints the settings it needs, and waits for it
   --help`;
 
 function readOptions(): StackOptions {
@@ -25,6 +26,7 @@ function readOptions(): StackOptions {
     "data-dir": { type: "string" },
     fresh: { type: "boolean" },
     "postgres-bin": { type: "string" },
+    "rest-url": { type: "string" },
   });
   return {
     host: values.host,
@@ -33,6 +35,7 @@ function readOptions(): StackOptions {
     dataDir: values["data-dir"],
     fresh: values.fresh,
     postgresBin: values["postgres-bin"] ?? (Deno.env.get("POSTGRES_BIN") || undefined),
+    restUrl: values["rest-url"],
   };
 }
 

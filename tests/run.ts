@@ -18,6 +18,7 @@ Usage: npm test -- [FILE...] [options]
   FILE                 only these tests, without the checks
   --filter TEXT        only the tests with this in their name
   --postgres-bin DIR   initdb and postgres of another Postgres (default: the embedded one; or set POSTGRES_BIN)
+  --rest-url URL       a PostgREST that serves /rest/v1 instead of the stand-in: prints the settings it needs, and waits for it
   --running            against the stack in API_URL, DB_URL, PUBLISHABLE_KEY and SECRET_KEY
   --help`;
 
@@ -82,6 +83,7 @@ async function test(paths: string[], filter?: string, env?: Record<string, strin
 async function main(): Promise<void> {
   const { values, positionals } = readArguments(HELP, {
     "postgres-bin": { type: "string" },
+    "rest-url": { type: "string" },
     running: { type: "boolean" },
     filter: { type: "string" },
   }, [0, Infinity]);
@@ -98,6 +100,7 @@ async function main(): Promise<void> {
   }
 
   const postgresBin = values["postgres-bin"] ?? Deno.env.get("POSTGRES_BIN");
+  const restUrl = values["rest-url"];
   let stack: Stack | undefined;
   try {
     await timed("start", async () => {
@@ -106,6 +109,7 @@ async function main(): Promise<void> {
         dbPort: 0,
         dataDir: join(testRun.directory, "stack"),
         postgresBin,
+        restUrl,
         signal: interrupted.signal,
         log: (line) => console.log(line),
       });

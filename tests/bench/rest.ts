@@ -2,11 +2,12 @@
 import { startRest } from "../../local/rest.ts";
 import { readStack } from "./stack.ts";
 
-const { adminDbUrl, publishableKey, secretKey, jwtSecret } = readStack();
+const { adminDbUrl, publishableKey, secretKey, jwtSecret, restUrl } = readStack();
 const { fetch } = await startRest({
   databaseUrl: adminDbUrl,
   keys: { publishableKey, secretKey, jwtSecret },
   maxRows: 1000,
+  restUrl,
 });
 
 export default { fetch };

@@ -17,6 +17,7 @@ Usage: npm run bench -- [options]
   --write              with --quick: writes the page as well
   --level LEVEL        only sql, http or growth; prints its tables
   --postgres-bin DIR   initdb and postgres of another Postgres (default: the embedded one; or set POSTGRES_BIN)
+  --rest-url URL       a PostgREST that serves /rest/v1 instead of the stand-in: prints the settings it needs, and waits for it
   --help`;
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -28,16 +29,18 @@ function readOptions() {
     write: { type: "boolean" },
     level: { type: "string" },
     "postgres-bin": { type: "string" },
+    "rest-url": { type: "string" },
   });
   const { quick, write, level } = values;
   if (level !== undefined && !LEVELS.includes(level)) throw new StackError(`--level is one of ${LEVELS.join(", ")}.`);
   return {
     postgresBin: values["postgres-bin"] ?? (Deno.env.get("POSTGRES_BIN") || undefined),
+    restUrl: values["rest-url"],
     forwarded: [...quick ? ["--quick"] : [], ...write ? ["--write"] : [], ...level ? ["--level", level] : []],
   };
 }
 
-async function describe(local: LocalStack): Promise<Stack> {
+async function describe(local: LocalStack, restUrl?: string): Promise<Stack> {
   const { apiUrl, dbUrl, adminDbUrl, publishableKey, secretKey, jwtSecret } = local;
   const sql = postgres(adminDbUrl, { max: 1 });
   const [{ server_version }] = await sql`show server_version`;
@@ -48,7 +51,7 @@ async function describe(local: LocalStack): Promise<Stack> {
     body: JSON.stringify({ email: "bench@example.com", password: crypto.randomUUID() }),
   });
   return {
-    ...{ dbUrl, adminDbUrl, publishableKey, secretKey, jwtSecret },
+    ...{ dbUrl, adminDbUrl, publishableKey, secretKey, jwtSecret, restUrl },
     postgresVersion: server_version,
     functionEnvironment: edgeEnvironment(apiUrl, dbUrl, local),
     userId: (await response.json()).user.id,
@@ -56,9 +59,9 @@ async function describe(local: LocalStack): Promise<Stack> {
 }
 
 async function main(): Promise<number> {
-  const { postgresBin, forwarded } = readOptions();
+  const { forwarded, ...options } = readOptions();
   const dataDir = join(tmpdir(), `threadbase-bench-${crypto.randomUUID()}`);
-  const local = await startStack({ port: 0, dbPort: 0, dataDir, postgresBin, log: (line) => console.error(line) });
+  const local = await startStack({ port: 0, dbPort: 0, dataDir, ...options, log: (line) => console.error(line) });
   try {
     // A process of its own, with the imports of the peers: nothing else in the project needs them.
     const { success } = await new Deno.Command(Deno.execPath(), {
@@ -67,7 +70,7 @@ async function main(): Promise<number> {
         ...["tests/bench/main.ts", ...forwarded],
       ],
       cwd: root,
-      env: { BENCH_STACK: JSON.stringify(await describe(local)) },
+      env: { BENCH_STACK: JSON.stringify(await describe(local, options.restUrl)) },
     }).spawn().status;
     return success ? 0 : 1;
   } finally {

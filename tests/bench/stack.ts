@@ -7,6 +7,8 @@ export interface Stack {
   publishableKey: string;
   secretKey: string;
   jwtSecret: string;
+  /** Of a PostgREST instead of the stand-in. */
+  restUrl?: string;
   postgresVersion: string;
   /** What the edge runtime gives every function. */
   functionEnvironment: Record<string, string>;

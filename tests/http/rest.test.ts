@@ -1,8 +1,25 @@
 // The tables through the REST API, as applications on the older schema use them.
 import { assertEquals } from "@std/assert";
-import { newClient, newConversation, secretKey, signUp } from "../support/stack.ts";
+import { decodeJwt, SignJWT } from "jose";
+import { apiUrl, newClient, newConversation, publishableKey, secretKey, signUp } from "../support/stack.ts";
 
 const alice = await signUp();
+
+/** One plain request below `/rest/v1`, by alice. */
+async function rest(method: string, path: string, body?: unknown, headers: Record<string, string> = {}) {
+  const response = await fetch(`${apiUrl}/rest/v1/${path}`, {
+    method,
+    headers: {
+      apikey: publishableKey,
+      authorization: `Bearer ${alice.token}`,
+      ...body !== undefined && { "content-type": "application/json" },
+      ...headers,
+    },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+  const text = await response.text();
+  return { status: response.status, text, body: text && JSON.parse(text) };
+}
 
 Deno.test("plain inserts are owned and numbered by the database", async () => {
   const { data: conversation } = await alice.client.from("conversations")
@@ -119,4 +136,71 @@ Deno.test("the functions check their arguments when they are called directly", a
     assertEquals([status, error?.message], [400, "invalid_request"], `${name} ${JSON.stringify(args)}`);
   }
   assertEquals((await rpc("append_messages", message({ name: "n", model: "m", item_id: "i" }))).status, 200);
+});
+
+Deno.test("a JSON value is stored as it is: a string stays one, a number keeps its digits", async () => {
+  const id = await newConversation(alice);
+  const messages = [{ role: "user", content: "x" }];
+  const append = (p_messages: unknown) => rest("POST", "rpc/append_messages", { p_conversation_id: id, p_messages });
+  assertEquals([(await append(JSON.stringify(messages))).status, (await append(messages)).status], [400, 200]);
+
+  for (const [method, path] of [["POST", "conversations"], ["PATCH", `conversations?id=eq.${id}`]]) {
+    const refused = await rest(method, path, { metadata: '{"a":1}' });
+    assertEquals([refused.status, refused.body.code], [400, "23514"], "a string is no object");
+    assertEquals((await rest(method, path, { metadata: { a: 1 } })).status, method === "POST" ? 201 : 204);
+  }
+
+  // As text: JavaScript would lose these digits on its way here as well.
+  const metadata = '{"one": 1.0, "large": 12345678901234567890, "small": 0.12345678901234567890}';
+  const created = await rest("POST", "rpc/create_conversation", `{"p_conversation":{"metadata":${metadata}}}`);
+  await rest("PATCH", `conversations?id=eq.${id}`, `{"metadata":${metadata}}`);
+  for (const conversation of [created.body.id, id]) {
+    const { text } = await rest("GET", `conversations?select=metadata&id=eq.${conversation}`);
+    const digits = [/"one":\s*([\d.]+)/, /"large":\s*(\d+)/, /"small":\s*([\d.]+)/].map((name) => name.exec(text)?.[1]);
+    assertEquals(digits, ["1.0", "12345678901234567890", "0.12345678901234567890"]);
+  }
+});
+
+Deno.test("HEAD on a function answers as GET does, without a body; neither may write", async () => {
+  const read = await rest("HEAD", "rpc/list_conversations?p_limit=1");
+  assertEquals([read.status, read.text], [200, ""]);
+  const write = await rest("GET", "rpc/create_conversation?p_conversation=%7B%7D");
+  assertEquals([write.status, write.body.code], [405, "25006"]);
+  assertEquals((await rest("HEAD", "rpc/create_conversation?p_conversation=%7B%7D")).status, 405);
+});
+
+Deno.test("an upsert or a PUT sets the id too, which nobody may; PATCH sets the title alone", async () => {
+  const id = await newConversation(alice, { title: "before" });
+  const row = { id, title: "after" };
+  for (
+    const upsert of [
+      await rest("POST", "conversations", row, { prefer: "resolution=merge-duplicates" }),
+      await rest("PUT", `conversations?id=eq.${id}`, row),
+    ]
+  ) assertEquals([upsert.status, upsert.body.code], [403, "42501"]);
+  const title = async () => (await rest("GET", `conversations?select=title&id=eq.${id}`)).body[0].title;
+  assertEquals(await title(), "before");
+  assertEquals((await rest("PATCH", `conversations?id=eq.${id}`, { title: "after" })).status, 204);
+  assertEquals(await title(), "after");
+});
+
+Deno.test("a column that a row of a bulk insert leaves out is null, or its default where that is asked for", async () => {
+  const rows = [{ title: "a" }, { title: "b", metadata: { b: 1 } }];
+  const nulls = await alice.client.from("conversations").insert(rows);
+  assertEquals([nulls.status, nulls.error?.code], [400, "23502"]);
+  const { data } = await alice.client.from("conversations").insert(rows, { defaultToNull: false })
+    .select("title, metadata").throwOnError();
+  assertEquals(data, [{ title: "a", metadata: {} }, { title: "b", metadata: { b: 1 } }]);
+});
+
+Deno.test("a token is taken for 30 s after it has expired, and no longer", async () => {
+  const secret = Deno.env.get("LOCAL_JWT_SECRET"); // what the local stack signs with; the Docker stack's is its own
+  if (!secret) return;
+  const statusOf = async (secondsAgo: number) => {
+    const claims = { ...decodeJwt(alice.token), exp: Math.floor(Date.now() / 1000) - secondsAgo };
+    const token = await new SignJWT(claims).setProtectedHeader({ alg: "HS256" }).sign(new TextEncoder().encode(secret));
+    const { status } = await rest("GET", "conversations?limit=1", undefined, { authorization: `Bearer ${token}` });
+    return status;
+  };
+  assertEquals([await statusOf(-60), await statusOf(5), await statusOf(45)], [200, 200, 401]);
 });

@@ -3,12 +3,11 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { createClient } from "@supabase/supabase-js";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseEnv, type StackEnv } from "../../local/env.ts";
 import { exists } from "../../local/files.ts";
 import { startStack } from "../../local/stack.ts";
+import { copyProject, root } from "../support/project.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const postgresBin = Deno.env.get("POSTGRES_BIN") || undefined;
 const temporary = () => join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
 const start = (options: Parameters<typeof startStack>[0]) =>
@@ -16,25 +15,6 @@ const start = (options: Parameters<typeof startStack>[0]) =>
 
 /** npm's own exit code for it. */
 const CTRL_C = 130;
-
-/** A copy of what the stack consists of, so that it can be broken. */
-async function copyProject(): Promise<string> {
-  const copy = temporary();
-  await Deno.mkdir(copy, { mode: 0o755 });
-  const parts = [
-    "supabase",
-    "local",
-    "docs",
-    "README.md",
-    "package.json",
-    "package-lock.json",
-    "deno.json",
-    "deno.lock",
-  ];
-  await new Deno.Command("cp", { args: ["-r", ...parts.map((part) => join(root, part)), copy] }).output();
-  await Deno.symlink(join(root, "node_modules"), join(copy, "node_modules"));
-  return copy;
-}
 
 async function writeFunction(project: string, name: string, source: string): Promise<void> {
   const directory = join(project, "supabase/functions", name);
