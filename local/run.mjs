@@ -86,7 +86,7 @@ async function downloadPackages(deno, script) {
     stdout: "ignore",
     use: (text) => {
       output += text;
-      const downloads = output.match(/Download http/g)?.length ?? 0;
+      const downloads = output.match(/Download \S+\.tgz$/gm)?.length ?? 0; // not what it asks the registry besides
       if (downloads === count) return;
       if (count === 0 && !process.stderr.isTTY) show("Downloading packages … ");
       count = downloads;

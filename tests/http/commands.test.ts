@@ -12,13 +12,14 @@ const { scripts } = JSON.parse(await Deno.readTextFile(join(root, "package.json"
 
 /** Runs a command as npm does, in an environment that knows no stack. */
 async function npm(command: string, args: string[], env: Record<string, string> = {}) {
-  const [, ...script] = scripts[command].split(" ");
-  const inherited = ["PATH", "HOME", "DENO_DIR", "TMPDIR"].map((name) => [name, Deno.env.get(name)]);
-  const { code, stdout, stderr } = await new Deno.Command("node", {
+  const [program, ...script] = scripts[command].split(" ");
+  const inherited = ["HOME", "DENO_DIR", "TMPDIR"].map((name) => [name, Deno.env.get(name)]);
+  const PATH = `${join(root, "node_modules/.bin")}:${Deno.env.get("PATH")}`;
+  const { code, stdout, stderr } = await new Deno.Command(program, {
     args: [...script, ...args],
     cwd: root,
     clearEnv: true,
-    env: { ...Object.fromEntries(inherited.filter(([, value]) => value)), NO_COLOR: "1", ...env },
+    env: { ...Object.fromEntries(inherited.filter(([, value]) => value)), PATH, NO_COLOR: "1", ...env },
   }).output();
   return { code, stdout: new TextDecoder().decode(stdout), stderr: new TextDecoder().decode(stderr) };
 }
