@@ -15,10 +15,10 @@ await authenticator.end();
 const admin = new URL(PGRST_DB_URI);
 admin.username = "supabase_admin";
 
-const publishableKey = "anyone";
+const [publishableKey, secretKey] = ["anyone", "a token"];
 const rest = await startRest({
   databaseUrl: admin.href,
-  keys: { publishableKey, secretKey: crypto.randomUUID(), jwtSecret: PGRST_JWT_SECRET },
+  keys: { publishableKey, secretKey, jwtSecret: PGRST_JWT_SECRET },
   maxRows: Number(PGRST_DB_MAX_ROWS),
 });
 
@@ -29,6 +29,7 @@ Deno.serve({ hostname: "127.0.0.1", port: Number(PGRST_SERVER_PORT), onListen: (
   if (/^Bearer sb_/i.test(headers.get("authorization") ?? "")) {
     return Response.json({ code: "PGRST301", message: "Expected 3 parts in JWT; got 1" }, { status: 401 });
   }
-  headers.set("apikey", publishableKey);
+  // `/` is for the secret key alone there; PostgREST has it for everyone.
+  headers.set("apikey", pathname === "/" ? secretKey : publishableKey);
   return await rest.fetch(new Request(`http://local/rest/v1${pathname}${search}`, { method, headers, body }));
 });
