@@ -16,6 +16,9 @@ export interface RestOptions {
   maxRows: number;
 }
 
+/** PostgREST gives up like this on a database that hangs, Auth on its own; later than any statement is ended. */
+const TIMEOUT_MS = 9_000;
+
 export async function startRest({ databaseUrl, keys, maxRows }: RestOptions): Promise<RestApi> {
   const connection = new Connection({
     url: databaseUrl,
@@ -51,9 +54,17 @@ export async function startRest({ databaseUrl, keys, maxRows }: RestOptions): Pr
 
   return {
     async fetch(request) {
-      const response = await app.fetch(request);
-      if (response.status !== 500 || await connection.ping()) return response;
-      return failure(503, "PGRST001", "Database client error. Retrying the connection.", { details: null, hint: null });
+      const answer = async () => {
+        const response = await app.fetch(request);
+        if (response.status !== 500 || await connection.ping()) return response;
+        return unavailable(503, "PGRST001", "Database client error. Retrying the connection.");
+      };
+      const timer = Promise.withResolvers<Response>();
+      const timeout = setTimeout(
+        () => timer.resolve(unavailable(504, "PGRST003", "Timed out acquiring connection from connection pool.")),
+        TIMEOUT_MS,
+      );
+      return await Promise.race([answer(), timer.promise]).finally(() => clearTimeout(timeout));
     },
     async [Symbol.asyncDispose]() {
       unmute();
@@ -61,6 +72,10 @@ export async function startRest({ databaseUrl, keys, maxRows }: RestOptions): Pr
     },
   };
 }
+
+/** As PostgREST says it. */
+const unavailable = (status: number, code: string, message: string) =>
+  failure(status, code, message, { details: null, hint: null });
 
 class Connection extends PostgresConnection {
   /** Has PostgREST's status, such as 400 for a failed check, where it would answer 500 without a SQLSTATE. */
@@ -116,7 +131,7 @@ function muteDatabaseErrors(): () => void {
   const original = console.error;
   const muted = (value: unknown) =>
     isPostgresError(value) || (value as Error)?.message?.startsWith("Could not find the table") ||
-    /^(PGRST|ECONN|EPIPE|CONNECTION_)/.test((value as { code?: string })?.code ?? "");
+    /^(PGRST|ECONN|EPIPE|CONNECTION_|CONNECT_TIMEOUT)/.test((value as { code?: string })?.code ?? "");
   console.error = (...values) => values.some(muted) || original(...values);
   return () => console.error = original;
 }

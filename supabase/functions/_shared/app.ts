@@ -9,7 +9,7 @@ import { requestId } from "hono/request-id";
 import type { Database } from "./database.types.ts";
 import { ApiError, type ErrorBody } from "./errors.ts";
 import { type AppEnv, noQuery } from "./http.ts";
-import { unwrap } from "./rpc.ts";
+import { clientOptions, unwrap } from "./rpc.ts";
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
 const ALLOW_ORIGIN = corsHeaders["Access-Control-Allow-Origin"];
@@ -78,7 +78,8 @@ export function createApp(
   return app
     .get("/health", noQuery, async (c) => {
       // A database that hangs is as bad as none.
-      unwrap(await createAdminClient<Database>().rpc("health").abortSignal(AbortSignal.timeout(3000)));
+      const supabase = createAdminClient<Database>({ supabaseOptions: clientOptions });
+      unwrap(await supabase.rpc("health").abortSignal(AbortSignal.timeout(3000)));
       return c.json({ status: "ok", database: "ok" });
     })
     .all("/health", only("GET", "HEAD"))

@@ -7,6 +7,7 @@ import { TimedCache } from "./cache.ts";
 import type { Database } from "./database.types.ts";
 import { ApiError } from "./errors.ts";
 import { parse } from "./http.ts";
+import { clientOptions } from "./rpc.ts";
 
 /**
  * Who calls, and the client that acts with their rights: everything a handler may know about authentication. Requests
@@ -61,12 +62,16 @@ async function verify(c: Context, userId: z.ZodType<string>): Promise<Caller> {
     // A legacy anon or service_role key is a signed JWT as well, but it is nobody's access token.
     if (auth.jwtClaims?.role !== "authenticated") throw new ApiError(401, "unauthorized");
     const { token, jwtClaims: { exp } } = auth;
-    const caller = { supabase: createContextClient<Database>({ auth: { token } }), isBackend: false, expiresAt: exp };
+    const caller = {
+      supabase: createContextClient<Database>({ auth: { token }, supabaseOptions: clientOptions }),
+      isBackend: false,
+      expiresAt: exp,
+    };
     verified.set(token!, caller, Math.min(Date.now() + VERIFIED_MS, (exp ?? Infinity) * 1000));
     return caller;
   }
   const { "x-user-id": id } = parse(z.object({ "x-user-id": userId.optional() }), c.req.header());
-  const supabase = createAdminClient<Database>({ auth: { keyName: auth.keyName } });
+  const supabase = createAdminClient<Database>({ auth: { keyName: auth.keyName }, supabaseOptions: clientOptions });
   return { supabase, isBackend: true, userId: id };
 }
 

@@ -103,6 +103,11 @@ function readDetails(detail: string): ErrorBody["details"] {
   return detail.startsWith("[{") ? JSON.parse(detail) : detail;
 }
 
+/** Whether the database was asked in vain: the next call would wait as long. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof ApiError && (error.extra.cause as { code?: string } | undefined)?.code === "PGRST003";
+}
+
 /** What a failed database call means to the caller. `status` is the HTTP status of the REST answer, 0 without one. */
 export function fromDatabase(error: PostgrestError, status: number): ApiError {
   if (/^PT\d{3}$/.test(error.code) && error.message in MESSAGES) {

@@ -3,7 +3,7 @@
 import type { Context } from "hono";
 import { z } from "zod";
 import { describeError } from "../_shared/app.ts";
-import { ApiError, type ErrorBody } from "../_shared/errors.ts";
+import { ApiError, type ErrorBody, isTimeout } from "../_shared/errors.ts";
 import { type AppEnv, decodeJson, invalidRequest, parse, parseJson, refuseUnstorable } from "../_shared/http.ts";
 import { NDJSON } from "../_shared/ndjson.ts";
 import { readChatGpt } from "./chatgpt.ts";
@@ -371,6 +371,8 @@ const CALLER_ERRORS = ["user_id_required", "user_not_found", "unauthorized"];
 async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile): Promise<ImportReport> {
   const conversations: ImportEntry[] = [];
   const tombstones = [...ids.values()];
+  /** What the rest of the file fails with, too, when the database hangs: it would take a time-out for each. */
+  let hanging: ImportError | undefined;
   for (const record of records) {
     const { line, id, notes } = record;
     const entry: ImportEntry = { line, id, new_id: null, status: "failed", messages: 0, notes };
@@ -378,8 +380,8 @@ async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile
     // Whoever names it as a parent from here on means this one, or nothing if it fails.
     if (id !== null) ids.delete(id);
     try {
-      if (record.error) {
-        entry.error = record.error;
+      if (record.error ?? hanging) {
+        entry.error = record.error ?? hanging;
         continue;
       }
       const { id: newId, messages, video_dropped } = await repo.importConversation(
@@ -395,9 +397,10 @@ async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile
       const { request_id: _, ...body } = describeError(c, error);
       if (CALLER_ERRORS.includes(body.code) && conversations.every((other) => other.new_id === null)) throw error;
       entry.error = body;
+      if (isTimeout(error)) hanging = body;
     }
   }
-  if (tombstones.length > 0 && !more) {
+  if (tombstones.length > 0 && !more && !hanging) {
     const gone = await repo.finishImport(c.var.caller, tombstones).catch((error): string[] => {
       if (conversations.length === 0) throw error;
       describeError(c, error); // the report counts more: what is left is hidden, and cleared by a later import

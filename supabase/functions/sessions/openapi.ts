@@ -72,7 +72,8 @@ export const operations: Record<string, Operation> = {
     answers: {
       200: {
         mediaType: "text/event-stream",
-        description: "Each event is an Event, its id the sequence; `event: end` carries the Session that has ended.",
+        description: "Each event is an Event, its id the sequence; `event: end` carries the Session that has ended, " +
+          "`event: error` the Error while the database does not answer.",
       },
       204: null,
     },

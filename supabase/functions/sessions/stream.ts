@@ -16,6 +16,8 @@ const RETRY_MS = 1000;
 const EXPIRY_MARGIN_MS = 5000;
 /** What is read at once; a page also ends at about 8 MiB. */
 const PAGE = 500;
+/** With the longest wait before it, a poll that hangs is told of within 10 seconds. */
+const POLL_TIMEOUT_MS = 4000;
 /** A database that is away this many times in a row is left to the reader's own retry. */
 const MAX_FAILURES = 3;
 
@@ -26,7 +28,8 @@ const maxMs = () => Number(Deno.env.get("STREAM_SECONDS") ?? 140) * 1000;
  * The events of a session as server-sent events: what is there after `after`, then what comes, until the session has ended
  * (`event: end` with the session), the token expires or the worker's time is up. The id of an event is its sequence, so
  * a reader that comes back with `Last-Event-ID` goes on where it was. One database call for each page or poll, polls 1 to
- * 5 seconds apart.
+ * 5 seconds apart. When one fails, `event: error` says so with the body of the error; the stream goes on once the database
+ * answers again, and ends if it does not.
  *
  * @returns 204 where a reader comes back to a session that has ended and has nothing more: an EventSource then stops.
  * @throws {ApiError} 404 `session_not_found`, and whatever the first read says: nothing is sent by then.
@@ -87,14 +90,19 @@ export async function streamEvents(
         }
         if (closed.signal.aborted) return;
         try {
-          page = await read(closed.signal);
+          page = await read(AbortSignal.any([closed.signal, AbortSignal.timeout(POLL_TIMEOUT_MS)]));
           failures = 0;
         } catch (error) {
           if (closed.signal.aborted) return;
-          describeError(c, error); // logs what is the server's fault
+          const body = describeError(c, error); // logs what is the server's fault
           page = undefined;
           // What is the reader's (the session is gone, the token is no good) it is told when it asks again.
-          if (++failures >= MAX_FAILURES || (error instanceof ApiError && error.status < 500)) return;
+          if (error instanceof ApiError && error.status < 500) return;
+          if (failures++ === 0) {
+            await write(`event: error\ndata: ${JSON.stringify(body)}\n\n`);
+            writtenAt = Date.now();
+          }
+          if (failures >= MAX_FAILURES) return;
         }
       }
     } finally {
