@@ -36,7 +36,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const inherited = ["PATH", "HOME", "DENO_DIR"].map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value);
   const child = new Deno.Command(Deno.execPath(), {
     args: [
-      ...["run", "-A", "--no-prompt", "--cached-only", "--unstable-no-legacy-abort", ...DENO_OPTIONS],
+      ...["run", "-A", "--no-prompt", "--cached-only", ...DENO_OPTIONS],
       ...["--config", join(directory, "deno.json"), fileURLToPath(new URL("function.ts", import.meta.url))],
       ...[pathToFileURL(join(directory, "index.ts")).href, announcement],
     ],
