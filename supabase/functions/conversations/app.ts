@@ -1,7 +1,7 @@
 import { createApp, only } from "../_shared/app.ts";
 import { authenticate } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, query, replayHeader, sendJson } from "../_shared/http.ts";
-import { NDJSON, streamExport } from "../_shared/ndjson.ts";
+import { exportQuery, NDJSON, streamExport } from "../_shared/ndjson.ts";
 import { confirmQuery, erasureParam } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 import {
@@ -37,8 +37,9 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
   )
   .get("/search", query(searchQuery), async (c) => sendJson(c, await repo.search(c.var.caller, c.req.valid("query"))))
   .all("/search", only("GET", "HEAD"))
-  .get("/export", noQuery, async (c) => {
-    const lines = await streamExport(c, (place, signal) => repo.exportPage(c.var.caller, place, signal));
+  .get("/export", query(exportQuery), async (c) => {
+    const { cursor } = c.req.valid("query");
+    const lines = await streamExport(c, cursor, (place, signal) => repo.exportPage(c.var.caller, place, signal));
     return c.body(lines, 200, { "content-type": NDJSON });
   })
   .all("/export", only("GET", "HEAD"))
