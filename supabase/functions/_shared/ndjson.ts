@@ -20,9 +20,9 @@ export function toExportPage({ lines, next, ...counts }: Pick<ExportPage, "lines
 }
 
 /** How much one request exports, about: 12 ms of CPU for each MiB, and an isolate has a second for all that it ever does. */
-const MAX_BYTES = 16 * 1024 * 1024;
+const MAX_BYTES = 8 * 1024 * 1024;
 /** A page has its price, too, however little is in it. */
-const MAX_PAGES = 32;
+const MAX_PAGES = 16;
 /** For a slow reader: well before the worker's time is up, and with what is left of a user's token. */
 const MAX_MS = 60_000;
 

@@ -15,7 +15,7 @@ const EXPIRY_MARGIN_MS = 5000;
 /** What is read at once; a page also ends at about 8 MiB. */
 const PAGE = 500;
 /** So much, and the reader comes back for the rest: an isolate has little CPU for all that it ever streams. */
-const MAX_BYTES = 16 * 1024 * 1024;
+const MAX_BYTES = 8 * 1024 * 1024;
 /** With the longest wait before it, a poll that hangs is told of within 10 seconds. */
 const POLL_TIMEOUT_MS = 4000;
 /** A database that is away this many times in a row is left to the reader's own retry. */
@@ -26,7 +26,7 @@ const maxMs = () => Number(Deno.env.get("STREAM_SECONDS") ?? 140) * 1000;
 
 /**
  * The events of a session as server-sent events: what is there after `after`, then what comes, until the session has ended
- * (`event: end` with the session), 16 MiB are sent, the token expires or the worker's time is up. The id of an event is its
+ * (`event: end` with the session), 8 MiB are sent, the token expires or the worker's time is up. The id of an event is its
  * sequence, so a reader that comes back with `Last-Event-ID` goes on where it was. One database call for each page or poll,
  * polls 1 to 5 seconds apart. One that finds nothing sends a comment, which keeps proxies from closing the connection and
  * shows whether the reader is still there. When one fails, `event: error` says so with the body of the error; the stream
