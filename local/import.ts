@@ -148,13 +148,17 @@ class Progress {
 async function importNdjson(chunks: AsyncIterable<string>, splitter: Splitter, progress: Progress): Promise<void> {
   const seen = { conversations: 0, tombstones: 0, messages: 0 };
   let end: { [key: string]: unknown } | undefined;
+  let goesOn = false;
   let number = 0;
   for await (const bytes of readLines(chunks)) {
     number++;
     const line = decode(bytes);
     if (line.trim() === "") continue;
     const type = lineType(line);
-    if (type === "end") {
+    goesOn = type === "next";
+    if (goesOn) {
+      // Between two pieces of an export.
+    } else if (type === "end") {
       const value = parseLine(line);
       if (!value) progress.fail(`Line ${number}: the file's last line is broken: it may have been cut.`);
       end = value ?? seen;
@@ -172,6 +176,9 @@ async function importNdjson(chunks: AsyncIterable<string>, splitter: Splitter, p
     }
   }
   await splitter.end();
+  if (goesOn) {
+    return progress.fail("The file ends where the next piece of the export begins, at the cursor of its last line.");
+  }
   if (!end) return progress.fail("The file has no end line: it may have been cut.");
   for (const name of ["conversations", "tombstones", "messages"] as const) {
     if ((end[name] ?? seen[name]) === seen[name]) continue;

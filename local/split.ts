@@ -1,15 +1,37 @@
 /** Reads files of any size for `npm run import`, and cuts them into requests that the API takes. */
 import { Buffer } from "node:buffer";
+import { shapeOf } from "../supabase/functions/_shared/json.ts";
 import type { ImportReport } from "../supabase/functions/conversations/transfer.ts";
 
-/** Below the API's 4 MiB, with room for the line of ids. */
+/** Below what the API takes in a request, with room for the line of ids. */
 const MAX_BYTES = 3.75 * 1024 * 1024;
 /** One message that is larger than the rest of the room may fill the request alone. */
 const MAX_LINE_BYTES = 3.98 * 1024 * 1024;
-const MAX_CONVERSATIONS = 200;
+const MAX_CONVERSATIONS = 100;
+const MAX_LINES = 4_990;
+const MAX_VALUES = 190_000;
 
 const encoder = new TextEncoder();
-const sizeOf = (line: string) => encoder.encode(line).length + 1;
+
+/** What a line takes of the room that a request has. */
+interface Size {
+  bytes: number;
+  values: number;
+  lines: number;
+}
+
+function sizeOf(line: string): Size {
+  const bytes = encoder.encode(line);
+  return { bytes: bytes.length + 1, values: shapeOf(bytes).values, lines: 1 };
+}
+
+const sum = (a: Size, b: Size): Size => ({
+  bytes: a.bytes + b.bytes,
+  values: a.values + b.values,
+  lines: a.lines + b.lines,
+});
+
+const NOTHING: Size = { bytes: 0, values: 0, lines: 0 };
 
 // ---- reading --------------------------------------------------------------------------------------------------------
 
@@ -114,7 +136,7 @@ interface Unit {
   lines: string[];
   /** Where each of them stands in the file. */
   numbers: number[];
-  bytes: number;
+  size: Size;
   id?: string;
   parentId?: string;
   deleted: boolean;
@@ -146,6 +168,7 @@ export class Splitter {
   /** What has to be cleared at the end unless a fork shows it: new ids by old ones. */
   readonly #hidden = new Map<string, string>();
   #whole: Unit[] = [];
+  #wholeSize = NOTHING;
   #current?: Unit;
 
   constructor({ send, onReport, maxBytes = MAX_BYTES, maxConversations = MAX_CONVERSATIONS }: SplitterOptions) {
@@ -157,30 +180,29 @@ export class Splitter {
 
   /** A line that begins a conversation. */
   async begin(line: string, number: number): Promise<void> {
-    if (this.#current) this.#whole.push(this.#current);
-    this.#current = undefined;
-    const bytes = sizeOf(line);
-    if (this.#whole.length >= this.#maxConversations || this.#size() + bytes > this.#maxBytes) await this.#flush();
-    this.#current = { lines: [line], numbers: [number], bytes, deleted: false, sent: 0 };
+    this.#endCurrent();
+    const size = sizeOf(line);
+    if (this.#whole.length >= this.#maxConversations || !this.#fits(this.#size(), size)) await this.#flush();
+    this.#current = { lines: [line], numbers: [number], size, deleted: false, sent: 0 };
     try {
       const { id, parent_id, deleted } = JSON.parse(line);
       Object.assign(this.#current, { id, parentId: parent_id ?? undefined, deleted: deleted === true });
     } catch { /* the API tells what is wrong with it */ }
-    if (bytes > MAX_LINE_BYTES) this.#tooLong(number);
+    if (size.bytes > MAX_LINE_BYTES) this.#tooLong(number);
   }
 
   /** Any other line: it goes where the conversation above it goes. */
   async add(line: string, number: number): Promise<void> {
-    const bytes = sizeOf(line);
-    this.#current ??= { lines: [], numbers: [], bytes: 0, deleted: false, sent: 0 };
+    const size = sizeOf(line);
+    this.#current ??= { lines: [], numbers: [], size: NOTHING, deleted: false, sent: 0 };
     if (this.#current.lost) return;
-    if (bytes + sizeOf(this.#current.lines[0] ?? "") > MAX_LINE_BYTES) return this.#tooLong(number);
-    if (this.#whole.length > 0 && this.#size() + bytes > this.#maxBytes) await this.#flush();
-    if (this.#current.lines.length > 1 && this.#current.bytes + bytes > this.#maxBytes) await this.#sendPart();
+    if (size.bytes + sizeOf(this.#current.lines[0] ?? "").bytes > MAX_LINE_BYTES) return this.#tooLong(number);
+    if (this.#whole.length > 0 && !this.#fits(this.#size(), size)) await this.#flush();
+    if (this.#current.lines.length > 1 && !this.#fits(this.#current.size, size)) await this.#sendPart();
     if (this.#current.lost) return;
     this.#current.lines.push(line);
     this.#current.numbers.push(number);
-    this.#current.bytes += bytes;
+    this.#current.size = sum(this.#current.size, size);
   }
 
   /** Drops the conversation that is being read: the file says that it is not whole. */
@@ -190,8 +212,7 @@ export class Splitter {
 
   /** Sends the rest, and has what no fork shares cleared. */
   async end(): Promise<void> {
-    if (this.#current) this.#whole.push(this.#current);
-    this.#current = undefined;
+    this.#endCurrent();
     await this.#flush();
     const entries = [...this.#hidden];
     for (let i = 0; i < entries.length; i += 10_000) {
@@ -199,13 +220,26 @@ export class Splitter {
     }
   }
 
-  #size(): number {
-    return this.#whole.reduce((sum, unit) => sum + unit.bytes, 0) + (this.#current?.bytes ?? 0);
+  #endCurrent(): void {
+    if (!this.#current) return;
+    this.#whole.push(this.#current);
+    this.#wholeSize = sum(this.#wholeSize, this.#current.size);
+    this.#current = undefined;
+  }
+
+  #size(): Size {
+    return sum(this.#wholeSize, this.#current?.size ?? NOTHING);
+  }
+
+  #fits(there: Size, more: Size): boolean {
+    const { bytes, values, lines } = sum(there, more);
+    return bytes <= this.#maxBytes && values <= MAX_VALUES && lines <= MAX_LINES;
   }
 
   async #flush(): Promise<void> {
     const units = this.#whole.filter((unit) => unit.lines.length > 0);
     this.#whole = [];
+    this.#wholeSize = NOTHING;
     if (units.length > 0) await this.#request(units);
   }
 
@@ -218,9 +252,9 @@ export class Splitter {
       this.#hidden.set(unit.id ?? entry.new_id, entry.new_id);
       const line = JSON.stringify({ type: "conversation", id: unit.id, continues: entry.new_id });
       const numbers = [unit.numbers[0]];
-      Object.assign(unit, { lines: [line], numbers, bytes: sizeOf(line), parentId: undefined });
+      Object.assign(unit, { lines: [line], numbers, size: sizeOf(line), parentId: undefined });
     } else {
-      Object.assign(unit, { lines: [], numbers: [], bytes: 0, lost: true });
+      Object.assign(unit, { lines: [], numbers: [], size: NOTHING, lost: true });
     }
   }
 
@@ -235,7 +269,7 @@ export class Splitter {
       messages: 0,
       conversations: [{ ...entry, status: "failed" }],
     });
-    Object.assign(unit, { lines: [], numbers: [], bytes: 0, lost: true });
+    Object.assign(unit, { lines: [], numbers: [], size: NOTHING, lost: true });
   }
 
   async #request(units: Unit[], isPart = false): Promise<ImportReport> {

@@ -44,7 +44,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     .map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value);
   const child = new Deno.Command(Deno.execPath(), {
     args: [
-      ...["run", "-A", "--no-prompt", "--quiet", "--cached-only", "--unstable-no-legacy-abort"],
+      ...["run", "-A", "--no-prompt", "--quiet", "--cached-only"],
       ...[...resolution(directory), fileURLToPath(new URL("function.ts", import.meta.url))],
       ...[pathToFileURL(join(directory, "index.ts")).href, announcement],
     ],

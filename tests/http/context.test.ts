@@ -240,11 +240,12 @@ Deno.test("one request is one RPC", async () => {
       return (name: any, args: any) => (calls.push(name), client.rpc(name, args));
     },
   });
-  const { messages } = await getContext({ supabase, isBackend: false }, id, {
+  const context = await getContext({ supabase, isBackend: false }, id, {
     max_tokens: 100,
     max_messages: undefined,
     explain: true,
   });
+  const { messages } = context.parse();
   assertEquals([messages.length, calls], [1, ["get_context"]]);
   assert(messages[0].sequence_order === 1);
 });

@@ -236,9 +236,30 @@ Deno.test("no route ignores a parameter that it does not know", async () => {
 
 Deno.test("a hostile body gets a short answer", async () => {
   const unknown = Object.fromEntries(Array.from({ length: 700 }, (_, i) => [`field_${i}`, i]));
-  const messages = Array.from({ length: 250 }, () => ({ role: "user", content: "x", ...unknown }));
+  const messages = Array.from({ length: 140 }, () => ({ role: "user", content: "x", ...unknown }));
   const { status, body } = await alice.request("POST", `${path}/messages`, { body: { messages } });
   assertEquals([status, body.details.length], [400, 20]);
+});
+
+Deno.test("JSON that costs too much to parse is refused before it is parsed", async () => {
+  const send = async (parts: string) => {
+    const body = `{"messages":[{"role":"user","parts":${parts}}]}`;
+    const answer = await alice.request("POST", `${path}/messages`, { body });
+    return [answer.status, answer.body.code ?? "appended", answer.body.details?.[0].message];
+  };
+  const zeros = (count: number) => `[${Array(count).fill(0).join()}]`;
+  const names = (count: number) => `[{${Array.from({ length: count }, (_, i) => `"name_${i}":0`).join()}}]`;
+  const deep = (levels: number) => `${"[".repeat(levels)}${"]".repeat(levels)}`;
+  assertEquals(await send(zeros(99_000)), [201, "appended", undefined]);
+  assertEquals(await send(zeros(100_001)), [
+    400,
+    "invalid_request",
+    "Has more than 100000 values: send it in several requests.",
+  ]);
+  assertEquals((await send(names(18_000)))[0], 201);
+  assertEquals(await send(names(30_000)), [400, "invalid_request", "Has more than 20000 different names of fields."]);
+  assertEquals((await send(deep(97)))[0], 201);
+  assertEquals(await send(deep(1_000_000)), [400, "invalid_request", "Is nested deeper than 100 levels."]);
 });
 
 Deno.test("a wrong method is 405 and says which are right", async () => {

@@ -173,7 +173,7 @@ Deno.test("a reader that is cut off at a hundred random points misses nothing an
     const cut = cuts < 100;
     for await (const message of reader.messages(cut ? Math.random() * 4000 : Infinity)) {
       if (message.event === "end") ended = true;
-      else content += `${message.data}\n`;
+      else content += `${JSON.stringify(JSON.parse(message.data))}\n`; // the database prints it with other spaces
       last = message.id ?? last;
     }
     if (cut) cuts++;

@@ -5,6 +5,7 @@ import { readChatGpt, toTimestamp } from "../../supabase/functions/conversations
 import {
   type ImportReport,
   MAX_CONVERSATIONS,
+  MAX_LINES,
   readConversations,
   readNdjson,
 } from "../../supabase/functions/conversations/transfer.ts";
@@ -119,6 +120,30 @@ Deno.test("nothing is read behind one conversation too many", () => {
   } finally {
     JSON.parse = parseJson;
   }
+});
+
+Deno.test("a request has as many lines as it may, blank ones too, and as many values, and no more is read", () => {
+  const file = (...lines: string[]) => new TextEncoder().encode(`${lines.join("\n")}\n`);
+  const blanks = Array(MAX_LINES - 1).fill("");
+  assertEquals(readNdjson(file(conversation("a"), ...blanks)).records.length, 1);
+  assertThrows(() => readNdjson(file(conversation("a"), ...blanks, "")), Error, "not valid");
+  const large = message("x", { parts: Array(90_000).fill(0) });
+  assertEquals(readNdjson(file(conversation("a"), large, large)).records[0].messages.length, 2);
+  assertThrows(() => readNdjson(file(conversation("a"), large, large, large)), Error, "not valid");
+  // One line of more than a body may have is that line's error.
+  assertEquals(outcomes(conversation("a"), message("x", { parts: Array(120_000).fill(0) }), conversation("b")), [
+    ["a", "2 invalid_request"],
+    ["b", 0],
+  ]);
+});
+
+Deno.test("pieces of an export read as one file, and one that the last piece is missing from is told", () => {
+  const next = JSON.stringify({ type: "next", cursor: "abc" });
+  const end = JSON.stringify({ type: "end", conversations: 2, messages: 2 });
+  const pieces = [conversation("a"), message("1"), next, message("2"), next, conversation("b")];
+  assertEquals(outcomes(...pieces, end), [["a", 2], ["b", 0]]);
+  assertEquals(outcomes(...pieces, next), [["a", 2], ["b", 0], [null, "7 invalid_request"]]);
+  assertEquals(outcomes(...pieces, next, "", " "), [["a", 2], ["b", 0], [null, "7 invalid_request"]]);
 });
 
 Deno.test("what is said of the file as a whole is no conversation too many", () => {
@@ -266,7 +291,7 @@ Deno.test("what one conversation of the array has too much of, or nobody can sto
     ["big", 5, "invalid_request"],
     ["b", 6, 2],
   ]);
-  assertMatch(JSON.stringify(result[2].error), /200 branches.*at most 200/);
+  assertMatch(JSON.stringify(result[2].error), /100 branches.*at most 100/);
   assertMatch(JSON.stringify(result[5].error), /messages\[0\]\.parts\[0\]\.n/);
 
   assertEquals(readConversations([chat("a", MAX_CONVERSATIONS - 2), chat("b", 0)]).length, MAX_CONVERSATIONS);
@@ -357,7 +382,7 @@ Deno.test("the type of a line is known wherever it stands", () => {
 });
 
 /** Answers as the API does, and keeps what it was sent. */
-function fakeApi(maxBytes: number) {
+function fakeApi(maxBytes = 4 * 1024 * 1024) {
   const requests: { type: string; [key: string]: unknown }[][] = [];
   const reports: ImportReport[] = [];
   const send = (body: string): Promise<ImportReport> => {
@@ -412,6 +437,23 @@ Deno.test("requests end between conversations, forks find their parents, large c
   assertEquals(reports.reduce((sum, report) => sum + report.messages, 0), 24);
   const numbers = reports.flatMap((report) => report.conversations).map((entry) => entry.line);
   assertEquals(numbers.slice(0, 3), [1, 3, 5]);
+});
+
+Deno.test("no request has more lines, values or conversations than the API takes", async () => {
+  const { requests, splitter } = fakeApi();
+  let number = 0;
+  for (let i = 0; i < 250; i++) await splitter.begin(conversation(`c${i}`), ++number);
+  for (let i = 0; i < 12_000; i++) await splitter.add(message("x"), ++number);
+  await splitter.begin(conversation("wide"), ++number);
+  for (let i = 0; i < 6; i++) await splitter.add(message("x", { parts: Array(90_000).fill(0) }), ++number);
+  await splitter.end();
+  for (const lines of requests) {
+    const { records } = read(...lines.map((line) => JSON.stringify(line)));
+    assertEquals(records.filter(({ error }) => error), []);
+  }
+  const sent = requests.flat();
+  assertEquals(sent.filter((line) => line.type === "message").length, 12_006);
+  assertEquals(new Set(sent.map((line) => line.id).filter(Boolean)).size, 251);
 });
 
 Deno.test("a line that no request can hold fails its conversation and no other", async () => {

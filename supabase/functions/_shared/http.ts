@@ -1,13 +1,12 @@
-import type { Context } from "hono";
+import type { Context, TypedResponse } from "hono";
 import { createMiddleware } from "hono/factory";
 import { z } from "zod";
 import type { AuthVariables } from "./auth.ts";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { ApiError } from "./errors.ts";
+import { type JsonShape, MAX_DEPTH, MAX_NAMES, MAX_VALUES, type RawJson, shapeOf } from "./json.ts";
 
 export type AppEnv = { Variables: AuthVariables & { requestId: string } };
-
-/** Deeper JSON is refused: no message needs it, and recursion on it would end in the database's stack limit. */
-const MAX_JSON_DEPTH = 100;
 
 // ---- idempotency ----------------------------------------------------------------------------------------------------
 
@@ -21,6 +20,20 @@ export function idempotencyKey(c: Context<AppEnv>): string | undefined {
 /** Says that an answer was given before. */
 export function replayHeader(replayed?: true): Record<string, string> {
   return replayed ? { "idempotent-replayed": "true" } : {};
+}
+
+// ---- answers --------------------------------------------------------------------------------------------------------
+
+/** Answers JSON that was not parsed, such as a page of large rows. */
+export function sendJson<T, S extends ContentfulStatusCode = 200>(
+  c: Context<AppEnv>,
+  json: RawJson<T>,
+  status = 200 as S,
+  headers: Record<string, string> = {},
+): Response & TypedResponse<T, S, "json"> {
+  return c.body(json.bytes, status, { ...headers, "content-type": "application/json" }) as unknown as
+    & Response
+    & TypedResponse<T, S, "json">;
 }
 
 // ---- validation -----------------------------------------------------------------------------------------------------
@@ -90,7 +103,7 @@ function formatPath(path: readonly PropertyKey[]): string {
 async function readJson(request: Request): Promise<unknown> {
   const contentType = request.headers.get("content-type");
   if (request.headers.has("content-encoding")) throw new ApiError(415, "unsupported_media_type");
-  const bytes = await request.arrayBuffer();
+  const bytes = new Uint8Array(await request.arrayBuffer());
   // `functions.invoke(name)` without a body sends no content type either: an empty object.
   if (bytes.byteLength === 0 && contentType === null) return {};
   if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(contentType ?? "")) {
@@ -99,11 +112,29 @@ async function readJson(request: Request): Promise<unknown> {
   return parseJson(bytes);
 }
 
-/** The JSON in these bytes: 400 `invalid_json` for what does not parse, `invalid_request` for what cannot be stored. */
-export function parseJson(bytes: AllowSharedBufferSource): unknown {
+/**
+ * The JSON in these bytes.
+ *
+ * @throws {ApiError} 400 `invalid_json` for what does not parse, `invalid_request` for what cannot be stored, or would cost
+ * more to parse than a request may.
+ */
+export function parseJson(bytes: Uint8Array<ArrayBuffer>): unknown {
+  const shape = checkShape(bytes);
   const value = decodeJson(bytes);
-  refuseUnstorable(value);
+  if (shape.suspicious) refuseUnstorable(value);
   return value;
+}
+
+const TOO_DEEP = `Is nested deeper than ${MAX_DEPTH} levels.`;
+
+/** Before it is parsed. @throws {ApiError} 400 `invalid_request` for JSON that is too deep, or of too many pieces. */
+export function checkShape(bytes: Uint8Array, maxValues = MAX_VALUES): JsonShape {
+  const shape = shapeOf(bytes, maxValues);
+  const refuse = (message: string) => invalidRequest([{ path: "", message }]);
+  if (shape.depth > MAX_DEPTH) throw refuse(TOO_DEEP);
+  if (shape.values > maxValues) throw refuse(`Has more than ${maxValues} values: send it in several requests.`);
+  if (shape.names > MAX_NAMES) throw refuse(`Has more than ${MAX_NAMES} different names of fields.`);
+  return shape;
 }
 
 /** The JSON in these bytes, which may hold what cannot be stored: 400 `invalid_json` for what does not parse. */
@@ -118,7 +149,7 @@ export function decodeJson(bytes: AllowSharedBufferSource): unknown {
 
 /**
  * Postgres cannot store these, or JavaScript cannot keep them as sent: refusing them by path beats changing them
- * silently. Runs over every value of every body, so it allocates nothing on the way.
+ * silently.
  *
  * @throws {ApiError} 400 `invalid_request` with the path of the first.
  */
@@ -153,6 +184,6 @@ function unstorable(value: unknown, depth: number): string | undefined {
       }
       return;
     case "object":
-      if (depth > MAX_JSON_DEPTH) return `Is nested deeper than ${MAX_JSON_DEPTH} levels.`;
+      if (depth > MAX_DEPTH) return TOO_DEEP;
   }
 }

@@ -1,7 +1,7 @@
 import { createApp, only } from "../_shared/app.ts";
 import { authenticate } from "../_shared/auth.ts";
-import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
-import { NDJSON, streamExport } from "../_shared/ndjson.ts";
+import { idempotencyKey, json, noQuery, param, query, replayHeader, sendJson } from "../_shared/http.ts";
+import { exportQuery, NDJSON, streamExport } from "../_shared/ndjson.ts";
 import { confirmQuery, erasureParam } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 import {
@@ -24,7 +24,7 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
     const { replayed, ...conversation } = await repo.create(c.var.caller, c.req.valid("json"), idempotencyKey(c));
     return c.json(conversation, 201, replayHeader(replayed));
   })
-  .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
+  .get("/", query(listQuery), async (c) => sendJson(c, await repo.list(c.var.caller, c.req.valid("query"))))
   .delete("/", query(confirmQuery), async (c) => {
     const receipt = await repo.erase(c.var.caller);
     return c.json(receipt, 202, { location: `/functions/v1/conversations/erasures/${receipt.id}` });
@@ -35,10 +35,11 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
     param(erasureParam),
     async (c) => c.json(await repo.getErasure(c.var.caller, c.req.valid("param").id)),
   )
-  .get("/search", query(searchQuery), async (c) => c.json(await repo.search(c.var.caller, c.req.valid("query"))))
+  .get("/search", query(searchQuery), async (c) => sendJson(c, await repo.search(c.var.caller, c.req.valid("query"))))
   .all("/search", only("GET", "HEAD"))
-  .get("/export", noQuery, async (c) => {
-    const lines = await streamExport(c, (place, signal) => repo.exportPage(c.var.caller, place, signal));
+  .get("/export", query(exportQuery), async (c) => {
+    const { cursor } = c.req.valid("query");
+    const lines = await streamExport(c, cursor, (place, signal) => repo.exportPage(c.var.caller, place, signal));
     return c.body(lines, 200, { "content-type": NDJSON });
   })
   .all("/export", only("GET", "HEAD"))
@@ -63,14 +64,14 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
   })
   .post("/:id/messages", noQuery, param(conversationParam), json(appendBody), async (c) => {
     const { id } = c.req.valid("param");
-    const { replayed, ...appended } = await repo.append(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
-    return c.json(appended, 201, replayHeader(replayed));
+    const { replayed, appended } = await repo.append(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
+    return sendJson(c, appended, 201, replayHeader(replayed));
   })
   .get(
     "/:id/messages",
     param(conversationParam),
     query(messagesQuery),
-    async (c) => c.json(await repo.listMessages(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
+    async (c) => sendJson(c, await repo.listMessages(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
   )
   .delete("/:id/messages/:message_id", noQuery, param(messageParam), async (c) => {
     const { id, message_id } = c.req.valid("param");
@@ -81,7 +82,7 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
     "/:id/context",
     param(conversationParam),
     query(contextQuery),
-    async (c) => c.json(await repo.getContext(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
+    async (c) => sendJson(c, await repo.getContext(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
   )
   .post("/:id/fork", noQuery, param(conversationParam), json(forkBody), async (c) => {
     const { id } = c.req.valid("param");

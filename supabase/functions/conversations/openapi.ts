@@ -1,4 +1,4 @@
-import { NDJSON } from "../_shared/ndjson.ts";
+import { exportQuery, NDJSON } from "../_shared/ndjson.ts";
 import { buildOpenapi, idempotent, type Operation, publicOperations } from "../_shared/openapi.ts";
 import { confirmQuery, erasure, page } from "../_shared/schemas.ts";
 import * as schemas from "./schemas.ts";
@@ -36,8 +36,16 @@ export const operations: Record<string, Operation> = {
     answers: { 200: page(schemas.searchHit) },
   },
   "GET /conversations/export": {
-    summary: "Export everything one owns as NDJSON, streamed",
-    answers: { 200: { mediaType: NDJSON, description: "Conversations, each before its messages, and an end line." } },
+    summary: "Export everything one owns as NDJSON, streamed, in pieces",
+    query: exportQuery,
+    answers: {
+      200: {
+        mediaType: NDJSON,
+        description:
+          "Conversations, each before its messages. The last line is of type end with the counts of all pieces, or " +
+          "of type next with the cursor of the next piece.",
+      },
+    },
   },
   "POST /conversations/import": {
     summary: "Import an export, or ChatGPT's conversations.json",

@@ -2,7 +2,8 @@ import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
-import { type Replayable, unwrap } from "../_shared/rpc.ts";
+import { joinJson, type RawJson } from "../_shared/json.ts";
+import { callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { Erasure, Page } from "../_shared/schemas.ts";
 import {
   type appendBody,
@@ -30,22 +31,23 @@ export async function create(
   { messages, ...conversation }: z.output<typeof createBody>,
   idempotencyKey?: string,
 ): Promise<Replayable<Conversation>> {
-  return unwrap(
-    await supabase.rpc("create_conversation", {
+  const created = await callRaw<Replayable<Conversation>>(
+    supabase.rpc("create_conversation", {
       p_conversation: conversation,
       p_messages: messages,
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
   );
+  return created.parse();
 }
 
 export async function list(
   { supabase, userId }: Caller,
   { limit, cursor, video_id, metadata }: z.output<typeof listQuery>,
-): Promise<Page<Conversation>> {
-  const page = unwrap<Page<Conversation>>(
-    await supabase.rpc("list_conversations", {
+): Promise<RawJson<Page<Conversation>>> {
+  const page = await callRaw<Page<Conversation>>(
+    supabase.rpc("list_conversations", {
       p_limit: limit,
       p_before_updated_at: cursor?.updated_at,
       p_before_id: cursor?.id,
@@ -54,7 +56,7 @@ export async function list(
       p_user_id: userId,
     }),
   );
-  return { ...page, next_cursor: page.has_more ? listCursor.encode(page.data.at(-1)!) : null };
+  return withCursor(page, (last) => listCursor.encode(last.parse()));
 }
 
 export async function get({ supabase, userId }: Caller, id: string): Promise<Conversation> {
@@ -90,25 +92,26 @@ export async function append(
   id: string,
   { messages, expected_sequence }: z.output<typeof appendBody>,
   idempotencyKey?: string,
-): Promise<Replayable<Appended>> {
-  return unwrap(
-    await supabase.rpc("append_messages", {
+): Promise<Replayable<{ appended: RawJson<Appended> }>> {
+  const { replayed, ...appended } = (await callRaw<Replayable<Appended>>(
+    supabase.rpc("append_messages", {
       p_conversation_id: id,
       p_messages: messages,
       p_expected_sequence: expected_sequence,
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
-  );
+  )).members();
+  return { appended: joinJson<Appended>(appended), ...(replayed && { replayed: true }) };
 }
 
 export async function listMessages(
   { supabase, userId }: Caller,
   id: string,
   { after, before, limit, order }: z.output<typeof messagesQuery>,
-): Promise<Page<Message>> {
-  const page = unwrap<Page<Message>>(
-    await supabase.rpc("list_messages", {
+): Promise<RawJson<Page<Message>>> {
+  const page = await callRaw<Page<Message>>(
+    supabase.rpc("list_messages", {
       p_conversation_id: id,
       p_after: after,
       p_before: before,
@@ -117,16 +120,16 @@ export async function listMessages(
       p_user_id: userId,
     }),
   );
-  return { ...page, next_cursor: page.has_more ? String(page.data.at(-1)!.sequence_order) : null };
+  return withCursor(page, (last) => last.members().sequence_order.toString());
 }
 
 export async function getContext(
   { supabase, userId }: Caller,
   id: string,
   { max_tokens, max_messages, explain }: z.output<typeof contextQuery>,
-): Promise<Context> {
-  return unwrap(
-    await supabase.rpc("get_context", {
+): Promise<RawJson<Context>> {
+  return await callRaw(
+    supabase.rpc("get_context", {
       p_conversation_id: id,
       p_max_tokens: max_tokens,
       p_max_messages: max_messages,
@@ -160,19 +163,21 @@ export async function removeMessage({ supabase, userId }: Caller, id: string, me
 
 export async function search(
   { supabase, userId }: Caller,
-  { q, limit, cursor }: z.output<typeof searchQuery>,
-): Promise<Page<SearchHit>> {
-  const { last, ...page } = unwrap<Omit<Page<SearchHit>, "next_cursor"> & { last: SearchCursor | null }>(
-    await supabase.rpc("search_messages", {
+  { q, limit, cursor: after }: z.output<typeof searchQuery>,
+): Promise<RawJson<Page<SearchHit>>> {
+  const found = await callRaw<Page<SearchHit> & { last: SearchCursor | null }>(
+    supabase.rpc("search_messages", {
       p_query: q,
       p_limit: limit,
-      p_after_score: cursor?.score,
-      p_after_created_at: cursor?.created_at,
-      p_after_id: cursor?.id,
+      p_after_score: after?.score,
+      p_after_created_at: after?.created_at,
+      p_after_id: after?.id,
       p_user_id: userId,
     }),
   );
-  return { ...page, next_cursor: last && searchCursor.encode(last) };
+  const { last, ...page } = found.members();
+  const cursor = last.parse();
+  return joinJson<Page<SearchHit>>({ ...page, next_cursor: cursor && searchCursor.encode(cursor) });
 }
 
 /** The page of an export that begins at a place, the first one without. */
@@ -191,13 +196,14 @@ export async function importConversation(
   conversation: { [key: string]: unknown },
   messages: { [key: string]: unknown }[],
 ): Promise<{ id: string; messages: number; video_dropped: boolean }> {
-  return unwrap(
-    await supabase.rpc("import_conversation", {
+  const imported = await callRaw<{ id: string; messages: number; video_dropped: boolean }>(
+    supabase.rpc("import_conversation", {
       p_conversation: conversation as Json,
       p_messages: messages as Json,
       p_user_id: userId,
     }),
   );
+  return imported.parse();
 }
 
 /** Answers which of the ids are gone: nothing shows them. */

@@ -4,17 +4,29 @@ import type { Context } from "hono";
 import { z } from "zod";
 import { describeError } from "../_shared/app.ts";
 import { ApiError, type ErrorBody, isTimeout } from "../_shared/errors.ts";
-import { type AppEnv, decodeJson, invalidRequest, parse, parseJson, refuseUnstorable } from "../_shared/http.ts";
+import {
+  type AppEnv,
+  checkShape,
+  decodeJson,
+  invalidRequest,
+  parse,
+  parseJson,
+  refuseUnstorable,
+} from "../_shared/http.ts";
+import { shapeOf } from "../_shared/json.ts";
 import { NDJSON } from "../_shared/ndjson.ts";
 import { readChatGpt } from "./chatgpt.ts";
 import * as repo from "./repo.ts";
 import { messageInput, updateBody } from "./schemas.ts";
 
 /**
- * What one import request may bring, forks included: each is a call to the database, and a worker has to be done with
- * them before the platform stops it.
+ * What one import request may bring, forks included: each is a call to the database, and costs a millisecond of the CPU that
+ * a worker has. `npm run import` cuts a file of any size into such requests.
  */
-export const MAX_CONVERSATIONS = 200;
+export const MAX_CONVERSATIONS = 100;
+/** As many lines, blank ones included, or values in the array of a ChatGPT export and in all lines together. */
+export const MAX_LINES = 5_000;
+const MAX_VALUES = 200_000;
 
 // ---- lines ----------------------------------------------------------------------------------------------------------
 
@@ -84,6 +96,11 @@ const idsLine = z.strictObject({
   /** Another request follows: tombstones stay for the forks in it. */
   more: z.boolean().optional(),
 });
+
+/** Between the pieces of an export. */
+const nextLine = z.strictObject({ type: z.literal("next"), cursor: z.string() });
+
+const anyLine = z.custom<Fields>((read) => read && typeof read === "object" && !Array.isArray(read));
 
 const count = z.int().min(0);
 const endLine = z.strictObject({
@@ -159,6 +176,7 @@ export async function runImport(c: Context<AppEnv>): Promise<ImportReport> {
   if (/^application\/x-ndjson\s*(;|$)/i.test(contentType)) {
     file = readNdjson(bytes);
   } else if (/^application\/json\s*(;|$)/i.test(contentType)) {
+    checkShape(bytes, MAX_VALUES);
     file = { records: readConversations(decodeJson(bytes)), ids: new Map(), more: false };
   } else {
     throw new ApiError(415, "unsupported_media_type", {
@@ -201,16 +219,18 @@ export function readConversations(value: unknown): ImportRecord[] {
 }
 
 function tooMany(): ApiError {
-  const message = `A request brings at most ${MAX_CONVERSATIONS} conversations, forks included.`;
+  const message =
+    `A request brings at most ${MAX_CONVERSATIONS} conversations, forks included, ${MAX_LINES} lines and ` +
+    `${MAX_VALUES} values: \`npm run import\` cuts a file into such requests.`;
   return invalidRequest([{ path: "", message }]);
 }
 
 /**
  * Reads the lines of an NDJSON file. What is wrong with one is noted where it belongs.
  *
- * @throws {ApiError} 400 as soon as one conversation too many begins: nothing behind it is read.
+ * @throws {ApiError} 400 as soon as there is one conversation, line or value too many: nothing behind it is read.
  */
-export function readNdjson(bytes: Uint8Array): ImportFile {
+export function readNdjson(bytes: Uint8Array<ArrayBuffer>): ImportFile {
   const records: ImportRecord[] = [];
   /** The first of each id. */
   const byId = new Map<string, ImportRecord>();
@@ -222,6 +242,8 @@ export function readNdjson(bytes: Uint8Array): ImportFile {
   let unreadable: number | undefined;
   /** What stands for the file as a whole: it is no conversation, and does not count as one. */
   let whole: ImportRecord | undefined;
+  /** Where the export says that it goes on, if nothing follows. */
+  let cutAt: number | undefined;
 
   const begin = (line: number, id: unknown): ImportRecord => {
     const record = { line, id: typeof id === "string" ? id : null, conversation: {}, messages: [], notes: [] };
@@ -292,15 +314,15 @@ export function readNdjson(bytes: Uint8Array): ImportFile {
   };
 
   let line = 0;
+  let values = 0;
   for (const text of splitLines(bytes)) {
-    line++;
+    if (++line > MAX_LINES) throw tooMany();
     if (text.every((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0d)) continue;
+    values += shapeOf(text).values;
+    if (values > MAX_VALUES) throw tooMany();
     let value: Fields;
     try {
-      value = parse(
-        z.custom<Fields>((read) => read && typeof read === "object" && !Array.isArray(read)),
-        parseJson(text),
-      );
+      value = parse(anyLine, parseJson(text));
     } catch (error) {
       const type = lineType(text);
       if (type === "conversation" || !current) {
@@ -313,6 +335,7 @@ export function readNdjson(bytes: Uint8Array): ImportFile {
       continue;
     }
 
+    cutAt = value.type === "next" ? line : undefined;
     if (value.type === "conversation") {
       seen[value.deleted === true ? "tombstones" : "conversations"]++;
       readConversation(line, value);
@@ -331,10 +354,12 @@ export function readNdjson(bytes: Uint8Array): ImportFile {
             const got = seen[name as keyof typeof seen];
             if (got !== expectedCount) throw misplaced(name, `The file has ${got}, its end says ${expectedCount}.`);
           }
+        } else if (value.type === "next") {
+          parse(nextLine, value); // between two pieces of an export
         } else if (value.type === "error") {
           throw misplaced("", "The export ended here with an error.");
         } else {
-          throw misplaced("type", "Expected conversation, message, ids or end.");
+          throw misplaced("type", "Expected conversation, message, ids, next or end.");
         }
       } catch (error) {
         // A short file is missing lines of nobody knows which conversation: told, but no reason to lose the others.
@@ -342,14 +367,15 @@ export function readNdjson(bytes: Uint8Array): ImportFile {
       }
     }
   }
+  if (cutAt) fail(whole ??= begin(cutAt, null), cutAt, misplaced("", "The export goes on at the cursor of this line."));
   return { records, ids, more };
 }
 
-function* splitLines(bytes: Uint8Array): Generator<Uint8Array<ArrayBuffer>> {
+function* splitLines(bytes: Uint8Array<ArrayBuffer>): Generator<Uint8Array<ArrayBuffer>> {
   let start = 0;
   while (start < bytes.length) {
     const end = bytes.indexOf(0x0a, start);
-    yield bytes.slice(start, end < 0 ? bytes.length : end);
+    yield bytes.subarray(start, end < 0 ? bytes.length : end);
     start = end < 0 ? bytes.length : end + 1;
   }
 }

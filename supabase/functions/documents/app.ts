@@ -1,11 +1,13 @@
 import { createApp } from "../_shared/app.ts";
 import { authenticate, backendOnly } from "../_shared/auth.ts";
-import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
+import { idempotencyKey, json, noQuery, param, query, replayHeader, sendJson } from "../_shared/http.ts";
+import { joinJson } from "../_shared/json.ts";
 import * as repo from "./repo.ts";
 import {
   collectionParam,
   collectionsQuery,
   deleteBody,
+  type Document,
   dropBody,
   failBody,
   failuresQuery,
@@ -28,39 +30,40 @@ export const app = createApp("documents", () => import("./openapi.ts"))
   .get("/", query(collectionsQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
   .post("/:collection/find", noQuery, inCollection, json(findBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.find(c.var.caller, collection, c.req.valid("json")));
+    return sendJson(c, await repo.find(c.var.caller, collection, c.req.valid("json")));
   })
   .post("/:collection/find_one", noQuery, inCollection, json(findOneBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.findOne(c.var.caller, collection, c.req.valid("json")));
+    return sendJson(c, await repo.findOne(c.var.caller, collection, c.req.valid("json")));
   })
   .post("/:collection/count", noQuery, inCollection, json(filterBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.count(c.var.caller, collection, c.req.valid("json")));
+    return sendJson(c, await repo.count(c.var.caller, collection, c.req.valid("json")));
   })
   .post("/:collection/insert_one", noQuery, inCollection, json(insertOneBody), async (c) => {
     const { collection } = c.req.valid("param");
     const documents = [c.req.valid("json").document];
-    const inserted = await repo.insert(c.var.caller, collection, documents, idempotencyKey(c));
-    return c.json({ document: inserted.documents.at(0) ?? null }, 201, replayHeader(inserted.replayed));
+    const { documents: rows, replayed } = await repo.insert(c.var.caller, collection, documents, idempotencyKey(c));
+    const document = rows.elements().at(0) ?? null;
+    return sendJson(c, joinJson<{ document: Document | null }>({ document }), 201, replayHeader(replayed));
   })
   .post("/:collection/insert_many", noQuery, inCollection, json(insertManyBody), async (c) => {
     const { collection } = c.req.valid("param");
     const { documents } = c.req.valid("json");
     const { replayed, ...inserted } = await repo.insert(c.var.caller, collection, documents, idempotencyKey(c));
-    return c.json(inserted, 201, replayHeader(replayed));
+    return sendJson(c, joinJson<{ documents: Document[] }>(inserted), 201, replayHeader(replayed));
   })
   .post("/:collection/update_one", noQuery, inCollection, json(updateBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.updateOne(c.var.caller, collection, c.req.valid("json")));
+    return sendJson(c, await repo.updateOne(c.var.caller, collection, c.req.valid("json")));
   })
   .post("/:collection/delete_one", noQuery, inCollection, json(deleteBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.deleteOne(c.var.caller, collection, c.req.valid("json")));
+    return sendJson(c, await repo.deleteOne(c.var.caller, collection, c.req.valid("json")));
   })
   .post("/:collection/delete_many", noQuery, inCollection, json(deleteBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.deleteMany(c.var.caller, collection, c.req.valid("json")));
+    return sendJson(c, await repo.deleteMany(c.var.caller, collection, c.req.valid("json")));
   })
   .post("/:collection/drop", noQuery, inCollection, json(dropBody), async (c) => {
     const { collection } = c.req.valid("param");
@@ -76,15 +79,15 @@ export const app = createApp("documents", () => import("./openapi.ts"))
   })
   .get("/:collection/failures", inCollection, query(failuresQuery), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.listFailures(c.var.caller, collection, c.req.valid("query")));
+    return sendJson(c, await repo.listFailures(c.var.caller, collection, c.req.valid("query")));
   })
   .post("/:collection/failures", noQuery, inCollection, json(failBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.fail(c.var.caller, collection, c.req.valid("json")), 201);
+    return sendJson(c, await repo.fail(c.var.caller, collection, c.req.valid("json")), 201);
   })
   .post("/:collection/failures/restore", noQuery, inCollection, json(restoreBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.restore(c.var.caller, collection, c.req.valid("json")));
+    return sendJson(c, await repo.restore(c.var.caller, collection, c.req.valid("json")));
   })
   // An index serves a collection of everybody's and takes the table's locks: the backend decides.
   .use("/:collection/indexes", backendOnly)

@@ -1,7 +1,8 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { type Replayable, unwrap } from "../_shared/rpc.ts";
+import { joinJson, type RawJson } from "../_shared/json.ts";
+import { callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { JsonObject, Page } from "../_shared/schemas.ts";
 import {
   type Collection,
@@ -36,9 +37,9 @@ export async function find(
   { supabase, userId }: Caller,
   collection: string,
   { filters, limit, cursor, sort, count }: z.output<typeof findBody>,
-): Promise<Found> {
-  const page = unwrap<Found>(
-    await supabase.rpc("find_documents", {
+): Promise<RawJson<Found>> {
+  const found = await callRaw<Found>(
+    supabase.rpc("find_documents", {
       p_collection: collection,
       p_filters: filters as Json,
       p_limit: limit ?? undefined,
@@ -48,16 +49,21 @@ export async function find(
       p_user_id: userId,
     }),
   );
-  return { ...page, next_cursor: page.has_more ? encodeCursor(page.items.at(-1)!) : null };
+  const { items, has_more, ...rest } = found.members();
+  const last = has_more.parse() ? items.elements().at(-1)!.members() : undefined;
+  const next_cursor = last
+    ? encodeCursor({ creation_utc: last.creation_utc.parse() as string, id: last.id.parse() as string })
+    : null;
+  return joinJson<Found>({ ...rest, items, has_more, next_cursor });
 }
 
 export async function findOne(
   { supabase, userId }: Caller,
   collection: string,
   { filters, sort }: z.output<typeof findOneBody>,
-): Promise<{ document: Document | null }> {
-  return unwrap(
-    await supabase.rpc("find_document", {
+): Promise<RawJson<{ document: Document | null }>> {
+  return await callRaw(
+    supabase.rpc("find_document", {
       p_collection: collection,
       p_filters: filters as Json,
       p_sort: { order: sort },
@@ -70,9 +76,9 @@ export async function count(
   { supabase, userId }: Caller,
   collection: string,
   { filters }: z.output<typeof filterBody>,
-): Promise<{ count: number }> {
-  return unwrap(
-    await supabase.rpc("count_documents", {
+): Promise<RawJson<{ count: number }>> {
+  return await callRaw(
+    supabase.rpc("count_documents", {
       p_collection: collection,
       p_filters: filters as Json,
       p_user_id: userId,
@@ -85,24 +91,26 @@ export async function insert(
   collection: string,
   documents: JsonObject[],
   idempotencyKey?: string,
-): Promise<Replayable<{ documents: Document[] }>> {
-  return unwrap(
-    await supabase.rpc("insert_documents", {
+): Promise<Replayable<{ documents: RawJson<Document[]> }>> {
+  const inserted = await callRaw<Replayable<{ documents: Document[] }>>(
+    supabase.rpc("insert_documents", {
       p_collection: collection,
       p_documents: documents as Json,
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
   );
+  const { documents: rows, replayed } = inserted.members();
+  return { documents: rows, ...(replayed && { replayed: true }) };
 }
 
 export async function updateOne(
   { supabase, userId }: Caller,
   collection: string,
   { filters, params, upsert, if_version }: z.output<typeof updateBody>,
-): Promise<Updated> {
-  return unwrap(
-    await supabase.rpc("update_document", {
+): Promise<RawJson<Updated>> {
+  return await callRaw(
+    supabase.rpc("update_document", {
       p_collection: collection,
       p_filters: filters as Json,
       p_params: params as Json,
@@ -117,9 +125,9 @@ export async function deleteOne(
   { supabase, userId }: Caller,
   collection: string,
   { filters }: z.output<typeof deleteBody>,
-): Promise<DeletedOne> {
-  return unwrap(
-    await supabase.rpc("delete_document", {
+): Promise<RawJson<DeletedOne>> {
+  return await callRaw(
+    supabase.rpc("delete_document", {
       p_collection: collection,
       p_filters: filters as Json,
       p_user_id: userId,
@@ -131,9 +139,9 @@ export async function deleteMany(
   { supabase, userId }: Caller,
   collection: string,
   { filters }: z.output<typeof deleteBody>,
-): Promise<DeletedMany> {
-  return unwrap(
-    await supabase.rpc("delete_documents", {
+): Promise<RawJson<DeletedMany>> {
+  return await callRaw(
+    supabase.rpc("delete_documents", {
       p_collection: collection,
       p_filters: filters as Json,
       p_user_id: userId,
@@ -182,9 +190,9 @@ export async function fail(
   { supabase, userId }: Caller,
   collection: string,
   { id, reason }: z.output<typeof failBody>,
-): Promise<Failure> {
-  return unwrap(
-    await supabase.rpc("fail_document", { p_collection: collection, p_id: id, p_reason: reason, p_user_id: userId }),
+): Promise<RawJson<Failure>> {
+  return await callRaw(
+    supabase.rpc("fail_document", { p_collection: collection, p_id: id, p_reason: reason, p_user_id: userId }),
   );
 }
 
@@ -192,24 +200,24 @@ export async function restore(
   { supabase, userId }: Caller,
   collection: string,
   { id }: z.output<typeof restoreBody>,
-): Promise<{ document: Document }> {
-  return unwrap(await supabase.rpc("restore_document", { p_collection: collection, p_id: id, p_user_id: userId }));
+): Promise<RawJson<{ document: Document }>> {
+  return await callRaw(supabase.rpc("restore_document", { p_collection: collection, p_id: id, p_user_id: userId }));
 }
 
 export async function listFailures(
   { supabase, userId }: Caller,
   collection: string,
   { limit, cursor }: z.output<typeof failuresQuery>,
-): Promise<Page<Failure>> {
-  const page = unwrap<Page<Failure>>(
-    await supabase.rpc("list_failures", {
+): Promise<RawJson<Page<Failure>>> {
+  const page = await callRaw<Page<Failure>>(
+    supabase.rpc("list_failures", {
       p_collection: collection,
       p_limit: limit,
       p_after: cursor,
       p_user_id: userId,
     }),
   );
-  return { ...page, next_cursor: page.has_more ? page.data.at(-1)!.document.id : null };
+  return withCursor(page, (last) => last.members().document.members().id.parse() as string);
 }
 
 // ---- indexes --------------------------------------------------------------------------------------------------------

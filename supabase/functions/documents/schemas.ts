@@ -95,7 +95,7 @@ function decodeCursor(value: string | null | undefined): { creation_utc: string;
   }
 }
 
-export function encodeCursor({ creation_utc, id }: Document): string {
+export function encodeCursor({ creation_utc, id }: { creation_utc: string; id: string }): string {
   return btoa(String.fromCharCode(...new TextEncoder().encode(`${creation_utc}|${id}`)));
 }
 

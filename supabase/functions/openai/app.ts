@@ -1,6 +1,6 @@
 import { createApp } from "../_shared/app.ts";
 import { authenticate, secretKeyAsBearer } from "../_shared/auth.ts";
-import { idempotencyKey, json, noQuery, param, query, replayHeader } from "../_shared/http.ts";
+import { idempotencyKey, json, noQuery, param, query, replayHeader, sendJson } from "../_shared/http.ts";
 import { toErrorBody } from "./errors.ts";
 import * as repo from "./repo.ts";
 import {
@@ -51,21 +51,22 @@ export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBo
     async (c) => {
       const { conversation_id } = c.req.valid("param");
       const { items } = c.req.valid("json");
-      const { replayed, ...list } = await repo.append(c.var.caller, conversation_id, items, idempotencyKey(c));
-      return c.json(list, 200, replayHeader(replayed));
+      const { replayed, list } = await repo.append(c.var.caller, conversation_id, items, idempotencyKey(c));
+      return sendJson(c, list, 200, replayHeader(replayed));
     },
   )
   .get(
     "/v1/conversations/:conversation_id/items",
     query(listQuery, LISTS),
     param(conversationParam),
-    async (c) => c.json(await repo.listItems(c.var.caller, c.req.valid("param").conversation_id, c.req.valid("query"))),
+    async (c) =>
+      sendJson(c, await repo.listItems(c.var.caller, c.req.valid("param").conversation_id, c.req.valid("query"))),
   )
   .get(
     "/v1/conversations/:conversation_id/items/:item_id",
     query(includeQuery, LISTS),
     param(itemParam),
-    async (c) => c.json(await repo.getItem(c.var.caller, c.req.valid("param"))),
+    async (c) => sendJson(c, await repo.getItem(c.var.caller, c.req.valid("param"))),
   )
   .delete(
     "/v1/conversations/:conversation_id/items/:item_id",
@@ -77,7 +78,7 @@ export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBo
     "/v1/responses/:response_id",
     query(responseQuery, LISTS),
     param(responseParam),
-    async (c) => c.json(await repo.getResponse(c.var.caller, c.req.valid("param").response_id)),
+    async (c) => sendJson(c, await repo.getResponse(c.var.caller, c.req.valid("param").response_id)),
   )
   .delete(
     "/v1/responses/:response_id",
@@ -90,7 +91,7 @@ export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBo
     query(listQuery, LISTS),
     param(responseParam),
     async (c) =>
-      c.json(await repo.listInputItems(c.var.caller, c.req.valid("param").response_id, c.req.valid("query"))),
+      sendJson(c, await repo.listInputItems(c.var.caller, c.req.valid("param").response_id, c.req.valid("query"))),
   );
 
 export type App = typeof app;

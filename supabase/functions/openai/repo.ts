@@ -1,7 +1,8 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { unwrap } from "../_shared/rpc.ts";
+import { joinJson, type RawJson } from "../_shared/json.ts";
+import { callRaw, unwrap } from "../_shared/rpc.ts";
 import type { JsonObject } from "../_shared/schemas.ts";
 import type {
   Conversation,
@@ -22,6 +23,7 @@ import type {
 export type Replayable<T> = T & { replayed?: true };
 
 type ItemPage = { data: Item[]; has_more: boolean };
+type RawItemPage = ReturnType<RawJson<ItemPage>["members"]>;
 type ConversationRow = { id: string; created_at: string; metadata: JsonObject };
 type ResponseRow = Pick<Response, "id" | "created_at" | "model" | "output" | "previous_response_id"> & {
   is_complete: boolean;
@@ -37,27 +39,25 @@ const toConversation = ({ id, created_at, metadata }: ConversationRow): Conversa
   metadata,
 });
 
-const toList = ({ data, has_more }: ItemPage): ItemList => ({
-  object: "list",
-  data,
-  first_id: data[0]?.id ?? null,
-  last_id: data.at(-1)?.id ?? null,
-  has_more,
-});
+const toList = ({ data, has_more }: RawItemPage): RawJson<ItemList> => {
+  const items = data.elements();
+  const id = (item?: RawJson<Item>): string | null => item ? item.members().id.parse() as string : null;
+  return joinJson<ItemList>({ object: "list", data, first_id: id(items[0]), last_id: id(items.at(-1)), has_more });
+};
 
 export async function create(
   { supabase, userId }: Caller,
   { items, metadata }: z.output<typeof createBody>,
   idempotencyKey?: string,
 ): Promise<Replayable<Conversation>> {
-  const { replayed, ...row } = unwrap<Replayable<ConversationRow>>(
-    await supabase.rpc("create_conversation_of_items", {
+  const { replayed, ...row } = (await callRaw<Replayable<ConversationRow>>(
+    supabase.rpc("create_conversation_of_items", {
       p_items: (items ?? []) as Json,
       p_metadata: metadata ?? {},
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
-  );
+  )).parse();
   return { ...toConversation(row), ...(replayed && { replayed }) };
 }
 
@@ -96,42 +96,41 @@ export async function append(
   id: string,
   items: JsonObject[],
   idempotencyKey?: string,
-): Promise<Replayable<ItemList>> {
-  const { replayed, ...page } = unwrap<Replayable<ItemPage>>(
-    await supabase.rpc("append_items", {
+): Promise<Replayable<{ list: RawJson<ItemList> }>> {
+  const { replayed, ...page } = (await callRaw<Replayable<ItemPage>>(
+    supabase.rpc("append_items", {
       p_conversation_id: id,
       p_items: items as Json,
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
-  );
-  return { ...toList(page), ...(replayed && { replayed }) };
+  )).members();
+  return { list: toList(page), ...(replayed && { replayed: true }) };
 }
 
 export async function listItems(
   { supabase, userId }: Caller,
   id: string,
   { limit, order, after }: z.output<typeof listQuery>,
-): Promise<ItemList> {
-  return toList(
-    unwrap(
-      await supabase.rpc("list_items", {
-        p_conversation_id: id,
-        p_after: after,
-        p_limit: limit,
-        p_order: order,
-        p_user_id: userId,
-      }),
-    ),
+): Promise<RawJson<ItemList>> {
+  const page = await callRaw<ItemPage>(
+    supabase.rpc("list_items", {
+      p_conversation_id: id,
+      p_after: after,
+      p_limit: limit,
+      p_order: order,
+      p_user_id: userId,
+    }),
   );
+  return toList(page.members());
 }
 
 export async function getItem(
   { supabase, userId }: Caller,
   { conversation_id, item_id }: z.output<typeof itemParam>,
-): Promise<Item> {
-  return unwrap(
-    await supabase.rpc("get_item", { p_conversation_id: conversation_id, p_item_id: item_id, p_user_id: userId }),
+): Promise<RawJson<Item>> {
+  return await callRaw(
+    supabase.rpc("get_item", { p_conversation_id: conversation_id, p_item_id: item_id, p_user_id: userId }),
   );
 }
 
@@ -146,15 +145,16 @@ export async function removeItem(
   );
 }
 
-export async function getResponse({ supabase, userId }: Caller, id: string): Promise<Response> {
-  const { is_complete, conversation_id, ...row } = unwrap<ResponseRow>(
-    await supabase.rpc("get_openai_response", { p_response_id: id, p_user_id: userId }),
-  );
-  return {
+export async function getResponse({ supabase, userId }: Caller, id: string): Promise<RawJson<Response>> {
+  const { is_complete, conversation_id, ...row } = (await callRaw<ResponseRow>(
+    supabase.rpc("get_openai_response", { p_response_id: id, p_user_id: userId }),
+  )).members();
+  const uuid = conversation_id.parse();
+  return joinJson<Response>({
     ...row,
     object: "response",
-    status: is_complete ? "completed" : "incomplete",
-    conversation: conversation_id === null ? null : { id: conversationId(conversation_id) },
+    status: is_complete.parse() ? "completed" : "incomplete",
+    conversation: uuid === null ? null : { id: conversationId(uuid) },
     error: null,
     incomplete_details: null,
     instructions: null,
@@ -164,7 +164,7 @@ export async function getResponse({ supabase, userId }: Caller, id: string): Pro
     tool_choice: "auto",
     tools: [],
     top_p: null,
-  };
+  });
 }
 
 export async function removeResponse(
@@ -179,16 +179,15 @@ export async function listInputItems(
   { supabase, userId }: Caller,
   id: string,
   { limit, order, after }: z.output<typeof listQuery>,
-): Promise<ItemList> {
-  return toList(
-    unwrap(
-      await supabase.rpc("list_input_items", {
-        p_response_id: id,
-        p_after: after,
-        p_limit: limit,
-        p_order: order,
-        p_user_id: userId,
-      }),
-    ),
+): Promise<RawJson<ItemList>> {
+  const page = await callRaw<ItemPage>(
+    supabase.rpc("list_input_items", {
+      p_response_id: id,
+      p_after: after,
+      p_limit: limit,
+      p_order: order,
+      p_user_id: userId,
+    }),
   );
+  return toList(page.members());
 }

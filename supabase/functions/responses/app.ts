@@ -1,6 +1,6 @@
 import { createApp } from "../_shared/app.ts";
 import { authenticate } from "../_shared/auth.ts";
-import { json, noQuery, param, replayHeader } from "../_shared/http.ts";
+import { json, noQuery, param, replayHeader, sendJson } from "../_shared/http.ts";
 import * as repo from "./repo.ts";
 import { mergeBody, putBody, responseParam } from "./schemas.ts";
 
@@ -17,7 +17,7 @@ export const app = createApp("responses", () => import("./openapi.ts"))
   .get("/:id", noQuery, param(responseParam), async (c) => {
     const { id } = c.req.valid("param");
     // Hono answers HEAD with the headers of GET. The history behind them would be read for nothing.
-    return c.json(await (c.req.method === "HEAD" ? repo.head : repo.get)(c.var.caller, id));
+    return sendJson(c, await (c.req.method === "HEAD" ? repo.head : repo.get)(c.var.caller, id));
   })
   .delete("/:id", noQuery, param(responseParam), async (c) => {
     await repo.remove(c.var.caller, c.req.valid("param").id);
@@ -25,7 +25,7 @@ export const app = createApp("responses", () => import("./openapi.ts"))
   })
   .post("/:id/merge", noQuery, param(responseParam), json(mergeBody), async (c) => {
     const { id } = c.req.valid("param");
-    return c.json(await repo.merge(c.var.caller, id, c.req.valid("json")));
+    return sendJson(c, await repo.merge(c.var.caller, id, c.req.valid("json")));
   });
 
 export type App = typeof app;

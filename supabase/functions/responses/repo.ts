@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
-import { unwrap } from "../_shared/rpc.ts";
+import type { RawJson } from "../_shared/json.ts";
+import { callRaw, unwrap } from "../_shared/rpc.ts";
 import type { History, mergeBody, putBody, Response } from "./schemas.ts";
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
@@ -9,16 +10,19 @@ import type { History, mergeBody, putBody, Response } from "./schemas.ts";
 export type Stored = Response & { created?: boolean; replayed?: true };
 
 export async function put({ supabase, userId }: Caller, id: string, body: z.output<typeof putBody>): Promise<Stored> {
-  return unwrap(await supabase.rpc("put_response", { p_response_id: id, p_response: body, p_user_id: userId }));
+  const stored = await callRaw<Stored>(
+    supabase.rpc("put_response", { p_response_id: id, p_response: body, p_user_id: userId }),
+  );
+  return stored.parse();
 }
 
-export async function get({ supabase, userId }: Caller, id: string): Promise<Response & History> {
-  return unwrap(await supabase.rpc("get_response", { p_response_id: id, p_user_id: userId }));
+export async function get({ supabase, userId }: Caller, id: string): Promise<RawJson<Response & History>> {
+  return await callRaw(supabase.rpc("get_response", { p_response_id: id, p_user_id: userId }));
 }
 
 /** The response without its items; an error if there is none. */
-export async function head({ supabase, userId }: Caller, id: string): Promise<Response> {
-  return unwrap(await supabase.rpc("get_response", { p_response_id: id, p_items: false, p_user_id: userId }));
+export async function head({ supabase, userId }: Caller, id: string): Promise<RawJson<Response>> {
+  return await callRaw(supabase.rpc("get_response", { p_response_id: id, p_items: false, p_user_id: userId }));
 }
 
 export async function remove({ supabase, userId }: Caller, id: string): Promise<void> {
@@ -29,6 +33,6 @@ export async function merge(
   { supabase, userId }: Caller,
   id: string,
   body: z.output<typeof mergeBody>,
-): Promise<History> {
-  return unwrap(await supabase.rpc("merge_response", { p_response_id: id, p_body: body, p_user_id: userId }));
+): Promise<RawJson<History>> {
+  return await callRaw(supabase.rpc("merge_response", { p_response_id: id, p_body: body, p_user_id: userId }));
 }

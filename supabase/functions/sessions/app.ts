@@ -1,6 +1,6 @@
 import { createApp, only } from "../_shared/app.ts";
 import { authenticateAs, backendOnly } from "../_shared/auth.ts";
-import { idempotencyKey, json, noQuery, param, parse, query, replayHeader } from "../_shared/http.ts";
+import { idempotencyKey, json, noQuery, param, parse, query, replayHeader, sendJson } from "../_shared/http.ts";
 import { userId } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 import {
@@ -25,22 +25,26 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
     const { session, created, replayed } = await repo.open(c.var.caller, c.req.valid("json"), idempotencyKey(c));
     return c.json(session, created ? 201 : 200, replayHeader(replayed));
   })
-  .get("/", query(listQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
-  .get("/audit", query(auditQuery), async (c) => c.json(await repo.audit(c.var.caller, c.req.valid("query"))))
+  .get("/", query(listQuery), async (c) => sendJson(c, await repo.list(c.var.caller, c.req.valid("query"))))
+  .get("/audit", query(auditQuery), async (c) => sendJson(c, await repo.audit(c.var.caller, c.req.valid("query"))))
   .all("/audit", only("GET", "HEAD"))
-  .get("/analytics", query(analyticsQuery), async (c) => c.json(await repo.analyze(c.var.caller, c.req.valid("query"))))
+  .get(
+    "/analytics",
+    query(analyticsQuery),
+    async (c) => sendJson(c, await repo.analyze(c.var.caller, c.req.valid("query"))),
+  )
   .all("/analytics", only("GET", "HEAD"))
   .get(
     "/context",
     query(contextQuery),
-    async (c) => c.json(await repo.getContext(c.var.caller, c.req.valid("query"))),
+    async (c) => sendJson(c, await repo.getContext(c.var.caller, c.req.valid("query"))),
   )
   .all("/context", only("GET", "HEAD"))
   .get("/unsummarized", backendOnly, query(unsummarizedQuery), async (c) => {
     if (c.req.method === "HEAD") only("GET")(); // would take sessions, and tell nobody which
     const taken = await repo.takeUnsummarized(c.var.caller, c.req.valid("query"));
     // Taking changes what the next request is given: no answer is good for two.
-    return c.json(taken, 200, { "cache-control": "no-store" });
+    return sendJson(c, taken, 200, { "cache-control": "no-store" });
   })
   .all("/unsummarized", only("GET"))
   .get(
@@ -58,14 +62,14 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
   )
   .post("/:id/events", noQuery, param(sessionParam), json(appendBody), async (c) => {
     const { id } = c.req.valid("param");
-    const { replayed, ...appended } = await repo.append(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
-    return c.json(appended, 201, replayHeader(replayed));
+    const { replayed, appended } = await repo.append(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
+    return sendJson(c, appended, 201, replayHeader(replayed));
   })
   .get(
     "/:id/events",
     param(sessionParam),
     query(eventsQuery),
-    async (c) => c.json(await repo.listEvents(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
+    async (c) => sendJson(c, await repo.listEvents(c.var.caller, c.req.valid("param").id, c.req.valid("query"))),
   )
   .get("/:id/events/stream", param(sessionParam), query(streamQuery), (c) => {
     // An EventSource repeats its URL when it comes back: where it was counts, not where it began.

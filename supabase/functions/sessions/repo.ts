@@ -1,7 +1,8 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/auth.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { type Replayable, unwrap } from "../_shared/rpc.ts";
+import { joinJson, type RawJson } from "../_shared/json.ts";
+import { callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { Page } from "../_shared/schemas.ts";
 import {
   type Analytics,
@@ -57,9 +58,9 @@ export async function get({ supabase, userId }: Caller, id: string): Promise<Ses
 export async function list(
   { supabase, userId }: Caller,
   { from, to, user_id, limit, cursor }: z.output<typeof listQuery>,
-): Promise<Page<Session>> {
-  const page = unwrap<Page<Session>>(
-    await supabase.rpc("list_sessions", {
+): Promise<RawJson<Page<Session>>> {
+  const page = await callRaw<Page<Session>>(
+    supabase.rpc("list_sessions", {
       p_from: from,
       p_to: to,
       p_limit: limit,
@@ -69,7 +70,7 @@ export async function list(
       p_user_id: userId,
     }),
   );
-  return { ...page, next_cursor: page.has_more ? listCursor.encode(page.data.at(-1)!) : null };
+  return withCursor(page, (last) => listCursor.encode(last.parse()));
 }
 
 export async function append(
@@ -77,15 +78,16 @@ export async function append(
   id: string,
   { events }: z.output<typeof appendBody>,
   idempotencyKey?: string,
-): Promise<Replayable<Appended>> {
-  return unwrap(
-    await supabase.rpc("append_events", {
+): Promise<Replayable<{ appended: RawJson<Appended> }>> {
+  const { replayed, ...appended } = (await callRaw<Replayable<Appended>>(
+    supabase.rpc("append_events", {
       p_session_id: id,
       p_events: events as Json,
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
-  );
+  )).members();
+  return { appended: joinJson<Appended>(appended), ...(replayed && { replayed: true }) };
 }
 
 /** A page of events, and the session as it was at that moment. */
@@ -94,9 +96,9 @@ export async function readEvents(
   id: string,
   { after, types, limit }: z.output<typeof eventsQuery>,
   signal = AbortSignal.timeout(30_000),
-): Promise<{ data: Event[]; has_more: boolean; session: Session }> {
-  return unwrap(
-    await supabase.rpc("list_events", {
+): Promise<RawJson<{ data: Event[]; has_more: boolean; session: Session }>> {
+  return await callRaw(
+    supabase.rpc("list_events", {
       p_session_id: id,
       p_after: after,
       p_types: types,
@@ -110,19 +112,19 @@ export async function listEvents(
   caller: Caller,
   id: string,
   query: z.output<typeof eventsQuery>,
-): Promise<Page<Event>> {
-  const { data, has_more } = await readEvents(caller, id, query);
-  return { data, has_more, next_cursor: has_more ? String(data.at(-1)!.sequence) : null };
+): Promise<RawJson<Page<Event>>> {
+  const { session: _, ...page } = (await readEvents(caller, id, query)).members();
+  return withCursor(joinJson<Omit<Page<Event>, "next_cursor">>(page), (last) => last.members().sequence.toString());
 }
 
 export async function audit(
   { supabase, userId }: Caller,
   { from, to, types, q, user_id, fold, limit, cursor }: z.output<typeof auditQuery>,
-): Promise<Page<AuditedEvent>> {
-  const { data, has_more, next } = unwrap<
+): Promise<RawJson<Page<AuditedEvent>>> {
+  const found = await callRaw<
     { data: AuditedEvent[]; has_more: boolean; next: Parameters<typeof auditCursor.encode>[0] | null }
   >(
-    await supabase.rpc("audit_events", {
+    supabase.rpc("audit_events", {
       p_from: from ?? cursor?.from,
       p_to: to ?? cursor?.to,
       p_types: types,
@@ -137,15 +139,17 @@ export async function audit(
       p_user_id: userId,
     }),
   );
-  return { data, has_more, next_cursor: next && auditCursor.encode(next) };
+  const { data, has_more, next } = found.members();
+  const place = next.parse();
+  return joinJson<Page<AuditedEvent>>({ data, has_more, next_cursor: place && auditCursor.encode(place) });
 }
 
 export async function analyze(
   { supabase, userId }: Caller,
   { from, to, bucket, time_zone, user_id }: z.output<typeof analyticsQuery>,
-): Promise<Analytics> {
-  return unwrap(
-    await supabase.rpc("session_analytics", {
+): Promise<RawJson<Analytics>> {
+  return await callRaw(
+    supabase.rpc("session_analytics", {
       p_from: from,
       p_to: to,
       p_bucket: bucket,
@@ -159,9 +163,9 @@ export async function analyze(
 export async function getContext(
   { supabase, userId }: Caller,
   { max_tokens, max_sessions, user_id }: z.output<typeof contextQuery>,
-): Promise<Context> {
-  return unwrap(
-    await supabase.rpc("get_session_context", {
+): Promise<RawJson<Context>> {
+  return await callRaw(
+    supabase.rpc("get_session_context", {
       p_max_tokens: max_tokens,
       p_max_sessions: max_sessions,
       p_of_user_id: user_id,
@@ -173,8 +177,8 @@ export async function getContext(
 export async function takeUnsummarized(
   { supabase, userId }: Caller,
   { limit, lease_seconds }: z.output<typeof unsummarizedQuery>,
-): Promise<Unsummarized> {
-  return unwrap(
-    await supabase.rpc("take_unsummarized", { p_limit: limit, p_lease_seconds: lease_seconds, p_user_id: userId }),
+): Promise<RawJson<Unsummarized>> {
+  return await callRaw(
+    supabase.rpc("take_unsummarized", { p_limit: limit, p_lease_seconds: lease_seconds, p_user_id: userId }),
   );
 }

@@ -1,4 +1,4 @@
-import { NDJSON } from "../_shared/ndjson.ts";
+import { exportQuery, NDJSON } from "../_shared/ndjson.ts";
 import { buildOpenapi, type Operation, publicOperations } from "../_shared/openapi.ts";
 import { confirmQuery, erasure } from "../_shared/schemas.ts";
 
@@ -6,9 +6,15 @@ import { confirmQuery, erasure } from "../_shared/schemas.ts";
 export const operations: Record<string, Operation> = {
   ...publicOperations("users"),
   "GET /users/me/export": {
-    summary: "Export everything that is stored about a user as NDJSON, streamed",
+    summary: "Export everything that is stored about a user as NDJSON, streamed, in pieces",
+    query: exportQuery,
     answers: {
-      200: { mediaType: NDJSON, description: "A line of type export, lines of every kind, and an end line." },
+      200: {
+        mediaType: NDJSON,
+        description:
+          "A line of type export, then lines of every kind. The last line is of type end with the counts of all " +
+          "pieces, or of type next with the cursor of the next piece.",
+      },
     },
     errors: ["user_id_required"],
   },
