@@ -3,9 +3,9 @@
 #
 # One would swear: compaction keeps the meaning (its documentation says so): replayed, the compacted events give the
 # conversation that the events gave.
-# What happens: a message is written out where it ends, and what happened while it was open is put before it. A tool call
-# made in the middle of an answer comes before the answer; of two messages that overlap, the one that ends first comes
-# first. Both streams below pass verifyEvents().
+# What happens: a message is written out where it ends, and what happened while it was open is put before it. A tool
+# call made in the middle of an answer comes before the answer; of two messages that overlap, the one that ends first
+# comes first. Both streams below pass verifyEvents().
 # Why it matters: compactEvents() is what AG-UI has for storing histories. The reader after a reload sees another order
 # than the reader of the live stream, and the model gets the call before the words that led to it.
 set -euo pipefail
@@ -38,7 +38,8 @@ const streams = {
 async function replay(events) {
   const input = { ...run, messages: [], state: {}, tools: [], context: [] };
   const verified = from(events).pipe(verifyEvents(false));
-  const changes = await lastValueFrom(defaultApplyEvents(input, verified, { messages: [], state: {} }, []).pipe(toArray()));
+  const applied = defaultApplyEvents(input, verified, { messages: [], state: {} }, []);
+  const changes = await lastValueFrom(applied.pipe(toArray()));
   const last = changes.filter((change) => change.messages).at(-1);
   return last.messages.map((message) => message.id).join(", ");
 }

@@ -21,7 +21,7 @@ const outputs = [
   { type: "text", value: "paid" },
   { type: "error-text", value: "the bank is closed" },
   { type: "execution-denied", reason: "wrong account" },
-  { type: "content", value: [{ type: "file-url", url: "https://example.com/receipt.pdf", mediaType: "application/pdf" }] },
+  { type: "content", value: [{ type: "file-url", url: "https://example.com/a.pdf", mediaType: "application/pdf" }] },
 ];
 for (const output of outputs) {
   const result = { type: "tool-result", toolCallId: "call_1", toolName: "pay", output };

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# @supabase/functions-js 2.119.0: invoke() sends a Uint8Array and URLSearchParams as JSON that has lost the data.
+# @supabase/functions-js 2.119.0: invoke() sends a stream, form fields and a Uint8Array as JSON that has lost the data.
 #
 # One would swear: bodies that fetch() takes are sent as fetch() sends them; ArrayBuffer, Blob and FormData are.
-# What happens: every other object goes through JSON.stringify. The bytes "hi" become {"0":104,"1":105}; form fields and
-# a stream become {}. Content-Type says JSON, so the function parses it and sees no mistake.
-# Why it matters: file.bytes(), TextEncoder and Buffer give a Uint8Array: an upload of an export or an attachment is
-# stored as eight times its size in digits, and a posted form as nothing, with status 200.
+# What happens: every other object goes through JSON.stringify. A ReadableStream, which the type of `body` lists,
+# becomes {}, form fields too; the bytes "hi" become {"0":104,"1":105}. Content-Type says JSON, so the function parses
+# it and sees no mistake.
+# Why it matters: an export or attachment that is streamed up is stored as nothing, one from a Buffer or TextEncoder as
+# many times its size in digits, with status 200.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -44,6 +45,18 @@ EOF
 
 # The output seen:
 cat >seen.txt <<'EOF'
+ArrayBuffer
+  fetch:  undefined hi
+  invoke: application/octet-stream hi
+Uint8Array
+  fetch:  undefined hi
+  invoke: application/json {"0":104,"1":105}
+URLSearchParams
+  fetch:  application/x-www-form-urlencoded;charset=UTF-8 title=hi
+  invoke: application/json {}
+ReadableStream
+  fetch:  undefined hi
+  invoke: application/json {}
 EOF
 node probe.mjs | tee got.txt
 diff -u seen.txt got.txt

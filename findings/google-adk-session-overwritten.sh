@@ -22,11 +22,12 @@ const count = async (config) => (await service.getSession({ ...chat, config })).
 
 const session = await service.createSession({ ...chat, state: { "user:language": "de" } });
 for (const text of ["Hello.", "I am Ann."]) {
+  const content = { role: "user", parts: [{ text }] };
   const actions = { stateDelta: { "user:name": "Ann" } };
-  await service.appendEvent({ session, event: createEvent({ author: "user", content: { role: "user", parts: [{ text }] }, actions }) });
+  await service.appendEvent({ session, event: createEvent({ author: "user", content, actions }) });
 }
 console.log("stored:                        ", await count(), "events");
-console.log("numRecentEvents 1, 0:          ", await count({ numRecentEvents: 1 }), await count({ numRecentEvents: 0 }));
+console.log("with numRecentEvents 0:        ", await count({ numRecentEvents: 0 }), "events");
 const other = await service.createSession({ ...chat, sessionId: "chat-2" });
 console.log("the user's state in a new chat:", JSON.stringify(other.state));
 await service.createSession(chat);
@@ -36,7 +37,7 @@ EOF
 # The output seen:
 cat >seen.txt <<'EOF'
 stored:                         2 events
-numRecentEvents 1, 0:           1 2
+with numRecentEvents 0:         2 events
 the user's state in a new chat: {"user:name":"Ann"}
 after createSession() again:    0 events
 EOF

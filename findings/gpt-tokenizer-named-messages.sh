@@ -6,8 +6,8 @@
 # What happens: encodeChat() makes "<|im_start|>Ann<|im_sep|>" of a user called Ann: no user is left, and the name is
 # free. countChatCompletionTokens() of the same package counts two tokens more for the same message, as
 # openai-chat-tokens does.
-# Why it matters: a window cut by one count does not fit by the other, two tokens for every message of a group chat, and
-# token counts stored with the messages cannot be compared without knowing which function made them.
+# Why it matters: a window cut by one count does not fit by the other, two tokens for every message of a group chat,
+# and token counts stored with the messages cannot be compared without knowing which function made them.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,10 +2,10 @@
 # @tanstack/ai 0.58.0: the model messages of one answer all have its id, and come back as that many UI messages.
 #
 # One would swear: modelMessagesToUIMessages() undoes convertMessagesToModelMessages(), and ids tell messages apart.
-# What happens: an answer that used two tools becomes three assistant messages with one id; the way back makes three
-# UI messages of it, again with one id. A system message is gone on the way there.
-# Why it matters: a store with (conversation, id) as its key keeps one third of the answer, if it upserts, or refuses the
-# second row. What was one bubble is three after a reload.
+# What happens: an answer that used two tools becomes three assistant messages with one id; the way back makes three UI
+# messages of it, again with one id. A system message is gone on the way there.
+# Why it matters: a store with (conversation, id) as its key keeps one third of the answer, if it upserts, or refuses
+# the second row. What was one bubble is three after a reload.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
