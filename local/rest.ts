@@ -44,6 +44,7 @@ export async function startRest({ databaseUrl, keys, maxRows, restUrl }: RestOpt
   const unmute = muteDatabaseErrors();
   await app.init();
   await connection.introspect();
+  await connection.driver.listen("pgrst", () => void connection.introspect()); // notify pgrst, 'reload schema'
 
   const auth = completeAuth(connection.driver, keys, async (request) => await app.fetch(request));
   const rest = restUrl

@@ -1,6 +1,6 @@
 /** Level 2: every system behind HTTP on the same runtime. */
 import { connect, type Message, messagesOf, POOL_SIZE } from "./peers/peer.ts";
-import { setUpRest } from "./peers/rest.ts";
+import { awaitTables, setUpRest } from "./peers/rest.ts";
 import type { Progress } from "./progress.ts";
 import { barOf, count, ms, type Section, type Table } from "./report.ts";
 import { deno, denoOptions, type Server, type ServerOptions, signToken, startServer } from "./server.ts";
@@ -86,6 +86,7 @@ export async function httpLevel(stack: Stack, sizes: Sizes, progress: Progress):
       env: { BENCH_STACK: JSON.stringify(stack) },
     }),
   );
+  await awaitTables(rest.origin, stack.secretKey);
   const functionEnvironment = { ...stack.functionEnvironment, SUPABASE_URL: rest.origin };
   const env = { BENCH_STACK: JSON.stringify({ ...stack, functionEnvironment }), ...functionEnvironment };
   const wrapper = (name: string, file: string, way: Way): System => ({

@@ -7,9 +7,11 @@ import type { Stack } from "./stack.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** With the imports of this benchmark, or of a function's own deno.json as in the local stack. */
-export const denoOptions = (config?: string) =>
-  config ? resolution(join(root, dirname(config))) : ["--node-modules-dir=none", "--config", "tests/bench/deno.json"];
+/** With the imports of a config and its lock, or of a function's own deno.json as in the local stack. */
+export const denoOptions = (config = "tests/bench/deno.json") =>
+  config.startsWith("supabase/")
+    ? resolution(join(root, dirname(config)))
+    : ["--node-modules-dir=none", "--config", config];
 
 export interface Server extends AsyncDisposable {
   origin: string;

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createClient } from "@supabase/supabase-js";
 import { join } from "node:path";
+import postgres from "postgres";
 import { StackError } from "../../local/errors.ts";
 import { startRest } from "../../local/rest.ts";
 import { type Stack, startStack } from "../../local/stack.ts";
@@ -38,6 +39,26 @@ async function end(process?: Deno.ChildProcess): Promise<void> {
     process?.kill("SIGKILL");
   } catch { /* it has ended */ }
   await process?.status;
+}
+
+/** A new table is there once PostgREST is told of it. */
+async function reloads(stack: Stack, servers: ((request: Request) => Promise<Response>)[]): Promise<void> {
+  const sql = postgres(stack.dbUrl, { max: 1 });
+  await sql`create table public.late (id integer)`;
+  const statuses = async () =>
+    await Promise.all(servers.map(async (fetch) => {
+      const headers = { apikey: stack.secretKey };
+      const response = await fetch(new Request(`${stack.apiUrl}/rest/v1/late`, { headers }));
+      await response.body?.cancel();
+      return response.status;
+    }));
+  assertEquals(await statuses(), servers.map(() => 404));
+  await sql`notify pgrst, 'reload schema'`;
+  for (let i = 0; i < 200 && (await statuses()).includes(404); i++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assertEquals(await statuses(), servers.map(() => 200));
+  await sql.end();
 }
 
 function clientOf(stack: Stack, key = stack.publishableKey) {
@@ -132,6 +153,7 @@ Deno.test("a PostgREST behind --rest-url serves functions and /rest/v1, once it 
       assertEquals((await probe("GET", "volatile")).read_only, "on");
       assertEquals((await probe("POST", "volatile", { apikey: stack.secretKey })).role, "service_role");
     }
+    await reloads(stack, [globalThis.fetch, (request) => inProcess.fetch(request)]);
     await inProcess[Symbol.asyncDispose]();
 
     await end(running);

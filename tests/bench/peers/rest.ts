@@ -18,8 +18,20 @@ export async function setUpRest(owner: pg.Pool): Promise<void> {
      );
      grant select, insert, update, delete
        on public.bench_chats, public.bench_conversation_states, public."bench_Chat", public."bench_Message_v2"
-       to service_role`,
+       to service_role;
+     notify pgrst, 'reload schema'`,
   );
+}
+
+/** A PostgREST that runs already reads the schema a moment after it is told to. */
+export async function awaitTables(origin: string, apikey: string): Promise<void> {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    const response = await fetch(`${origin}/rest/v1/bench_Message_v2?limit=0`, { headers: { apikey } });
+    await response.body?.cancel();
+    if (response.ok) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error("The REST API has not seen the tables of the benchmark.");
 }
 
 // deno-lint-ignore no-explicit-any -- there are no generated types of these tables
