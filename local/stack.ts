@@ -8,6 +8,7 @@ import { startFunctions } from "./functions.ts";
 import { jwks, type Services, startGateway } from "./gateway.ts";
 import { type Keys, loadKeys } from "./keys.ts";
 import { bootstrap, pushMigrations } from "./platform.ts";
+import { freePort, probe } from "./ports.ts";
 import { databaseUrl, removePostgres, startPostgres, stopLeftover } from "./postgres.ts";
 import { startRest } from "./rest.ts";
 import { startScheduler } from "./scheduler.ts";
@@ -100,7 +101,7 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
     ),
   );
   await step(() => bootstrap(adminDbUrl), () => "Roles, schemas and extensions of the platform");
-  await step(() => pushMigrations(root, dbUrl, signal), () => "Migrations and seed");
+  await step(() => pushMigrations(root, dbUrl, { signal }), () => "Migrations and seed");
   const rest = running.use(
     await step(
       () => startRest({ databaseUrl: adminDbUrl, keys, maxRows: config.maxRows }),
@@ -159,25 +160,6 @@ async function lock(dataDir: string): Promise<Disposable> {
   if (await file.tryLock(true)) return file;
   file.close();
   throw new StackError(`A stack is running on ${dataDir}: stop it, or give this one --data-dir, --port and --db-port.`);
-}
-
-function probe(port: number): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port });
-  return listener.addr.port;
-}
-
-/**
- * A port for what starts in a moment. Below those that the system gives to outgoing connections: one of these might take it
- * in between.
- */
-function freePort(): number {
-  for (;;) {
-    try {
-      return probe(15_000 + Math.floor(Math.random() * 15_000));
-    } catch (error) {
-      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
-    }
-  }
 }
 
 function takePort<T>(port: number, flag: string, listen: (port: number) => T): T {

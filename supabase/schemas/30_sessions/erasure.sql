@@ -1,0 +1,76 @@
+-- Erasure
+
+create function private.erase_sessions_piece(p_user_id text) returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  c_events constant integer := 2000;
+  -- See private.remove_messages.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+  v_id uuid;
+  v_last integer;
+  v_bytes bigint := 0;
+  v_size bigint;
+  v_complete boolean;
+  v_sessions bigint := 0;
+  v_events bigint := 0;
+  v_counts bigint := 0;
+  v_queued bigint := 0;
+  v_count bigint;
+begin
+  -- A session that somebody is writing to is passed by: its turn comes.
+  for v_id in
+    select s.id
+    from public.sessions s
+    where s.user_id = p_user_id
+    order by s.start_time, s.id
+    limit 100
+    for update skip locked
+  loop
+    select
+      max(e.sequence) filter (where e.before < c_bytes - v_bytes), sum(e.bytes),
+      count(*) < c_events - v_events and coalesce(bool_and(e.before < c_bytes - v_bytes), true)
+    into v_last, v_size, v_complete
+    from (
+      select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
+      from (
+        select e.sequence, pg_column_size(e.content) as bytes
+        from public.event_logs e
+        where e.session_id = v_id
+        order by e.sequence
+        limit c_events - v_events
+      ) e
+    ) e;
+    delete from public.event_logs e where e.session_id = v_id and e.sequence <= v_last;
+    get diagnostics v_count = row_count;
+    v_events := v_events + v_count;
+    v_bytes := v_bytes + coalesce(v_size, 0);
+    exit when not v_complete;
+
+    delete from private.event_counts c where c.session_id = v_id;
+    get diagnostics v_count = row_count;
+    v_counts := v_counts + v_count;
+    delete from private.unsummarized_sessions u where u.session_id = v_id;
+    get diagnostics v_count = row_count;
+    v_queued := v_queued + v_count;
+    delete from public.sessions s where s.id = v_id;
+    v_sessions := v_sessions + 1;
+  end loop;
+  if not found then
+    if exists (select from public.sessions s where s.user_id = p_user_id) then
+      raise lock_not_available;
+    end if;
+    return null;
+  end if;
+  return jsonb_build_object(
+    'sessions', v_sessions, 'event_logs', v_events, 'event_counts', v_counts, 'unsummarized_sessions', v_queued
+  );
+end;
+$$;
+comment on function private.erase_sessions_piece(text) is
+  'A piece of a user''s sessions: 2,000 events, or 64 MiB of them, or 100 sessions with what events they have. Answers '
+  '{table: rows}, null when there is none left.';
+revoke all on function private.erase_sessions_piece(text) from public, anon, authenticated, service_role;

@@ -1,0 +1,187 @@
+-- Retention
+
+create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  c_removed constant integer := 200;
+  c_rows constant integer := 5000;
+  -- See private.remove_messages.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+  c_read constant integer := 5000;
+  v_cutoff timestamptz := private.retention_cutoff('sessions', p_now);
+  v_session record;
+  v_last integer;
+  v_bytes bigint := 0;
+  v_size bigint;
+  v_cut boolean := false;
+  v_count integer;
+  v_read integer := 0;
+  v_sessions integer := 0;
+  v_events integer := 0;
+  v_counts integer := 0;
+begin
+  for v_session in
+    select s.id, s.created_at, s.last_event_at
+    from public.sessions s
+    where s.created_at < v_cutoff
+      and (s.created_at, s.id) > (
+        coalesce((p_position ->> 'created_at')::timestamptz, '-infinity'),
+        coalesce((p_position ->> 'id')::uuid, '00000000-0000-0000-0000-000000000000')
+      )
+    order by s.created_at, s.id
+    limit c_read
+  loop
+    v_read := v_read + 1;
+    if coalesce(v_session.last_event_at, v_session.created_at) < v_cutoff then
+      -- Again under the lock. One that is locked is being written to.
+      perform
+      from public.sessions s
+      where s.id = v_session.id and coalesce(s.last_event_at, s.created_at) < v_cutoff
+      for update skip locked;
+      if found then
+        -- What hangs on it goes first, as far as the step may: the cascade is not bounded.
+        select
+          max(e.sequence) filter (where e.before < c_bytes - v_bytes), coalesce(sum(e.bytes), 0),
+          coalesce(bool_or(e.before >= c_bytes - v_bytes), false)
+        into v_last, v_size, v_cut
+        from (
+          select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
+          from (
+            select e.sequence, pg_column_size(e.content) as bytes
+            from public.event_logs e
+            where e.session_id = v_session.id and e.created_at between v_session.created_at and v_session.last_event_at
+            order by e.sequence
+            limit c_rows - v_events - v_counts
+          ) e
+        ) e;
+        delete from public.event_logs e
+        where e.session_id = v_session.id
+          and e.created_at between v_session.created_at and v_session.last_event_at
+          and e.sequence <= v_last;
+        get diagnostics v_count = row_count;
+        v_events := v_events + v_count;
+        v_bytes := v_bytes + v_size;
+        exit when v_cut;
+        delete from private.event_counts c
+        where c.ctid = any (array(
+          select c.ctid from private.event_counts c where c.session_id = v_session.id limit c_rows - v_events - v_counts
+        ));
+        get diagnostics v_count = row_count;
+        v_counts := v_counts + v_count;
+        exit when v_events + v_counts >= c_rows;
+        delete from public.sessions s where s.id = v_session.id;
+        v_sessions := v_sessions + 1;
+      end if;
+    end if;
+    p_position := jsonb_build_object('created_at', v_session.created_at, 'id', v_session.id);
+    exit when v_sessions = c_removed;
+  end loop;
+  removed := jsonb_build_object('sessions', v_sessions, 'event_logs', v_events, 'event_counts', v_counts);
+  more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_cut;
+end;
+$$;
+comment on function private.retain_sessions(timestamptz, jsonb) is
+  'Deletes up to 200 sessions and 5,000 of their events and counts, or 64 MiB of them. A session goes when none is left.';
+revoke all on function private.retain_sessions(timestamptz, jsonb) from public, anon, authenticated, service_role;
+
+
+create function private.expired_event_partitions(p_now timestamptz)
+returns table (leaf regclass, ends_at timestamptz, estimated_events bigint)
+language sql
+stable
+security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+  select l.leaf, l.ends_at, l.estimated_events
+  from (
+    select
+      c.oid::regclass as leaf,
+      substring(pg_get_expr(c.relpartbound, c.oid) from $re$ TO \('([^']+)'\)$re$)::timestamptz as ends_at,
+      greatest(c.reltuples, 0)::bigint as estimated_events
+    from pg_catalog.pg_inherits i
+    join pg_catalog.pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'public.event_logs'::regclass
+  ) l
+  where l.ends_at <= private.retention_cutoff('event_logs', p_now);
+$$;
+comment on function private.expired_event_partitions(timestamptz) is
+  'The partitions of event_logs of which every event is past the policy, and how many these are by Postgres'' statistics: '
+  'counting them would read what is to be dropped.';
+revoke all on function private.expired_event_partitions(timestamptz) from public, anon, authenticated, service_role;
+
+
+create function private.drop_event_partition(p_leaf regclass) returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+-- What waits longer than this goes back to the end of the queue: everybody who writes would wait behind it.
+set lock_timeout = '200ms'
+as $$
+begin
+  -- In the order in which append_events takes them. DROP needs all of them: the foreign key's triggers are on sessions.
+  lock table public.sessions in access exclusive mode;
+  lock table only public.event_logs in access exclusive mode;
+  execute format('drop table %s', p_leaf);
+end;
+$$;
+comment on function private.drop_event_partition(regclass) is
+  'Drops a partition of event_logs, or raises 55P03 where that would make anybody wait.';
+revoke all on function private.drop_event_partition(regclass) from public, anon, authenticated, service_role;
+
+
+create function private.retain_event_logs(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  c_removed constant integer := 5000;
+  -- See private.remove_messages.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+  v_cut boolean;
+  v_cutoff timestamptz := private.retention_cutoff('event_logs', p_now);
+  v_leaf record;
+  v_count integer;
+begin
+  select * into v_leaf from private.expired_event_partitions(p_now) p order by p.ends_at limit 1;
+  if found then
+    perform private.drop_event_partition(v_leaf.leaf);
+    removed := jsonb_build_object('event_log_partitions', 1, 'event_logs_estimated', v_leaf.estimated_events);
+    more := true;
+    return;
+  end if;
+
+  -- No event occurred later than five minutes after it was stored, and there is an index on that.
+  with expired as (
+    select e.session_id, e.sequence, e.created_at, pg_column_size(e.content) as bytes
+    from private.event_logs_default e
+    where e.occurred_at < v_cutoff + interval '5 minutes' and e.created_at < v_cutoff
+    order by e.occurred_at
+    limit c_removed
+    for update skip locked
+  ),
+  piece as (
+    select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
+  ),
+  deleted as (
+    delete from private.event_logs_default e
+    using piece x
+    where e.session_id = x.session_id and e.sequence = x.sequence and e.created_at = x.created_at and x.before < c_bytes
+    returning e.sequence
+  )
+  select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
+  removed := jsonb_build_object('event_logs', v_count);
+  more := v_cut or v_count = c_removed;
+end;
+$$;
+comment on function private.retain_event_logs(timestamptz, jsonb) is
+  'Drops one partition of event_logs, or deletes up to 5,000 events that the default partition took. Raises 55P03 where the '
+  'tables are in use: the next run tries again.';
+revoke all on function private.retain_event_logs(timestamptz, jsonb) from public, anon, authenticated, service_role;

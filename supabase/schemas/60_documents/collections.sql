@@ -1,0 +1,196 @@
+-- Collections
+
+create function private.list_collections(p_limit integer, p_after text, p_user_id uuid) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_owner_id uuid := private.document_owner(p_user_id);
+  v_page jsonb;
+begin
+  perform private.require_limit(p_limit);
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'collection', c.collection,
+        'documents', (
+          select count(*) from public.documents d where d.owner_id = v_owner_id and d.collection = c.collection
+        ),
+        'version', (
+          select v.version from private.collection_versions v where v.owner_id = v_owner_id and v.collection = c.collection
+        ),
+        'failures', (
+          select count(*) from public.document_failures f where f.owner_id = v_owner_id and f.collection = c.collection
+        )
+      )
+      order by c.collection
+    ),
+    '[]'
+  ) into v_page
+  from (
+    -- One whose documents are all in quarantine, or that has a version only, is to be found as well.
+    select n.collection
+    from (
+      select d.collection from public.documents d where d.owner_id = v_owner_id
+      union
+      select f.collection from public.document_failures f where f.owner_id = v_owner_id
+      union
+      select v.collection from private.collection_versions v where v.owner_id = v_owner_id
+    ) n
+    where n.collection > coalesce(p_after, '')
+    order by n.collection
+    limit p_limit + 1
+  ) c;
+  return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
+end;
+$$;
+comment on function private.list_collections(integer, text, uuid) is 'See public.list_collections.';
+revoke all on function private.list_collections(integer, text, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.list_collections(integer, text, uuid) to authenticated, service_role;
+
+
+create function public.list_collections(p_limit integer default 50, p_after text default null, p_user_id uuid default null)
+returns jsonb
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+  select private.list_collections(p_limit, p_after, p_user_id);
+$$;
+comment on function public.list_collections(integer, text, uuid) is
+  'A page of the collections, by name, also those with failed documents or a version alone: '
+  '{data: [{collection, documents, failures, version}], has_more}.';
+revoke all on function public.list_collections(integer, text, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.list_collections(integer, text, uuid) to authenticated, service_role;
+
+
+create function private.drop_collection(p_collection text, p_user_id uuid) returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_owner_id uuid := private.document_writer(p_user_id);
+  v_count bigint;
+begin
+  perform private.require_collection(p_collection);
+  delete from private.collection_versions v where v.owner_id = v_owner_id and v.collection = p_collection;
+  delete from public.document_failures f where f.owner_id = v_owner_id and f.collection = p_collection;
+  delete from public.documents d where d.owner_id = v_owner_id and d.collection = p_collection;
+  get diagnostics v_count = row_count;
+  return jsonb_build_object('deleted_count', v_count);
+end;
+$$;
+comment on function private.drop_collection(text, uuid) is 'See public.drop_collection.';
+revoke all on function private.drop_collection(text, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.drop_collection(text, uuid) to authenticated, service_role;
+
+
+create function public.drop_collection(p_collection text, p_user_id uuid default null) returns jsonb
+language sql
+volatile
+security invoker
+set search_path = ''
+as $$
+  select private.drop_collection(p_collection, p_user_id);
+$$;
+comment on function public.drop_collection(text, uuid) is
+  'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and '
+  'stay.';
+revoke all on function public.drop_collection(text, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.drop_collection(text, uuid) to authenticated, service_role;
+
+
+create function private.get_collection_version(p_collection text, p_user_id uuid) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_owner_id uuid := private.document_owner(p_user_id);
+begin
+  perform private.require_collection(p_collection);
+  return jsonb_build_object('version', (
+    select v.version from private.collection_versions v where v.owner_id = v_owner_id and v.collection = p_collection
+  ));
+end;
+$$;
+comment on function private.get_collection_version(text, uuid) is 'See public.get_collection_version.';
+revoke all on function private.get_collection_version(text, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.get_collection_version(text, uuid) to authenticated, service_role;
+
+
+create function public.get_collection_version(p_collection text, p_user_id uuid default null) returns jsonb
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+  select private.get_collection_version(p_collection, p_user_id);
+$$;
+comment on function public.get_collection_version(text, uuid) is
+  'The version of the store that a collection is part of: {version}, null if none was set.';
+revoke all on function public.get_collection_version(text, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.get_collection_version(text, uuid) to authenticated, service_role;
+
+
+create function private.set_collection_version(
+  p_collection text, p_version text, p_expected_version text, p_user_id uuid
+) returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_owner_id uuid := private.document_writer(p_user_id);
+begin
+  perform private.require_collection(p_collection);
+  if coalesce(char_length(p_version), 0) not between 1 and 256 then
+    perform private.refuse_part('version', 'Expected a string of 1 to 256 characters.');
+  end if;
+  if p_expected_version is null then
+    insert into private.collection_versions (owner_id, collection, version)
+    values (v_owner_id, p_collection, p_version)
+    on conflict do nothing;
+  else
+    update private.collection_versions v set version = p_version
+    where v.owner_id = v_owner_id and v.collection = p_collection and v.version = p_expected_version;
+  end if;
+  if not found then
+    raise sqlstate 'PT409' using
+      message = 'version_conflict',
+      detail = format('The collection is at version %s.', coalesce((
+        select v.version from private.collection_versions v where v.owner_id = v_owner_id and v.collection = p_collection
+      ), 'null'));
+  end if;
+  return jsonb_build_object('version', p_version);
+end;
+$$;
+comment on function private.set_collection_version(text, text, text, uuid) is 'See public.set_collection_version.';
+revoke all on function private.set_collection_version(text, text, text, uuid)
+  from public, anon, authenticated, service_role;
+grant execute on function private.set_collection_version(text, text, text, uuid) to authenticated, service_role;
+
+
+create function public.set_collection_version(
+  p_collection text, p_version text, p_expected_version text default null, p_user_id uuid default null
+) returns jsonb
+language sql
+volatile
+security invoker
+set search_path = ''
+as $$
+  select private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
+$$;
+comment on function public.set_collection_version(text, text, text, uuid) is
+  'Sets the version of a collection''s store if it is p_expected_version (null: none was set): {version}. Raises PT409 '
+  'version_conflict.';
+revoke all on function public.set_collection_version(text, text, text, uuid)
+  from public, anon, authenticated, service_role;
+grant execute on function public.set_collection_version(text, text, text, uuid) to authenticated, service_role;

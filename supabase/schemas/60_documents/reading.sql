@@ -1,0 +1,175 @@
+-- Reading
+
+create function private.find_documents(
+  p_collection text, p_filters jsonb, p_limit integer, p_cursor jsonb, p_sort text, p_count boolean, p_user_id uuid
+) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  -- A worker has 256 MB for the answer and its copies.
+  c_max_bytes constant bigint := 8 * 1024 * 1024;
+  v_owner_id uuid := private.document_owner(p_user_id);
+  v_sort_at timestamptz := private.creation_time(p_cursor ->> 'creation_utc');
+  v_is_page boolean := v_sort_at is not null and p_cursor ->> 'id' is not null;
+  v_from text;
+  v_item jsonb;
+  v_items jsonb[] := '{}';
+  v_bytes bigint := 0;
+  v_has_more boolean := false;
+  v_total_count bigint;
+begin
+  perform private.require_collection(p_collection);
+  if p_limit < 1 then
+    perform private.refuse_part('limit', 'Expected a positive integer.');
+  elsif coalesce(p_sort not in ('asc', 'desc'), true) then
+    perform private.refuse_part('sort', 'Expected "asc" or "desc".');
+  end if;
+  v_from := format(
+    'from public.documents where owner_id = $2 and collection = $3 and %s', private.compile_filters(p_filters)
+  );
+
+  -- One more than the page, to know whether there is more. An answer that is full of bytes ends early, after one document at
+  -- the least.
+  for v_item in
+    execute format(
+      'select private.to_document(id, version, creation_utc, data) %1$s %2$s order by sort_at %3$s, id %3$s limit $6',
+      v_from,
+      case when v_is_page then format('and (sort_at, id) %s ($4, $5)', case p_sort when 'asc' then '>' else '<' end) end,
+      p_sort
+    )
+    using p_filters, v_owner_id, p_collection, v_sort_at, p_cursor ->> 'id', p_limit::bigint + 1
+  loop
+    v_bytes := v_bytes + octet_length(v_item::text);
+    v_has_more := coalesce(cardinality(v_items) = p_limit, false)
+      or (v_bytes > c_max_bytes and cardinality(v_items) > 0);
+    exit when v_has_more;
+    v_items := array_append(v_items, v_item);
+  end loop;
+
+  if coalesce(p_count, true) then
+    if v_has_more or v_is_page then
+      execute 'select count(*) ' || v_from into v_total_count using p_filters, v_owner_id, p_collection;
+    else
+      v_total_count := cardinality(v_items);
+    end if;
+  end if;
+  return jsonb_build_object('items', to_jsonb(v_items), 'total_count', v_total_count, 'has_more', v_has_more);
+end;
+$$;
+comment on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid) is 'See public.find_documents.';
+revoke all on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
+  from public, anon, authenticated, service_role;
+grant execute on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
+  to authenticated, service_role;
+
+
+create function public.find_documents(
+  p_collection text,
+  p_filters jsonb default '{}',
+  p_limit integer default null,
+  p_cursor jsonb default null,
+  p_sort text default 'asc',
+  p_count boolean default true,
+  p_user_id uuid default null
+) returns jsonb
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+  select private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
+$$;
+comment on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid) is
+  'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at '
+  'most p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all '
+  'that match, or is null without p_count.';
+revoke all on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
+  from public, anon, authenticated, service_role;
+grant execute on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
+  to authenticated, service_role;
+
+
+create function private.find_document(p_collection text, p_filters jsonb, p_sort jsonb, p_user_id uuid) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_owner_id uuid := private.document_owner(p_user_id);
+  v_document jsonb;
+begin
+  perform private.require_collection(p_collection);
+  if p_sort is not null and p_sort - 'order' is distinct from '{}' then
+    perform private.refuse_part('sort', 'Expected {order}.');
+  end if;
+  execute format(
+    'select private.to_document(id, version, creation_utc, data) from public.documents '
+    'where owner_id = $2 and collection = $3 and %s order by %s limit 1',
+    private.compile_filters(p_filters), private.compile_sort(coalesce(p_sort -> 'order', '"asc"'))
+  )
+  into v_document using p_filters, v_owner_id, p_collection;
+  return jsonb_build_object('document', v_document);
+end;
+$$;
+comment on function private.find_document(text, jsonb, jsonb, uuid) is 'See public.find_document.';
+revoke all on function private.find_document(text, jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.find_document(text, jsonb, jsonb, uuid) to authenticated, service_role;
+
+
+create function public.find_document(
+  p_collection text, p_filters jsonb default '{}', p_sort jsonb default null, p_user_id uuid default null
+) returns jsonb
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+  select private.find_document(p_collection, p_filters, p_sort, p_user_id);
+$$;
+comment on function public.find_document(text, jsonb, jsonb, uuid) is
+  'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by '
+  '(creation_utc, id), or [{field, direction?}].';
+revoke all on function public.find_document(text, jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.find_document(text, jsonb, jsonb, uuid) to authenticated, service_role;
+
+
+create function private.count_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_owner_id uuid := private.document_owner(p_user_id);
+  v_count bigint;
+begin
+  perform private.require_collection(p_collection);
+  execute format(
+    'select count(*) from public.documents where owner_id = $2 and collection = $3 and %s',
+    private.compile_filters(p_filters)
+  )
+  into v_count using p_filters, v_owner_id, p_collection;
+  return jsonb_build_object('count', v_count);
+end;
+$$;
+comment on function private.count_documents(text, jsonb, uuid) is 'See public.count_documents.';
+revoke all on function private.count_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
+grant execute on function private.count_documents(text, jsonb, uuid) to authenticated, service_role;
+
+
+create function public.count_documents(p_collection text, p_filters jsonb default '{}', p_user_id uuid default null)
+returns jsonb
+language sql
+stable
+security invoker
+set search_path = ''
+as $$
+  select private.count_documents(p_collection, p_filters, p_user_id);
+$$;
+comment on function public.count_documents(text, jsonb, uuid) is 'How many documents match: {count}.';
+revoke all on function public.count_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.count_documents(text, jsonb, uuid) to authenticated, service_role;
