@@ -17,7 +17,6 @@ grant usage on schema private to authenticated, service_role;
 create function private.caller_role() returns text
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -27,12 +26,12 @@ begin
   );
 end;
 $$;
-comment on function private.caller_role() is
+comment on function private.caller_role is
   'The role claim of the caller''s token; null outside an API request. Inside a definer function current_user is the '
   'owner and proves nothing, so trust is decided by this claim.';
-revoke all on function private.caller_role() from public, anon, authenticated, service_role;
+revoke all on function private.caller_role from public, anon, authenticated, service_role;
 -- authenticated and service_role: the default of conversation_messages.author runs as the inserting role.
-grant execute on function private.caller_role() to authenticated, service_role;
+grant execute on function private.caller_role to authenticated, service_role;
 
 
 create function private.caller_id(p_user_id uuid) returns uuid
@@ -67,11 +66,11 @@ begin
     detail = 'The call carries neither a user''s token nor the secret key.';
 end;
 $$;
-comment on function private.caller_id(uuid) is
+comment on function private.caller_id is
   'The user a call acts for. A user is always themself: the argument counts only with the service_role claim, where null '
   'means "whoever owns the row". Raises PT401 without claims, PT404 user_not_found for an unknown user.';
-revoke all on function private.caller_id(uuid) from public, anon, authenticated, service_role;
-grant execute on function private.caller_id(uuid) to authenticated, service_role;
+revoke all on function private.caller_id from public, anon, authenticated, service_role;
+grant execute on function private.caller_id to authenticated, service_role;
 
 
 create function private.acting_user(p_user_id uuid) returns uuid
@@ -92,16 +91,15 @@ begin
   return v_user_id;
 end;
 $$;
-comment on function private.acting_user(uuid) is
+comment on function private.acting_user is
   'private.caller_id for operations that need a user: creating, writing and listing. Raises PT400 user_id_required.';
-revoke all on function private.acting_user(uuid) from public, anon, authenticated, service_role;
-grant execute on function private.acting_user(uuid) to authenticated, service_role;
+revoke all on function private.acting_user from public, anon, authenticated, service_role;
+grant execute on function private.acting_user to authenticated, service_role;
 
 
 create function private.session_user_id(p_user_id text) returns text
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select case
@@ -109,10 +107,10 @@ as $$
     else p_user_id
   end;
 $$;
-comment on function private.session_user_id(text) is
+comment on function private.session_user_id is
   'The one spelling of a session''s owner: what is shaped like a uuid is in lower case, as auth.uid() is.';
-revoke all on function private.session_user_id(text) from public, anon, authenticated, service_role;
-grant execute on function private.session_user_id(text) to authenticated, service_role;
+revoke all on function private.session_user_id from public, anon, authenticated, service_role;
+grant execute on function private.session_user_id to authenticated, service_role;
 
 
 create function private.session_caller_id(p_user_id text) returns text
@@ -138,11 +136,11 @@ begin
     detail = 'The call carries neither a user''s token nor the secret key.';
 end;
 $$;
-comment on function private.session_caller_id(text) is
+comment on function private.session_caller_id is
   'private.caller_id for sessions, whose owner is any text: a backend''s caller need not be a user of Auth. Null, with the '
   'service_role claim alone, means everybody.';
-revoke all on function private.session_caller_id(text) from public, anon, authenticated, service_role;
-grant execute on function private.session_caller_id(text) to authenticated, service_role;
+revoke all on function private.session_caller_id from public, anon, authenticated, service_role;
+grant execute on function private.session_caller_id to authenticated, service_role;
 
 
 create function private.session_acting_user(p_user_id text) returns text
@@ -163,15 +161,14 @@ begin
   return v_user_id;
 end;
 $$;
-comment on function private.session_acting_user(text) is
+comment on function private.session_acting_user is
   'private.session_caller_id for what needs a user. Raises PT400 user_id_required.';
-revoke all on function private.session_acting_user(text) from public, anon, authenticated, service_role;
-grant execute on function private.session_acting_user(text) to authenticated, service_role;
+revoke all on function private.session_acting_user from public, anon, authenticated, service_role;
+grant execute on function private.session_acting_user to authenticated, service_role;
 
 
 create function private.hold_owner(p_user_id text) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -183,10 +180,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.hold_owner(text) is
+comment on function private.hold_owner is
   'Keeps a user from being deleted until the transaction ends. Raises PT401 where the token has outlived its user.';
-revoke all on function private.hold_owner(text) from public, anon, authenticated, service_role;
-grant execute on function private.hold_owner(text) to authenticated, service_role;
+revoke all on function private.hold_owner from public, anon, authenticated, service_role;
+grant execute on function private.hold_owner to authenticated, service_role;
 
 -- Receipts of erasures. What erases is in each module, and in 90_users.
 
@@ -257,7 +254,6 @@ create policy "No client sees idempotency keys" on private.idempotency_keys
 
 create function private.claim_idempotency_key(p_user_id text, p_scope text, p_key text, p_request jsonb) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -297,7 +293,6 @@ revoke all on function private.claim_idempotency_key(text, text, text, jsonb)
 
 create function private.keep_idempotent_result(p_user_id text, p_scope text, p_key text, p_result jsonb) returns void
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -313,7 +308,6 @@ revoke all on function private.keep_idempotent_result(text, text, text, jsonb)
 create function private.claim_idempotency_key(p_user_id uuid, p_scope text, p_key text, p_request jsonb)
 returns jsonb
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -327,7 +321,6 @@ revoke all on function private.claim_idempotency_key(uuid, text, text, jsonb)
 create function private.keep_idempotent_result(p_user_id uuid, p_scope text, p_key text, p_result jsonb)
 returns void
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -342,7 +335,6 @@ create function private.retain_idempotency_keys(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -367,8 +359,8 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_idempotency_keys(timestamptz, jsonb) is 'Deletes up to 5,000 idempotency keys.';
-revoke all on function private.retain_idempotency_keys(timestamptz, jsonb) from public, anon, authenticated, service_role;
+comment on function private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';
+revoke all on function private.retain_idempotency_keys from public, anon, authenticated, service_role;
 
 -- Scheduled work. pg_cron runs it where there is pg_cron, the local stack's scheduler where there is not; both read this
 -- table.
@@ -409,7 +401,6 @@ $$;
 
 create function private.schedule_jobs() returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -422,28 +413,26 @@ begin
   execute 'select cron.schedule(j.name, j.schedule, j.command) from private.scheduled_jobs j';
 end;
 $$;
-comment on function private.schedule_jobs() is 'Hands the jobs to pg_cron, replacing those of the same name.';
-revoke all on function private.schedule_jobs() from public, anon, authenticated, service_role;
+comment on function private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
+revoke all on function private.schedule_jobs from public, anon, authenticated, service_role;
 
 -- What every request may need.
 
 create function public.health() returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object('status', 'ok');
 $$;
-comment on function public.health() is 'Answers when the database does. For GET /<function>/health.';
-revoke all on function public.health() from public, anon, authenticated, service_role;
-grant execute on function public.health() to service_role;
+comment on function public.health is 'Answers when the database does. For GET /<function>/health.';
+revoke all on function public.health from public, anon, authenticated, service_role;
+grant execute on function public.health to service_role;
 
 
 create function private.require_limit(p_limit integer) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -452,15 +441,14 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_limit(integer) is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
-revoke all on function private.require_limit(integer) from public, anon, authenticated, service_role;
-grant execute on function private.require_limit(integer) to authenticated, service_role;
+comment on function private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
+revoke all on function private.require_limit from public, anon, authenticated, service_role;
+grant execute on function private.require_limit to authenticated, service_role;
 
 
 create function private.require_metadata(p_metadata jsonb) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -471,10 +459,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_metadata(jsonb) is
+comment on function private.require_metadata is
   'The rule of conversations_metadata_check as an error that says so: PT400 invalid_request.';
-revoke all on function private.require_metadata(jsonb) from public, anon, authenticated, service_role;
-grant execute on function private.require_metadata(jsonb) to authenticated, service_role;
+revoke all on function private.require_metadata from public, anon, authenticated, service_role;
+grant execute on function private.require_metadata to authenticated, service_role;
 
 -- Retention: how long each kind of data is kept, and the record of what went. Each module says what its kinds are.
 
@@ -529,7 +517,6 @@ insert into private.retention_policies (kind, keep) values
 
 create function private.set_retention_policy(p_kind text, p_keep interval, p_collection text default null) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -552,12 +539,12 @@ exception
       hint = 'See private.get_retention_policies() for the kinds.';
 end;
 $$;
-comment on function private.set_retention_policy(text, interval, text) is
+comment on function private.set_retention_policy is
   'Says how long a kind of data is kept; null: for ever. For the owner of the database, in SQL: '
   'select private.set_retention_policy(''conversations'', ''1 year''); '
   'select private.set_retention_policy(''documents'', ''30 days'', ''traces''); '
   'Kinds are those of private.retention_policies. Raises PT400 invalid_request.';
-revoke all on function private.set_retention_policy(text, interval, text) from public, anon, authenticated, service_role;
+revoke all on function private.set_retention_policy from public, anon, authenticated, service_role;
 
 
 create function private.retention_cutoff(p_kind text, p_now timestamptz) returns timestamptz
@@ -568,8 +555,8 @@ set search_path = ''
 as $$
   select p_now - p.keep from private.retention_policies p where p.kind = p_kind and p.collection = '';
 $$;
-comment on function private.retention_cutoff(text, timestamptz) is 'What is older has to go; null where the kind is kept.';
-revoke all on function private.retention_cutoff(text, timestamptz) from public, anon, authenticated, service_role;
+comment on function private.retention_cutoff is 'What is older has to go; null where the kind is kept.';
+revoke all on function private.retention_cutoff from public, anon, authenticated, service_role;
 
 
 create table private.retention_runs (
@@ -621,8 +608,8 @@ as $$
     where r.finished_at is null and r.last_step_at > clock_timestamp() - interval '5 seconds'
   );
 $$;
-comment on function private.retention_is_running() is
+comment on function private.retention_is_running is
   'Whether there is a run that has made a step within five seconds. One that was killed is none.';
-revoke all on function private.retention_is_running() from public, anon, authenticated, service_role;
+revoke all on function private.retention_is_running from public, anon, authenticated, service_role;
 
 reset check_function_bodies;

@@ -231,7 +231,6 @@ create policy "Users add messages to their own conversations" on public.conversa
 create function private.require_messages(p_messages jsonb, p_more_fields text[] default '{}') returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -259,10 +258,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_messages(jsonb, text[]) is
+comment on function private.require_messages is
   'What zod says politely at the edge holds for a direct RPC call too: nothing is dropped, and nothing turned into text. '
   'Raises PT400 invalid_request. p_more_fields: what a message may have beside the fields of an append.';
-revoke all on function private.require_messages(jsonb, text[]) from public, anon, authenticated, service_role;
+revoke all on function private.require_messages from public, anon, authenticated, service_role;
 
 
 -- As before, and an item is part of what is compared.
@@ -335,10 +334,10 @@ begin
   return v_known;
 end;
 $$;
-comment on function private.known_items(uuid, jsonb) is
+comment on function private.known_items is
   'Which item_ids of a batch the lineage has already, as {item_id: sequence_order}. Raises PT409 item_conflict where one '
   'stands for other content, or twice in the batch.';
-revoke all on function private.known_items(uuid, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.known_items from public, anon, authenticated, service_role;
 
 
 create function private.append_result(p_conversation_id uuid, p_result jsonb) returns jsonb
@@ -361,17 +360,16 @@ as $$
     p_conversation_id, s.sequence_order::integer - 1, s.sequence_order::integer + 1, 1, 'asc'
   ) m;
 $$;
-comment on function private.append_result(uuid, jsonb) is
+comment on function private.append_result is
   'The answer of an append, {messages, last_sequence_order}, from the numbers of its messages. Messages deleted since '
   'are missing.';
-revoke all on function private.append_result(uuid, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.append_result from public, anon, authenticated, service_role;
 
 
 create function private.insert_messages(
   p_conversation_id uuid, p_messages jsonb, p_last integer, p_user_id uuid, p_author text
 ) returns json
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -418,18 +416,16 @@ begin
   return v_messages;
 end;
 $$;
-comment on function private.insert_messages(uuid, jsonb, integer, uuid, text) is
+comment on function private.insert_messages is
   'Stores messages after number p_last and moves the counter, under the row lock that the caller holds. Answers them as the API '
   'does. Checks nobody''s rights.';
-revoke all on function private.insert_messages(uuid, jsonb, integer, uuid, text)
-  from public, anon, authenticated, service_role;
+revoke all on function private.insert_messages from public, anon, authenticated, service_role;
 
 
 create function private.store_messages(
   p_conversation_id uuid, p_messages jsonb, p_expected_sequence integer, p_idempotency_key text, p_scope text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -500,18 +496,16 @@ begin
   return jsonb_build_object('messages', v_messages, 'last_sequence_order', v_last);
 end;
 $$;
-comment on function private.store_messages(uuid, jsonb, integer, text, text, uuid) is
+comment on function private.store_messages is
   'Appends a batch under the conversation''s row lock: all of it, contiguously, or nothing. A message may have an item '
   'beside the fields of an append. p_scope is where p_idempotency_key counts. Answers as public.append_messages.';
-revoke all on function private.store_messages(uuid, jsonb, integer, text, text, uuid)
-  from public, anon, authenticated, service_role;
+revoke all on function private.store_messages from public, anon, authenticated, service_role;
 
 
 create function private.append_messages(
   p_conversation_id uuid, p_messages jsonb, p_expected_sequence integer, p_idempotency_key text, p_user_id uuid
 ) returns json
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -549,11 +543,10 @@ begin
   );
 end;
 $$;
-comment on function private.append_messages(uuid, jsonb, integer, text, uuid) is
+comment on function private.append_messages is
   'Appends a batch: all of it, contiguously, or nothing. See public.append_messages.';
-revoke all on function private.append_messages(uuid, jsonb, integer, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.append_messages(uuid, jsonb, integer, text, uuid) to authenticated, service_role;
+revoke all on function private.append_messages from public, anon, authenticated, service_role;
+grant execute on function private.append_messages to authenticated, service_role;
 
 
 create function public.append_messages(
@@ -564,26 +557,22 @@ create function public.append_messages(
   p_user_id uuid default null
 ) returns json
 language plpgsql
-volatile
-security invoker
 set search_path = ''
 as $$
 begin
   return private.append_messages(p_conversation_id, p_messages, p_expected_sequence, p_idempotency_key, p_user_id);
 end;
 $$;
-comment on function public.append_messages(uuid, jsonb, integer, text, uuid) is
+comment on function public.append_messages is
   'Appends messages (a JSON array) to a conversation: contiguous and gapless, all or none. Answers {messages, '
   'last_sequence_order}. With p_expected_sequence it appends only if that is the last number, else PT409. A repeated '
   'p_idempotency_key answers as the first time, with replayed: true; a message whose item_id is known is not stored again.';
-revoke all on function public.append_messages(uuid, jsonb, integer, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.append_messages(uuid, jsonb, integer, text, uuid) to authenticated, service_role;
+revoke all on function public.append_messages from public, anon, authenticated, service_role;
+grant execute on function public.append_messages to authenticated, service_role;
 
 
 create function private.number_message() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -621,10 +610,10 @@ begin
   return new;
 end;
 $$;
-comment on function private.number_message() is
+comment on function private.number_message is
   'Numbers a message that a client inserts through the REST API, under the conversation''s row lock. An explicit number '
   'is accepted if it is the next, else PT409 sequence_conflict.';
-revoke all on function private.number_message() from public, anon, authenticated, service_role;
+revoke all on function private.number_message from public, anon, authenticated, service_role;
 
 -- Rows that append_messages numbers itself, and a restore, are inserted by the owner and skip this:
 -- one update for a batch instead of one for each row.
@@ -637,7 +626,6 @@ create trigger number_message before insert on public.conversation_messages
 create function private.is_whole_item(p_message public.conversation_messages) returns boolean
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -647,15 +635,14 @@ begin
   );
 end;
 $$;
-comment on function private.is_whole_item(public.conversation_messages) is
+comment on function private.is_whole_item is
   'Whether the column item is the message. If not, it is what the other columns leave out of an item, or null.';
-revoke all on function private.is_whole_item(public.conversation_messages) from public, anon, authenticated, service_role;
+revoke all on function private.is_whole_item from public, anon, authenticated, service_role;
 
 
 create function private.message_tokens(p_message public.conversation_messages) returns bigint
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -684,19 +671,17 @@ begin
   return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) + v_images + 7) / 8;
 end;
 $$;
-comment on function private.message_tokens(public.conversation_messages) is
+comment on function private.message_tokens is
   'What a message costs: its token_count, or else 4 + ceil((3 * bytes - characters) / 8) over content, name, parts, '
   'function_call and tool_calls, or over the item alone where there is one. That is a token for 4 ASCII characters and '
   'for each Chinese, Japanese or Korean one. JSON counts as Postgres prints it, except that a string of 200 characters '
   'or more which is a data: URL or base64 counts 1,000, about an image.';
-revoke all on function private.message_tokens(public.conversation_messages)
-  from public, anon, authenticated, service_role;
+revoke all on function private.message_tokens from public, anon, authenticated, service_role;
 
 
 create function private.context_message(p_message public.conversation_messages) returns jsonb
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -734,10 +719,9 @@ begin
   ];
 end;
 $$;
-comment on function private.context_message(public.conversation_messages) is
+comment on function private.context_message is
   'A message as a model needs it, with author and sequence_order. Fields that are null are left out, except content.';
-revoke all on function private.context_message(public.conversation_messages)
-  from public, anon, authenticated, service_role;
+revoke all on function private.context_message from public, anon, authenticated, service_role;
 
 
 create type private.context_entry as (
@@ -810,11 +794,10 @@ begin
   );
 end;
 $$;
-comment on function private.read_context_entries(uuid, integer, integer, integer) is
+comment on function private.read_context_entries is
   'The newest p_limit messages that a conversation shows with p_after < sequence_order < p_before, as entries in '
   'ascending order. Checks nobody''s rights.';
-revoke all on function private.read_context_entries(uuid, integer, integer, integer)
-  from public, anon, authenticated, service_role;
+revoke all on function private.read_context_entries from public, anon, authenticated, service_role;
 
 
 create function private.fit_context(
@@ -833,7 +816,6 @@ create function private.fit_context(
 )
 language plpgsql
 stable
-security invoker
 set search_path = ''
 -- An array in a from clause is planned as ten rows, and nested loops over ten thousand would take seconds.
 set enable_nestloop = off
@@ -980,12 +962,11 @@ begin
   left join starts k on k.sequence_order = d.cut;
 end;
 $$;
-comment on function private.fit_context(private.context_entry[], boolean, bigint, bigint) is
+comment on function private.fit_context is
   'Which of the newest messages of a conversation fit: those from cut on, except unpaired. turn is where the newest '
   'turn begins, null while that is not known; cut_tokens is null if the turn does not fit. over: older messages '
   'cannot change the answer. p_all: there are none.';
-revoke all on function private.fit_context(private.context_entry[], boolean, bigint, bigint)
-  from public, anon, authenticated, service_role;
+revoke all on function private.fit_context from public, anon, authenticated, service_role;
 
 
 create function private.get_context(
@@ -1121,10 +1102,9 @@ begin
   return v_result;
 end;
 $$;
-comment on function private.get_context(uuid, integer, integer, boolean, uuid) is 'See public.get_context.';
-revoke all on function private.get_context(uuid, integer, integer, boolean, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.get_context(uuid, integer, integer, boolean, uuid) to authenticated, service_role;
+comment on function private.get_context is 'See public.get_context.';
+revoke all on function private.get_context from public, anon, authenticated, service_role;
+grant execute on function private.get_context to authenticated, service_role;
 
 
 create function public.get_context(
@@ -1136,19 +1116,17 @@ create function public.get_context(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
 $$;
-comment on function public.get_context(uuid, integer, integer, boolean, uuid) is
+comment on function public.get_context is
   'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system '
   'and developer messages, then the newest messages, in order. Answers {messages, total_tokens, truncated}, and with '
   'p_explain explain: {included, left_out}. Never more than p_max_tokens (private.message_tokens counts) or '
   'p_max_messages, never half of a call and its results. The newest turn is always in, else PT409 budget_too_small.';
-revoke all on function public.get_context(uuid, integer, integer, boolean, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.get_context(uuid, integer, integer, boolean, uuid) to authenticated, service_role;
+revoke all on function public.get_context from public, anon, authenticated, service_role;
+grant execute on function public.get_context to authenticated, service_role;
 
 -- Creating, reading, listing and changing conversations.
 
@@ -1167,16 +1145,15 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_conversation(uuid, uuid) is
+comment on function private.require_conversation is
   'Raises PT404 conversation_not_found unless the conversation is there and the user''s. p_user_id as private.caller_id '
   'answers it.';
-revoke all on function private.require_conversation(uuid, uuid) from public, anon, authenticated, service_role;
+revoke all on function private.require_conversation from public, anon, authenticated, service_role;
 
 
 create function private.require_video(p_video_id uuid, p_user_id uuid) returns void
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -1187,17 +1164,16 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_video(uuid, uuid) is
+comment on function private.require_video is
   'The rule of conversations_video_id_fkey as an error with a name: PT404 video_not_found unless the video is the user''s.';
-revoke all on function private.require_video(uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.require_video(uuid, uuid) to authenticated, service_role;
+revoke all on function private.require_video from public, anon, authenticated, service_role;
+grant execute on function private.require_video to authenticated, service_role;
 
 
 create function private.create_conversation(
   p_conversation jsonb, p_messages jsonb, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1247,10 +1223,9 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function private.create_conversation(jsonb, jsonb, text, uuid) is 'See public.create_conversation.';
-revoke all on function private.create_conversation(jsonb, jsonb, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation(jsonb, jsonb, text, uuid) to authenticated, service_role;
+comment on function private.create_conversation is 'See public.create_conversation.';
+revoke all on function private.create_conversation from public, anon, authenticated, service_role;
+grant execute on function private.create_conversation to authenticated, service_role;
 
 
 create function public.create_conversation(
@@ -1260,23 +1235,20 @@ create function public.create_conversation(
   p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
 $$;
-comment on function public.create_conversation(jsonb, jsonb, text, uuid) is
+comment on function public.create_conversation is
   'Creates a conversation ({title?, video_id?, metadata?, expires_at?}) with its first messages: both or neither. A '
   'repeated p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function public.create_conversation(jsonb, jsonb, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.create_conversation(jsonb, jsonb, text, uuid) to authenticated, service_role;
+revoke all on function public.create_conversation from public, anon, authenticated, service_role;
+grant execute on function public.create_conversation to authenticated, service_role;
 
 
 create function public.get_conversation(p_conversation_id uuid, p_user_id uuid default null) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -1292,9 +1264,9 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.get_conversation(uuid, uuid) is 'One conversation, without its messages.';
-revoke all on function public.get_conversation(uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.get_conversation(uuid, uuid) to authenticated, service_role;
+comment on function public.get_conversation is 'One conversation, without its messages.';
+revoke all on function public.get_conversation from public, anon, authenticated, service_role;
+grant execute on function public.get_conversation to authenticated, service_role;
 
 
 create function public.list_conversations(
@@ -1307,7 +1279,6 @@ create function public.list_conversations(
 ) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -1349,20 +1320,16 @@ begin
   return jsonb_build_object('data', v_page, 'has_more', v_read > jsonb_array_length(v_page));
 end;
 $$;
-comment on function public.list_conversations(integer, timestamptz, uuid, uuid, jsonb, uuid) is
+comment on function public.list_conversations is
   'A page of the user''s conversations, newest activity first, below (p_before_updated_at, p_before_id). Answers {data, '
   'has_more}. p_metadata: only conversations whose metadata contains it.';
-revoke all on function public.list_conversations(integer, timestamptz, uuid, uuid, jsonb, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.list_conversations(integer, timestamptz, uuid, uuid, jsonb, uuid)
-  to authenticated, service_role;
+revoke all on function public.list_conversations from public, anon, authenticated, service_role;
+grant execute on function public.list_conversations to authenticated, service_role;
 
 
 create function public.update_conversation(p_conversation_id uuid, p_changes jsonb, p_user_id uuid default null)
 returns jsonb
 language plpgsql
-volatile
-security invoker
 set search_path = ''
 as $$
 declare
@@ -1403,11 +1370,11 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.update_conversation(uuid, jsonb, uuid) is
+comment on function public.update_conversation is
   'Changes the fields that p_changes has: title, summary, video_id, pinned, expires_at (null clears) and metadata '
   '(merged at the top level; null removes a key). Answers the conversation.';
-revoke all on function public.update_conversation(uuid, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.update_conversation(uuid, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.update_conversation from public, anon, authenticated, service_role;
+grant execute on function public.update_conversation to authenticated, service_role;
 
 -- Deletion
 
@@ -1457,17 +1424,16 @@ as $$
   from public.conversations c
   where c.id = p_conversation_id;
 $$;
-comment on function private.shows_itself(uuid) is
+comment on function private.shows_itself is
   'Whether a conversation keeps its messages by itself. A deleted one does not, nor one that responses have made, unless '
   'somebody made it their own: wrote on, or gave it a title, a summary, a video, metadata or a pin.';
-revoke all on function private.shows_itself(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.shows_itself from public, anon, authenticated, service_role;
 
 
 create function private.remove_messages(
   p_conversation_ids uuid[], p_above integer, p_limit integer, out removed integer, out complete boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1516,17 +1482,15 @@ begin
   end if;
 end;
 $$;
-comment on function private.remove_messages(uuid[], integer, integer) is
+comment on function private.remove_messages is
   'Removes messages whose number is above p_above from conversations that the caller has locked: at most p_limit, and no '
   'more after 64 MiB. complete: these were all. Checks nobody''s rights.';
-revoke all on function private.remove_messages(uuid[], integer, integer)
-  from public, anon, authenticated, service_role;
+revoke all on function private.remove_messages from public, anon, authenticated, service_role;
 
 
 create function private.prune_conversation(p_conversation_id uuid, p_limit integer, p_wait boolean default true)
 returns bigint
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1598,18 +1562,16 @@ begin
   return v_removed;
 end;
 $$;
-comment on function private.prune_conversation(uuid, integer, boolean) is
+comment on function private.prune_conversation is
   'Removes what nothing shows any more: a conversation that does not show itself and has neither forks nor responses, '
   'then its parent if that is one too, and so on upwards; of one that has some, the messages above the highest they show. '
   'At most p_limit messages, which are counted in the answer, 64 MiB of a conversation and about a second: where that is '
   'too little, or where a conversation is locked and p_wait is false, private.prune_queue has the rest.';
-revoke all on function private.prune_conversation(uuid, integer, boolean)
-  from public, anon, authenticated, service_role;
+revoke all on function private.prune_conversation from public, anon, authenticated, service_role;
 
 
 create function private.prune_lineage(p_conversation_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1618,14 +1580,13 @@ begin
   perform private.prune_conversation(p_conversation_id, 10000);
 end;
 $$;
-comment on function private.prune_lineage(uuid) is
+comment on function private.prune_lineage is
   'private.prune_conversation for a request: at once, as far as that goes in about a second.';
-revoke all on function private.prune_lineage(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.prune_lineage from public, anon, authenticated, service_role;
 
 
 create function private.hide_conversations(p_ids uuid[]) returns integer
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1645,17 +1606,16 @@ begin
   return v_hidden;
 end;
 $$;
-comment on function private.hide_conversations(uuid[]) is
+comment on function private.hide_conversations is
   'Deletes conversations for everybody who asks; private.drain_prune_queue then removes what is left of them. Answers how '
   'many there were. Checks nobody''s rights.';
-revoke all on function private.hide_conversations(uuid[]) from public, anon, authenticated, service_role;
+revoke all on function private.hide_conversations from public, anon, authenticated, service_role;
 
 
 create function private.drain_prune_queue(
   p_limit integer, p_user_id uuid default null, out messages bigint, out progress boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1697,16 +1657,15 @@ begin
   );
 end;
 $$;
-comment on function private.drain_prune_queue(integer, uuid) is
+comment on function private.drain_prune_queue is
   'Removes at most p_limit messages of at most 200 conversations in private.prune_queue, of one user or of all, for about a '
   'second. It waits for nobody''s lock. What fails stays, with the error, until the next run. messages: how many went; '
   'progress: whether another call may find more to do.';
-revoke all on function private.drain_prune_queue(integer, uuid) from public, anon, authenticated, service_role;
+revoke all on function private.drain_prune_queue from public, anon, authenticated, service_role;
 
 
 create function private.prune_queue_step() returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1721,9 +1680,9 @@ begin
   return (private.drain_prune_queue(5000)).progress;
 end;
 $$;
-comment on function private.prune_queue_step() is
+comment on function private.prune_queue_step is
   'Removes up to 5,000 messages that deletions have left behind. True while there may be more to do.';
-revoke all on function private.prune_queue_step() from public, anon, authenticated, service_role;
+revoke all on function private.prune_queue_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)
@@ -1738,7 +1697,6 @@ select private.schedule_jobs();
 
 create function private.delete_conversation(p_conversation_id uuid, p_user_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1754,28 +1712,25 @@ begin
   perform private.prune_lineage(p_conversation_id);
 end;
 $$;
-comment on function private.delete_conversation(uuid, uuid) is 'See public.delete_conversation.';
-revoke all on function private.delete_conversation(uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_conversation(uuid, uuid) to authenticated, service_role;
+comment on function private.delete_conversation is 'See public.delete_conversation.';
+revoke all on function private.delete_conversation from public, anon, authenticated, service_role;
+grant execute on function private.delete_conversation to authenticated, service_role;
 
 
 create function public.delete_conversation(p_conversation_id uuid, p_user_id uuid default null) returns void
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_conversation(p_conversation_id, p_user_id);
 $$;
-comment on function public.delete_conversation(uuid, uuid) is
+comment on function public.delete_conversation is
   'Deletes a conversation and its messages, except those that living forks still show.';
-revoke all on function public.delete_conversation(uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_conversation(uuid, uuid) to authenticated, service_role;
+revoke all on function public.delete_conversation from public, anon, authenticated, service_role;
+grant execute on function public.delete_conversation to authenticated, service_role;
 
 
 create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1809,25 +1764,23 @@ begin
   perform private.forget_words(v_conversation_id, v_sequence_order);
 end;
 $$;
-comment on function private.delete_message(uuid, uuid, uuid) is 'See public.delete_message.';
-revoke all on function private.delete_message(uuid, uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_message(uuid, uuid, uuid) to authenticated, service_role;
+comment on function private.delete_message is 'See public.delete_message.';
+revoke all on function private.delete_message from public, anon, authenticated, service_role;
+grant execute on function private.delete_message to authenticated, service_role;
 
 
 create function public.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid default null)
 returns void
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_message(p_conversation_id, p_message_id, p_user_id);
 $$;
-comment on function public.delete_message(uuid, uuid, uuid) is
+comment on function public.delete_message is
   'Deletes a message, through whichever conversation shows it, from all that show it. Numbers do not change and are not '
   'used again.';
-revoke all on function public.delete_message(uuid, uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_message(uuid, uuid, uuid) to authenticated, service_role;
+revoke all on function public.delete_message from public, anon, authenticated, service_role;
+grant execute on function public.delete_message to authenticated, service_role;
 
 -- Erasure
 
@@ -1858,7 +1811,6 @@ create policy "No client sees what is being erased" on private.erasure_conversat
 
 create function private.list_conversations_to_erase(p_erasure_id uuid, p_user_id uuid) returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1871,14 +1823,13 @@ begin
   return found;
 end;
 $$;
-comment on function private.list_conversations_to_erase(uuid, uuid) is
+comment on function private.list_conversations_to_erase is
   'Puts what a user has at this moment on an erasure''s list, deleted conversations included. False if that is nothing new.';
-revoke all on function private.list_conversations_to_erase(uuid, uuid) from public, anon, authenticated, service_role;
+revoke all on function private.list_conversations_to_erase from public, anon, authenticated, service_role;
 
 
 create function private.erase_conversations_piece(p_erasure_id uuid, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1999,11 +1950,11 @@ begin
   );
 end;
 $$;
-comment on function private.erase_conversations_piece(uuid, uuid) is
+comment on function private.erase_conversations_piece is
   'A piece of the conversations on an erasure''s list: 2,000 responses go, or 500 conversations without any are hidden, or '
   '2,000 messages go, or 200 empty conversations, or 500 idempotency keys of conversations that are not there. Answers '
   '{table: rows}, null when there is nothing left.';
-revoke all on function private.erase_conversations_piece(uuid, uuid) from public, anon, authenticated, service_role;
+revoke all on function private.erase_conversations_piece from public, anon, authenticated, service_role;
 
 -- Export
 
@@ -2026,15 +1977,14 @@ as $$
   from public.conversations c
   where c.id = p_conversation_id;
 $$;
-comment on function private.export_conversation(uuid) is
+comment on function private.export_conversation is
   'A conversation as an export shows it. Of a deleted one there is only what its living forks need.';
-revoke all on function private.export_conversation(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.export_conversation from public, anon, authenticated, service_role;
 
 
 create function private.export_message(p_message public.conversation_messages) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object(
@@ -2047,10 +1997,9 @@ as $$
     'created_at', p_message.created_at
   );
 $$;
-comment on function private.export_message(public.conversation_messages) is
+comment on function private.export_message is
   'A message as an export shows it: every column but its user. Its type is message_type, for type says what a line is.';
-revoke all on function private.export_message(public.conversation_messages)
-  from public, anon, authenticated, service_role;
+revoke all on function private.export_message from public, anon, authenticated, service_role;
 
 
 create function private.export_result(
@@ -2058,7 +2007,6 @@ create function private.export_result(
 ) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   -- The lines are one string: nobody on the way has to parse them, and no number in them loses a digit.
@@ -2067,9 +2015,8 @@ as $$
     'messages', p_messages, 'next', p_next
   );
 $$;
-comment on function private.export_result(text[], integer, integer, integer, jsonb) is 'The answer of private.export_page.';
-revoke all on function private.export_result(text[], integer, integer, integer, jsonb)
-  from public, anon, authenticated, service_role;
+comment on function private.export_result is 'The answer of private.export_page.';
+revoke all on function private.export_result from public, anon, authenticated, service_role;
 
 
 create function private.export_page(p_cursor jsonb, p_user_id uuid) returns jsonb
@@ -2181,25 +2128,24 @@ begin
   return private.export_result(v_lines, v_conversations, v_tombstones, v_messages, null);
 end;
 $$;
-comment on function private.export_page(jsonb, uuid) is 'See public.export_page.';
-revoke all on function private.export_page(jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.export_page(jsonb, uuid) to authenticated, service_role;
+comment on function private.export_page is 'See public.export_page.';
+revoke all on function private.export_page from public, anon, authenticated, service_role;
+grant execute on function private.export_page to authenticated, service_role;
 
 
 create function public.export_page(p_cursor jsonb default '{}', p_user_id uuid default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.export_page(p_cursor, p_user_id);
 $$;
-comment on function public.export_page(jsonb, uuid) is
+comment on function public.export_page is
   'A page of everything the user owns, as lines of NDJSON in one string: {lines, conversations, tombstones, messages, '
   'next}. Each conversation is followed by its own messages and comes before its forks. A page is at most 1,000 lines, '
   'and ends with the line that fills 1 MiB. next is the p_cursor of the page after it, null at the end.';
-revoke all on function public.export_page(jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.export_page(jsonb, uuid) to authenticated, service_role;
+revoke all on function public.export_page from public, anon, authenticated, service_role;
+grant execute on function public.export_page to authenticated, service_role;
 
 -- Forks
 
@@ -2207,7 +2153,6 @@ create function private.fork_conversation(
   p_conversation_id uuid, p_at integer, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -2269,26 +2214,24 @@ begin
   return v_fork;
 end;
 $$;
-comment on function private.fork_conversation(uuid, integer, text, uuid) is 'See public.fork_conversation.';
-revoke all on function private.fork_conversation(uuid, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.fork_conversation(uuid, integer, text, uuid) to authenticated, service_role;
+comment on function private.fork_conversation is 'See public.fork_conversation.';
+revoke all on function private.fork_conversation from public, anon, authenticated, service_role;
+grant execute on function private.fork_conversation to authenticated, service_role;
 
 
 create function public.fork_conversation(
   p_conversation_id uuid, p_at integer, p_idempotency_key text default null, p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
 $$;
-comment on function public.fork_conversation(uuid, integer, text, uuid) is
+comment on function public.fork_conversation is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
   'metadata are taken over, the summary is not: it may tell of what comes after.';
-revoke all on function public.fork_conversation(uuid, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.fork_conversation(uuid, integer, text, uuid) to authenticated, service_role;
+revoke all on function public.fork_conversation from public, anon, authenticated, service_role;
+grant execute on function public.fork_conversation to authenticated, service_role;
 
 -- Import
 
@@ -2369,14 +2312,13 @@ begin
   end if;
 end;
 $$;
-comment on function private.check_import(jsonb, jsonb) is
+comment on function private.check_import is
   'Raises PT400 invalid_request for what public.import_conversation does not know: nothing is dropped silently.';
-revoke all on function private.check_import(jsonb, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.check_import from public, anon, authenticated, service_role;
 
 
 create function private.import_parent(p_conversation jsonb, p_user_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -2410,15 +2352,14 @@ begin
   end if;
 end;
 $$;
-comment on function private.import_parent(jsonb, uuid) is
+comment on function private.import_parent is
   'Checks and locks the parent of an imported fork: the user''s own, or PT404 conversation_not_found.';
-revoke all on function private.import_parent(jsonb, uuid) from public, anon, authenticated, service_role;
+revoke all on function private.import_parent from public, anon, authenticated, service_role;
 
 
 create function private.note_author(p_metadata jsonb, p_original text, p_author text) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select case
@@ -2429,14 +2370,13 @@ as $$
     else p_metadata || jsonb_build_object('imported_author', p_original)
   end;
 $$;
-comment on function private.note_author(jsonb, text, text) is
+comment on function private.note_author is
   'Adds imported_author to a message''s metadata where the import stamps another author than the file says.';
-revoke all on function private.note_author(jsonb, text, text) from public, anon, authenticated, service_role;
+revoke all on function private.note_author from public, anon, authenticated, service_role;
 
 
 create function private.import_conversation(p_conversation jsonb, p_messages jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -2584,34 +2524,31 @@ begin
   );
 end;
 $$;
-comment on function private.import_conversation(jsonb, jsonb, uuid) is 'See public.import_conversation.';
-revoke all on function private.import_conversation(jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.import_conversation(jsonb, jsonb, uuid) to authenticated, service_role;
+comment on function private.import_conversation is 'See public.import_conversation.';
+revoke all on function private.import_conversation from public, anon, authenticated, service_role;
+grant execute on function private.import_conversation to authenticated, service_role;
 
 
 create function public.import_conversation(p_conversation jsonb, p_messages jsonb default '[]', p_user_id uuid default null)
 returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.import_conversation(p_conversation, p_messages, p_user_id);
 $$;
-comment on function public.import_conversation(jsonb, jsonb, uuid) is
+comment on function public.import_conversation is
   'Imports a conversation {title?, summary?, video_id?, metadata?, pinned?, expires_at?, parent_id?, fork_sequence?, '
   'last_sequence_order?, created_at?, updated_at?} and its own messages, each with its sequence_order and where known '
   'item, author and created_at: all of it or nothing. Ids are new; numbers and timestamps stay; author is the caller''s '
   'role, and where that differs the metadata keeps the original as imported_author. parent_id is one''s own conversation. '
   'deleted: true imports a tombstone, hidden and gone with public.finish_import unless a fork shares it. more: true hides '
   'the conversation until {continues: id} brings the rest. Answers {id, messages, video_dropped}.';
-revoke all on function public.import_conversation(jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.import_conversation(jsonb, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.import_conversation from public, anon, authenticated, service_role;
+grant execute on function public.import_conversation to authenticated, service_role;
 
 
 create function private.expire_imports(p_user_id uuid, p_ids uuid[] default '{}') returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -2628,14 +2565,13 @@ begin
   end loop;
 end;
 $$;
-comment on function private.expire_imports(uuid, uuid[]) is
+comment on function private.expire_imports is
   'Ends the given imports of a user, and those that broke off more than a day ago: what nothing shows goes.';
-revoke all on function private.expire_imports(uuid, uuid[]) from public, anon, authenticated, service_role;
+revoke all on function private.expire_imports from public, anon, authenticated, service_role;
 
 
 create function private.finish_import(p_ids jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -2651,25 +2587,23 @@ begin
   return v_removed;
 end;
 $$;
-comment on function private.finish_import(jsonb, uuid) is 'See public.finish_import.';
-revoke all on function private.finish_import(jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.finish_import(jsonb, uuid) to authenticated, service_role;
+comment on function private.finish_import is 'See public.finish_import.';
+revoke all on function private.finish_import from public, anon, authenticated, service_role;
+grant execute on function private.finish_import to authenticated, service_role;
 
 
 create function public.finish_import(p_ids jsonb, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.finish_import(p_ids, p_user_id);
 $$;
-comment on function public.finish_import(jsonb, uuid) is
+comment on function public.finish_import is
   'Ends an import: of the given conversations (a JSON array of ids) those go that nothing shows, tombstones without forks '
   'and conversations that were never completed, and with them what such an import left more than a day ago. Answers '
   'which of the ids are not there.';
-revoke all on function public.finish_import(jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.finish_import(jsonb, uuid) to authenticated, service_role;
+revoke all on function public.finish_import from public, anon, authenticated, service_role;
+grant execute on function public.finish_import to authenticated, service_role;
 
 -- Loading pages
 
@@ -2734,11 +2668,10 @@ begin
   end loop;
 end;
 $$;
-comment on function private.read_messages(uuid, integer, integer, integer, text) is
+comment on function private.read_messages is
   'The messages that a conversation shows with p_after < sequence_order < p_before, at most p_limit, through its '
   'lineage. Each step up is one primary-key probe, and the walk stops when the page is full. Checks nobody''s rights.';
-revoke all on function private.read_messages(uuid, integer, integer, integer, text)
-  from public, anon, authenticated, service_role;
+revoke all on function private.read_messages from public, anon, authenticated, service_role;
 
 
 create type private.listed_message as (
@@ -2834,11 +2767,10 @@ begin
   return json_build_object('data', v_data, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.list_any_messages(uuid, integer, integer, integer, text) is
+comment on function private.list_any_messages is
   'private.list_messages for conversations that share messages with others, and for pages of more than 8 MiB. Checks nobody''s '
   'rights.';
-revoke all on function private.list_any_messages(uuid, integer, integer, integer, text)
-  from public, anon, authenticated, service_role;
+revoke all on function private.list_any_messages from public, anon, authenticated, service_role;
 
 
 create function private.list_messages(
@@ -2910,11 +2842,9 @@ begin
   );
 end;
 $$;
-comment on function private.list_messages(uuid, integer, integer, integer, text, uuid) is 'See public.list_messages.';
-revoke all on function private.list_messages(uuid, integer, integer, integer, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.list_messages(uuid, integer, integer, integer, text, uuid)
-  to authenticated, service_role;
+comment on function private.list_messages is 'See public.list_messages.';
+revoke all on function private.list_messages from public, anon, authenticated, service_role;
+grant execute on function private.list_messages to authenticated, service_role;
 
 
 create function public.list_messages(
@@ -2927,20 +2857,17 @@ create function public.list_messages(
 ) returns json
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 begin
   return private.list_messages(p_conversation_id, p_after, p_before, p_limit, p_order, p_user_id);
 end;
 $$;
-comment on function public.list_messages(uuid, integer, integer, integer, text, uuid) is
+comment on function public.list_messages is
   'A page of a conversation''s messages with p_after < sequence_order < p_before, in p_order (asc or desc). Answers '
   '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed.';
-revoke all on function public.list_messages(uuid, integer, integer, integer, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.list_messages(uuid, integer, integer, integer, text, uuid)
-  to authenticated, service_role;
+revoke all on function public.list_messages from public, anon, authenticated, service_role;
+grant execute on function public.list_messages to authenticated, service_role;
 
 -- Retention
 
@@ -2948,7 +2875,6 @@ create function private.retain_conversations(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -3005,15 +2931,14 @@ begin
   removed := jsonb_build_object('conversations', cardinality(v_ids));
 end;
 $$;
-comment on function private.retain_conversations(timestamptz, jsonb) is
+comment on function private.retain_conversations is
   'Deletes up to 500 conversations: those past their expires_at, and those without one whose last message is past the policy. '
   'Pinned ones stay. Their messages are left to private.prune_queue.';
-revoke all on function private.retain_conversations(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_conversations from public, anon, authenticated, service_role;
 
 
 create function private.retain_prune_queue(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -3022,14 +2947,13 @@ begin
   from private.drain_prune_queue(5000) d;
 end;
 $$;
-comment on function private.retain_prune_queue(timestamptz, jsonb) is
+comment on function private.retain_prune_queue is
   'Removes up to 5,000 messages that deletions have left behind, those of retention and everybody''s.';
-revoke all on function private.retain_prune_queue(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_prune_queue from public, anon, authenticated, service_role;
 
 
 create function private.retain_imports(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -3064,9 +2988,9 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_imports(timestamptz, jsonb) is
+comment on function private.retain_imports is
   'Ends up to 500 imports that broke off more than a day ago. What nothing shows of them is left to private.prune_queue.';
-revoke all on function private.retain_imports(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_imports from public, anon, authenticated, service_role;
 
 -- Search
 
@@ -3081,7 +3005,6 @@ create function private.parse_search(
 )
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -3192,13 +3115,13 @@ begin
   o_highlight := array_to_string(v_highlights, '|');
 end;
 $$;
-comment on function private.parse_search(text) is
+comment on function private.parse_search is
   'Reads a query as people type it: words are ANDed, "a phrase" is kept together, wor* is a prefix, -word excludes, OR '
   'in capitals separates alternatives; a word that punctuation divides is a phrase. The first 24 words count, and '
   'nothing is an error. Term i belongs to the alternative o_groups[i] and is the regular expression o_patterns[i]; the terms '
   'decide. o_words are the hashes of the words that a message needs, word i for the alternative o_word_groups[i]: null if any '
   'message may match, empty if none can. o_highlight is what to mark.';
-revoke all on function private.parse_search(text) from public, anon, authenticated, service_role;
+revoke all on function private.parse_search from public, anon, authenticated, service_role;
 
 
 create function private.search_score(
@@ -3206,7 +3129,6 @@ create function private.search_score(
 ) returns numeric
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -3243,17 +3165,15 @@ begin
   return null;
 end;
 $$;
-comment on function private.search_score(text, integer[], text[], boolean[]) is
+comment on function private.search_score is
   'How well a text matches what parse_search read; null if it does not. BM25 without the rarity of words (k1 1.2, b 0.75, '
   'average 600 characters): a score depends on the text alone, so it is the same on every page.';
-revoke all on function private.search_score(text, integer[], text[], boolean[])
-  from public, anon, authenticated, service_role;
+revoke all on function private.search_score from public, anon, authenticated, service_role;
 
 
 create function private.search_snippet(p_text text, p_highlight text) returns text
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -3277,9 +3197,9 @@ begin
   return replace(replace(v_snippet, E'\u0001', '<mark>'), E'\u0002', '</mark>');
 end;
 $$;
-comment on function private.search_snippet(text, text) is
+comment on function private.search_snippet is
   'Some 240 characters around the first match. The text is escaped, so that the only HTML in it is <mark> and </mark>.';
-revoke all on function private.search_snippet(text, text) from public, anon, authenticated, service_role;
+revoke all on function private.search_snippet from public, anon, authenticated, service_role;
 
 
 create function private.shown_by(p_conversation_id uuid, p_sequence_order integer) returns uuid
@@ -3301,9 +3221,9 @@ as $$
   )
   select s.id from shown s where s.deleted_at is null order by s.created_at, s.id limit 1;
 $$;
-comment on function private.shown_by(uuid, integer) is
+comment on function private.shown_by is
   'The conversation that shows a message: its owner, else the oldest living fork that shares it, else null.';
-revoke all on function private.shown_by(uuid, integer) from public, anon, authenticated, service_role;
+revoke all on function private.shown_by from public, anon, authenticated, service_role;
 
 
 create function private.search_messages(
@@ -3454,12 +3374,9 @@ begin
   );
 end;
 $$;
-comment on function private.search_messages(text, integer, numeric, timestamptz, uuid, uuid) is
-  'See public.search_messages. Definer: nobody else reads the filters.';
-revoke all on function private.search_messages(text, integer, numeric, timestamptz, uuid, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.search_messages(text, integer, numeric, timestamptz, uuid, uuid)
-  to authenticated, service_role;
+comment on function private.search_messages is 'See public.search_messages. Definer: nobody else reads the filters.';
+revoke all on function private.search_messages from public, anon, authenticated, service_role;
+grant execute on function private.search_messages to authenticated, service_role;
 
 
 create function public.search_messages(
@@ -3472,20 +3389,17 @@ create function public.search_messages(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.search_messages(p_query, p_limit, p_after_score, p_after_created_at, p_after_id, p_user_id);
 $$;
-comment on function public.search_messages(text, integer, numeric, timestamptz, uuid, uuid) is
+comment on function public.search_messages is
   'A page of what the user wrote, read or named that matches p_query (see private.parse_search), best first, below '
   '(p_after_score, p_after_created_at, p_after_id). Of messages, the newest 1,000 matches are ranked. Answers {data, '
   'has_more, last}; a hit is {conversation_id, title, message (null: the title matches), snippet (HTML, text escaped, '
   'matches in <mark>), score}, last what the next page comes below.';
-revoke all on function public.search_messages(text, integer, numeric, timestamptz, uuid, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.search_messages(text, integer, numeric, timestamptz, uuid, uuid)
-  to authenticated, service_role;
+revoke all on function public.search_messages from public, anon, authenticated, service_role;
+grant execute on function public.search_messages to authenticated, service_role;
 
 -- Filters
 
@@ -3521,7 +3435,6 @@ create function private.word_hashes(p_words text[]) returns bigint[]
 language sql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
   -- The hash of hash partitions, which has to survive an upgrade of Postgres as well. Of letters that are one letter in upper
@@ -3530,15 +3443,14 @@ as $$
   from unnest(p_words) as w (word)
   where w.word <> '';
 $$;
-comment on function private.word_hashes(text[]) is 'A hash of 64 bits for each different word, whatever its case.';
-revoke all on function private.word_hashes(text[]) from public, anon, authenticated, service_role;
+comment on function private.word_hashes is 'A hash of 64 bits for each different word, whatever its case.';
+revoke all on function private.word_hashes from public, anon, authenticated, service_role;
 
 
 create function private.search_filter(p_hashes bigint[]) returns bytea
 language plpgsql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
 declare
@@ -3556,11 +3468,11 @@ begin
   return v_filter;
 end;
 $$;
-comment on function private.search_filter(bigint[]) is
+comment on function private.search_filter is
   'A Bloom filter of hashed words: a byte for each word and two of its bits set, so that a word that is not there seems to be '
   'in 5 of 100 cases. At most 8 KiB, and for more than 32,768 words, which would set most bits there, a single byte that has '
   'every word: setting each bit copies the filter.';
-revoke all on function private.search_filter(bigint[]) from public, anon, authenticated, service_role;
+revoke all on function private.search_filter from public, anon, authenticated, service_role;
 
 
 create function private.may_match(p_filter bytea, p_groups integer[], p_hashes bigint[]) returns boolean
@@ -3568,7 +3480,6 @@ language plpgsql
 immutable
 parallel safe
 strict
-security invoker
 cost 50
 set search_path = ''
 as $$
@@ -3592,14 +3503,13 @@ begin
   return v_holds;
 end;
 $$;
-comment on function private.may_match(bytea, integer[], bigint[]) is
+comment on function private.may_match is
   'Whether a filter has all words of one of the alternatives: word i is of the alternative p_groups[i].';
-revoke all on function private.may_match(bytea, integer[], bigint[]) from public, anon, authenticated, service_role;
+revoke all on function private.may_match from public, anon, authenticated, service_role;
 
 
 create function private.begin_search_filter() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -3615,8 +3525,8 @@ begin
   return null;
 end;
 $$;
-comment on function private.begin_search_filter() is 'Leaves word that a conversation has begun another block.';
-revoke all on function private.begin_search_filter() from public, anon, authenticated, service_role;
+comment on function private.begin_search_filter is 'Leaves word that a conversation has begun another block.';
+revoke all on function private.begin_search_filter from public, anon, authenticated, service_role;
 
 create trigger begin_search_filter after insert on public.conversation_messages
   for each row when (new.sequence_order % 64 = 1)
@@ -3625,7 +3535,6 @@ create trigger begin_search_filter after insert on public.conversation_messages
 
 create function private.begin_fork_filter() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -3634,8 +3543,8 @@ begin
   return null;
 end;
 $$;
-comment on function private.begin_fork_filter() is 'A fork begins amid a block.';
-revoke all on function private.begin_fork_filter() from public, anon, authenticated, service_role;
+comment on function private.begin_fork_filter is 'A fork begins amid a block.';
+revoke all on function private.begin_fork_filter from public, anon, authenticated, service_role;
 
 create trigger begin_fork_filter after insert on public.conversations
   for each row when (new.fork_sequence % 64 <> 0)
@@ -3644,7 +3553,6 @@ create trigger begin_fork_filter after insert on public.conversations
 
 create function private.fill_search_filter(p_conversation_id uuid, p_block integer) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -3667,14 +3575,13 @@ begin
   where f.conversation_id = p_conversation_id and f.block = p_block;
 end;
 $$;
-comment on function private.fill_search_filter(uuid, integer) is
+comment on function private.fill_search_filter is
   'Makes the filter of a block from its messages: of each the first 32,768 characters.';
-revoke all on function private.fill_search_filter(uuid, integer) from public, anon, authenticated, service_role;
+revoke all on function private.fill_search_filter from public, anon, authenticated, service_role;
 
 
 create function private.search_filter_step() returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -3705,10 +3612,10 @@ begin
   return v_filled;
 end;
 $$;
-comment on function private.search_filter_step() is
+comment on function private.search_filter_step is
   'Makes up to 100 filters, for about a second: of blocks that are complete, and of conversations that have been quiet for ten '
   'minutes. True while there may be more to do.';
-revoke all on function private.search_filter_step() from public, anon, authenticated, service_role;
+revoke all on function private.search_filter_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)
@@ -3723,7 +3630,6 @@ select private.schedule_jobs();
 
 create function private.forget_words(p_conversation_id uuid, p_sequence_order integer) returns void
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -3731,9 +3637,9 @@ as $$
   -- An empty one as well: the job may have read the message already. This waits until what it makes of it can be seen.
   where f.conversation_id = p_conversation_id and f.block = (p_sequence_order - 1) / 64;
 $$;
-comment on function private.forget_words(uuid, integer) is
+comment on function private.forget_words is
   'Has the filter of a message''s block made again: something there is deleted, and nothing is to tell of it.';
-revoke all on function private.forget_words(uuid, integer) from public, anon, authenticated, service_role;
+revoke all on function private.forget_words from public, anon, authenticated, service_role;
 
 -- Text to words
 
@@ -3743,7 +3649,6 @@ create function private.word_breaks() returns text
 language sql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
   select '\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7'
@@ -3751,35 +3656,33 @@ as $$
     '\u2000-\u25ff\u27c0-\u2bff\u2e00-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d-\u3040\u30a0\u30fb\ufe00-\ufe6f'
     '\ufeff\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0-\uffff\U000e0000-\U000e0fff';
 $$;
-comment on function private.word_breaks() is 'Characters that end a word: space, punctuation, symbols.';
-revoke all on function private.word_breaks() from public, anon, authenticated, service_role;
+comment on function private.word_breaks is 'Characters that end a word: space, punctuation, symbols.';
+revoke all on function private.word_breaks from public, anon, authenticated, service_role;
 -- Down to message_lexemes: an index expression runs as whoever inserts the row.
-grant execute on function private.word_breaks() to authenticated, service_role;
+grant execute on function private.word_breaks to authenticated, service_role;
 
 
 create function private.unspaced_scripts() returns text
 language sql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
   select '\u0e01-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2600-\u27bf\u2e80-\u2fdf\u3005-\u3007\u3021-\u302f'
     '\u3031-\u303c\u3041-\u309f\u30a1-\u30fa\u30fc-\u318f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff'
     '\ua960-\ua97f\uac00-\ud7fb\uf900-\ufaff\uff66-\uff9f\U0001f000-\U0001faff\U00020000-\U0003ffff';
 $$;
-comment on function private.unspaced_scripts() is
+comment on function private.unspaced_scripts is
   'Characters of scripts whose words a program cannot tell apart by spaces: Chinese, Japanese, Korean, Thai, Lao, '
   'Khmer, Burmese; and emoji. Searched as substrings.';
-revoke all on function private.unspaced_scripts() from public, anon, authenticated, service_role;
-grant execute on function private.unspaced_scripts() to authenticated, service_role;
+revoke all on function private.unspaced_scripts from public, anon, authenticated, service_role;
+grant execute on function private.unspaced_scripts to authenticated, service_role;
 
 
 create function private.fold_text(p_text text) returns text
 language plpgsql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
 declare
@@ -3801,18 +3704,17 @@ begin
   return ' ' || btrim(v_text) || ' ';
 end;
 $$;
-comment on function private.fold_text(text) is
+comment on function private.fold_text is
   'The words of a text, each between single spaces: lower case, without accents and punctuation, compatibility forms '
   'made plain. A run of an unspaced script is one word: "GPT模型, Café!" becomes " gpt 模型 cafe ".';
-revoke all on function private.fold_text(text) from public, anon, authenticated, service_role;
-grant execute on function private.fold_text(text) to authenticated, service_role;
+revoke all on function private.fold_text from public, anon, authenticated, service_role;
+grant execute on function private.fold_text to authenticated, service_role;
 
 
 create function private.text_lexemes(p_folded text) returns text
 language plpgsql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
 declare
@@ -3833,18 +3735,17 @@ begin
   return v_text;
 end;
 $$;
-comment on function private.text_lexemes(text) is
+comment on function private.text_lexemes is
   'The lexemes of a folded text, separated by spaces: words, cut after 64 characters, and the bigrams of unspaced '
   'scripts, with the last character of each run by itself.';
-revoke all on function private.text_lexemes(text) from public, anon, authenticated, service_role;
-grant execute on function private.text_lexemes(text) to authenticated, service_role;
+revoke all on function private.text_lexemes from public, anon, authenticated, service_role;
+grant execute on function private.text_lexemes to authenticated, service_role;
 
 
 create function private.message_text(p_content text, p_parts jsonb) returns text
 language sql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
   select concat_ws(
@@ -3857,9 +3758,9 @@ as $$
     )
   );
 $$;
-comment on function private.message_text(text, jsonb) is
+comment on function private.message_text is
   'What people read of a message: its content and the text of its parts of type text, input_text and output_text.';
-revoke all on function private.message_text(text, jsonb) from public, anon, authenticated, service_role;
-grant execute on function private.message_text(text, jsonb) to authenticated, service_role;
+revoke all on function private.message_text from public, anon, authenticated, service_role;
+grant execute on function private.message_text to authenticated, service_role;
 
 reset check_function_bodies;

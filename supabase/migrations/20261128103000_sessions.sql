@@ -183,7 +183,6 @@ create policy "No client sees event counts" on private.event_counts for select t
 create function private.bucket_borders(p_from timestamptz, p_to timestamptz, p_bucket text) returns timestamptz[]
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   -- A day more on both sides: the clock may have been set back in between, and the first local time be the later one.
@@ -215,10 +214,10 @@ as $$
   from borders b
   where b.at between p_from and p_to;
 $$;
-comment on function private.bucket_borders(timestamptz, timestamptz, text) is
+comment on function private.bucket_borders is
   'Where the hours, days, weeks (from Monday) or months of the setting TimeZone begin in a window, and the ends of the window: '
   'n + 1 borders of n buckets. What the clock jumps over begins with the jump.';
-revoke all on function private.bucket_borders(timestamptz, timestamptz, text) from public, anon, authenticated, service_role;
+revoke all on function private.bucket_borders from public, anon, authenticated, service_role;
 
 
 create function private.session_analytics(
@@ -416,13 +415,11 @@ begin
   return v_answer;
 end;
 $$;
-comment on function private.session_analytics(timestamptz, timestamptz, text, text, text, text) is
+comment on function private.session_analytics is
   'See public.session_analytics. Events are counted by private.event_counts; those of a quarter of an hour that a border cuts, '
   'by event_logs: where their partition has gone, not at all.';
-revoke all on function private.session_analytics(timestamptz, timestamptz, text, text, text, text)
-  from public, anon, authenticated, service_role;
-grant execute on function private.session_analytics(timestamptz, timestamptz, text, text, text, text)
-  to authenticated, service_role;
+revoke all on function private.session_analytics from public, anon, authenticated, service_role;
+grant execute on function private.session_analytics to authenticated, service_role;
 
 
 create function public.session_analytics(
@@ -435,20 +432,17 @@ create function public.session_analytics(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_id, p_user_id);
 $$;
-comment on function public.session_analytics(timestamptz, timestamptz, text, text, text, text) is
+comment on function public.session_analytics is
   'Figures of [p_from, p_to), by default the 30 days until now, and of each hour, day, week or month of a time zone in it: '
   '{from, to, bucket, time_zone, totals, buckets}. A session counts where it started, an event where it occurred. Messages are '
   'user_message, ai_message and ai_response. A returning user had a session before one of theirs there. A backend that acts '
   'for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
-revoke all on function public.session_analytics(timestamptz, timestamptz, text, text, text, text)
-  from public, anon, authenticated, service_role;
-grant execute on function public.session_analytics(timestamptz, timestamptz, text, text, text, text)
-  to authenticated, service_role;
+revoke all on function public.session_analytics from public, anon, authenticated, service_role;
+grant execute on function public.session_analytics to authenticated, service_role;
 
 -- Audit
 
@@ -519,11 +513,10 @@ begin
   );
 end;
 $$;
-comment on function private.fold_chunks(uuid, integer, timestamptz, timestamptz) is
+comment on function private.fold_chunks is
   'The run of ai_chunk events that starts at p_sequence, as far as it lies in the window, as one event with the text of all. '
   'At most 10,000 chunks or 1 MiB of them: o_next is the chunk with which it goes on, null at its end.';
-revoke all on function private.fold_chunks(uuid, integer, timestamptz, timestamptz)
-  from public, anon, authenticated, service_role;
+revoke all on function private.fold_chunks from public, anon, authenticated, service_role;
 
 
 create function private.audit_events(
@@ -693,16 +686,10 @@ begin
   );
 end;
 $$;
-comment on function private.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) is
+comment on function private.audit_events is
   'See public.audit_events. Definer: what it calls is granted to nobody, and no policy comes between its query and the index.';
-revoke all on function private.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) from public, anon, authenticated, service_role;
-grant execute on function private.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) to authenticated, service_role;
+revoke all on function private.audit_events from public, anon, authenticated, service_role;
+grant execute on function private.audit_events to authenticated, service_role;
 
 
 create function public.audit_events(
@@ -721,7 +708,6 @@ create function public.audit_events(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.audit_events(
@@ -729,9 +715,7 @@ as $$
     p_after_chunk, p_of_user_id, p_user_id
   );
 $$;
-comment on function public.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) is
+comment on function public.audit_events is
   'What occurred in [p_from, p_to), by default the last 24 hours, over all sessions of the user, ordered by (occurred_at, '
   'session_id, sequence): of the types given, with p_query in its text in either case. With p_fold a run of ai_chunk '
   'events of one session, with consecutive numbers and one source and trace_id, is one event with the text of all, '
@@ -739,28 +723,23 @@ comment on function public.audit_events(
   'Answers {data, has_more, next}; next holds the window and the p_after_ arguments of the next page. A call looks '
   'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that there is more to look '
   'through. Raises PT400 invalid_request.';
-revoke all on function public.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) from public, anon, authenticated, service_role;
-grant execute on function public.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) to authenticated, service_role;
+revoke all on function public.audit_events from public, anon, authenticated, service_role;
+grant execute on function public.audit_events to authenticated, service_role;
 
 -- Context
 
 create function private.text_tokens(p_text text) returns bigint
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
   return 4 + (3 * octet_length(p_text)::bigint - char_length(p_text) + 7) / 8;
 end;
 $$;
-comment on function private.text_tokens(text) is
+comment on function private.text_tokens is
   'What a message of this text (and name) costs: the rule of private.message_tokens for a message that is text alone.';
-revoke all on function private.text_tokens(text) from public, anon, authenticated, service_role;
+revoke all on function private.text_tokens from public, anon, authenticated, service_role;
 
 
 create type private.utterance as (kind text, text text, trace_id text);
@@ -771,7 +750,6 @@ comment on type private.utterance is
 create function private.is_told(p_chunks private.utterance, p_message private.utterance) returns boolean
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -784,9 +762,9 @@ begin
     and (strpos(v_message, v_chunks) > 0 or starts_with(v_chunks, v_message));
 end;
 $$;
-comment on function private.is_told(private.utterance, private.utterance) is
+comment on function private.is_told is
   'Whether a message of the AI has the text of these chunks, or is their beginning.';
-revoke all on function private.is_told(private.utterance, private.utterance) from public, anon, authenticated, service_role;
+revoke all on function private.is_told from public, anon, authenticated, service_role;
 
 
 create function private.get_session_context(
@@ -962,10 +940,9 @@ begin
   );
 end;
 $$;
-comment on function private.get_session_context(integer, integer, text, text) is 'See public.get_session_context.';
-revoke all on function private.get_session_context(integer, integer, text, text)
-  from public, anon, authenticated, service_role;
-grant execute on function private.get_session_context(integer, integer, text, text) to authenticated, service_role;
+comment on function private.get_session_context is 'See public.get_session_context.';
+revoke all on function private.get_session_context from public, anon, authenticated, service_role;
+grant execute on function private.get_session_context to authenticated, service_role;
 
 
 create function public.get_session_context(
@@ -976,26 +953,23 @@ create function public.get_session_context(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
 $$;
-comment on function public.get_session_context(integer, integer, text, text) is
+comment on function public.get_session_context is
   'What a caller and the AI said before, as a model takes it: a system message with the summaries of the last p_max_sessions '
   'sessions that have one, then the latest turns of all sessions, in order, as {role, content}. Never more than '
   'p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are joined, '
   'and left out where their message is there. Answers {messages, total_tokens, truncated}. A backend says whose it '
   'is: p_user_id or p_of_user_id. Raises PT400 user_id_required.';
-revoke all on function public.get_session_context(integer, integer, text, text)
-  from public, anon, authenticated, service_role;
-grant execute on function public.get_session_context(integer, integer, text, text) to authenticated, service_role;
+revoke all on function public.get_session_context from public, anon, authenticated, service_role;
+grant execute on function public.get_session_context to authenticated, service_role;
 
 -- Erasure
 
 create function private.erase_sessions_piece(p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1063,17 +1037,16 @@ begin
   );
 end;
 $$;
-comment on function private.erase_sessions_piece(text) is
+comment on function private.erase_sessions_piece is
   'A piece of a user''s sessions: 2,000 events, or 64 MiB of them, or 100 sessions with what events they have. Answers '
   '{table: rows}, null when there is none left.';
-revoke all on function private.erase_sessions_piece(text) from public, anon, authenticated, service_role;
+revoke all on function private.erase_sessions_piece from public, anon, authenticated, service_role;
 
 -- Events
 
 create function private.require_events(p_events jsonb) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -1102,21 +1075,20 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_events(jsonb) is
+comment on function private.require_events is
   'What zod says politely at the edge holds for a direct RPC call too. Raises PT400 invalid_request.';
-revoke all on function private.require_events(jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.require_events from public, anon, authenticated, service_role;
 
 
 create function private.event_slot(p_at timestamptz) returns timestamptz
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select date_bin('15 minutes', p_at, '2000-01-01 00:00:00+00');
 $$;
-comment on function private.event_slot(timestamptz) is 'The beginning of the quarter of an hour, as in private.event_counts.';
-revoke all on function private.event_slot(timestamptz) from public, anon, authenticated, service_role;
+comment on function private.event_slot is 'The beginning of the quarter of an hour, as in private.event_counts.';
+revoke all on function private.event_slot from public, anon, authenticated, service_role;
 
 
 -- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
@@ -1124,7 +1096,6 @@ create function private.event_text(p_content jsonb) returns text
 -- A third of the time that a function in SQL takes, which no caller can inline.
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -1134,15 +1105,14 @@ begin
   end;
 end;
 $$;
-comment on function private.event_text(jsonb) is
+comment on function private.event_text is
   'The text of an event: its content where that is a string, or the "text" of it where that is one; else null.';
-revoke all on function private.event_text(jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.event_text from public, anon, authenticated, service_role;
 
 
 create function private.read_events(p_session_id uuid, p_after integer, p_types text[], p_limit integer) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -1184,18 +1154,17 @@ begin
   return jsonb_build_object('data', v_page, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.read_events(uuid, integer, text[], integer) is
+comment on function private.read_events is
   'The events of a session after a number, at most p_limit and about 8 MiB of them: {data, has_more}. With the rights of '
   'whoever calls.';
-revoke all on function private.read_events(uuid, integer, text[], integer) from public, anon, authenticated, service_role;
-grant execute on function private.read_events(uuid, integer, text[], integer) to authenticated, service_role;
+revoke all on function private.read_events from public, anon, authenticated, service_role;
+grant execute on function private.read_events to authenticated, service_role;
 
 
 create function private.append_events(
   p_session_id uuid, p_events jsonb, p_idempotency_key text, p_user_id text
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1284,32 +1253,29 @@ begin
   return jsonb_build_object('events', v_events, 'last_sequence', v_last);
 end;
 $$;
-comment on function private.append_events(uuid, jsonb, text, text) is 'See public.append_events.';
-revoke all on function private.append_events(uuid, jsonb, text, text) from public, anon, authenticated, service_role;
-grant execute on function private.append_events(uuid, jsonb, text, text) to authenticated, service_role;
+comment on function private.append_events is 'See public.append_events.';
+revoke all on function private.append_events from public, anon, authenticated, service_role;
+grant execute on function private.append_events to authenticated, service_role;
 
 
 create function public.append_events(
   p_session_id uuid, p_events jsonb, p_idempotency_key text default null, p_user_id text default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
 $$;
-comment on function public.append_events(uuid, jsonb, text, text) is
+comment on function public.append_events is
   'Appends 1 to 1,000 events, [{event_type, content, source?, trace_id?, occurred_at?}]: all of them, contiguously, or none. '
   'A session that has ended still takes what comes late. Answers {events, last_sequence}. Raises PT404 session_not_found, '
   'PT400 invalid_request, PT409 idempotency_mismatch.';
-revoke all on function public.append_events(uuid, jsonb, text, text) from public, anon, authenticated, service_role;
-grant execute on function public.append_events(uuid, jsonb, text, text) to authenticated, service_role;
+revoke all on function public.append_events from public, anon, authenticated, service_role;
+grant execute on function public.append_events to authenticated, service_role;
 
 
 create function private.number_event() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1334,9 +1300,9 @@ begin
   return new;
 end;
 $$;
-comment on function private.number_event() is
+comment on function private.number_event is
   'Numbers an event that is inserted through the REST API, under the session''s row lock, and says whose it is.';
-revoke all on function private.number_event() from public, anon, authenticated, service_role;
+revoke all on function private.number_event from public, anon, authenticated, service_role;
 
 -- append_events numbers a whole batch itself. No client role may write the column, so none passes by.
 create trigger number_event before insert on public.event_logs
@@ -1352,7 +1318,6 @@ create function public.list_events(
 ) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -1363,19 +1328,17 @@ begin
     || jsonb_build_object('session', v_session);
 end;
 $$;
-comment on function public.list_events(uuid, integer, text[], integer, text) is
+comment on function public.list_events is
   'A page of a session''s events with sequence > p_after, in order, of the types given, and the session as it is at that '
   'moment: {data, has_more, session}. Raises PT404 session_not_found.';
-revoke all on function public.list_events(uuid, integer, text[], integer, text)
-  from public, anon, authenticated, service_role;
-grant execute on function public.list_events(uuid, integer, text[], integer, text) to authenticated, service_role;
+revoke all on function public.list_events from public, anon, authenticated, service_role;
+grant execute on function public.list_events to authenticated, service_role;
 
 -- Partitions
 
 -- A partition of event_logs for every month, made ahead. An event never waits for one: the default partition takes it.
 create function private.make_event_partition(p_month timestamptz) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- What waits longer than this goes back to the end of the queue: everybody who writes would wait behind it.
@@ -1415,14 +1378,13 @@ begin
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;
-comment on function private.make_event_partition(timestamptz) is
+comment on function private.make_event_partition is
   'Makes the partition of a month (UTC), and moves there what the default partition took in its stead.';
-revoke all on function private.make_event_partition(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.make_event_partition from public, anon, authenticated, service_role;
 
 
 create function private.event_partition_step(p_now timestamptz default now()) returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 set timezone = 'UTC'
@@ -1466,11 +1428,11 @@ exception
     return false;
 end;
 $$;
-comment on function private.event_partition_step(timestamptz) is
+comment on function private.event_partition_step is
   'Makes one missing partition: of this month, of the three after it, or of a month of which the default partition took some '
   'events; more than 100,000 are left there. '
   'True while there may be more to do. p_now is there for tests.';
-revoke all on function private.event_partition_step(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.event_partition_step from public, anon, authenticated, service_role;
 
 
 do $$
@@ -1494,7 +1456,6 @@ select private.schedule_jobs();
 
 create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1576,9 +1537,9 @@ begin
   more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_cut;
 end;
 $$;
-comment on function private.retain_sessions(timestamptz, jsonb) is
+comment on function private.retain_sessions is
   'Deletes up to 200 sessions and 5,000 of their events and counts, or 64 MiB of them. A session goes when none is left.';
-revoke all on function private.retain_sessions(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_sessions from public, anon, authenticated, service_role;
 
 
 create function private.expired_event_partitions(p_now timestamptz)
@@ -1601,15 +1562,14 @@ as $$
   ) l
   where l.ends_at <= private.retention_cutoff('event_logs', p_now);
 $$;
-comment on function private.expired_event_partitions(timestamptz) is
+comment on function private.expired_event_partitions is
   'The partitions of event_logs of which every event is past the policy, and how many these are by Postgres'' statistics: '
   'counting them would read what is to be dropped.';
-revoke all on function private.expired_event_partitions(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.expired_event_partitions from public, anon, authenticated, service_role;
 
 
 create function private.drop_event_partition(p_leaf regclass) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- What waits longer than this goes back to the end of the queue: everybody who writes would wait behind it.
@@ -1622,14 +1582,13 @@ begin
   execute format('drop table %s', p_leaf);
 end;
 $$;
-comment on function private.drop_event_partition(regclass) is
+comment on function private.drop_event_partition is
   'Drops a partition of event_logs, or raises 55P03 where that would make anybody wait.';
-revoke all on function private.drop_event_partition(regclass) from public, anon, authenticated, service_role;
+revoke all on function private.drop_event_partition from public, anon, authenticated, service_role;
 
 
 create function private.retain_event_logs(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1673,17 +1632,15 @@ begin
   more := v_cut or v_count = c_removed;
 end;
 $$;
-comment on function private.retain_event_logs(timestamptz, jsonb) is
+comment on function private.retain_event_logs is
   'Drops one partition of event_logs, or deletes up to 5,000 events that the default partition took. Raises 55P03 where the '
   'tables are in use: the next run tries again.';
-revoke all on function private.retain_event_logs(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_event_logs from public, anon, authenticated, service_role;
 
 -- Opening, ending, reading and listing sessions.
 
 create function private.guard_session() returns trigger
 language plpgsql
-volatile
-security invoker
 set search_path = ''
 as $$
 begin
@@ -1710,10 +1667,10 @@ begin
   return new;
 end;
 $$;
-comment on function private.guard_session() is
+comment on function private.guard_session is
   'What grants, policies and checks cannot say of a row that comes through the REST API: the spelling of its owner, that it '
   'keeps owner and id, that a user''s times are about now.';
-revoke all on function private.guard_session() from public, anon, authenticated, service_role;
+revoke all on function private.guard_session from public, anon, authenticated, service_role;
 
 create trigger guard_session before insert or update of id, user_id, end_time on public.sessions
   for each row execute function private.guard_session();
@@ -1721,7 +1678,6 @@ create trigger guard_session before insert or update of id, user_id, end_time on
 
 create function private.unlink_sessions() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1730,9 +1686,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.unlink_sessions() is
+comment on function private.unlink_sessions is
   'A conversation that is deleted but still the prefix of a fork is gone for its sessions, too.';
-revoke all on function private.unlink_sessions() from public, anon, authenticated, service_role;
+revoke all on function private.unlink_sessions from public, anon, authenticated, service_role;
 
 create trigger unlink_sessions after update of deleted_at on public.conversations
   for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.unlink_sessions();
@@ -1740,7 +1696,6 @@ create trigger unlink_sessions after update of deleted_at on public.conversation
 
 create function private.open_session(p_session jsonb, p_idempotency_key text, p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1807,34 +1762,30 @@ begin
   return v_result - 'id' || jsonb_build_object('session', to_jsonb(v_session));
 end;
 $$;
-comment on function private.open_session(jsonb, text, text) is 'See public.open_session.';
-revoke all on function private.open_session(jsonb, text, text) from public, anon, authenticated, service_role;
-grant execute on function private.open_session(jsonb, text, text) to authenticated, service_role;
+comment on function private.open_session is 'See public.open_session.';
+revoke all on function private.open_session from public, anon, authenticated, service_role;
+grant execute on function private.open_session to authenticated, service_role;
 
 
 create function public.open_session(
   p_session jsonb default '{}', p_idempotency_key text default null, p_user_id text default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.open_session(p_session, p_idempotency_key, p_user_id);
 $$;
-comment on function public.open_session(jsonb, text, text) is
+comment on function public.open_session is
   'Opens a session, {id?, conversation_id?, start_time?, metadata?}, or finds the one of this id: metadata is then merged '
   'into its own, and a session without a conversation gets this one. Answers {session, created}. Raises PT404 '
   'session_not_found for somebody else''s id, PT404 conversation_not_found, PT409 conflict where it has another conversation.';
-revoke all on function public.open_session(jsonb, text, text) from public, anon, authenticated, service_role;
-grant execute on function public.open_session(jsonb, text, text) to authenticated, service_role;
+revoke all on function public.open_session from public, anon, authenticated, service_role;
+grant execute on function public.open_session to authenticated, service_role;
 
 
 create function public.end_session(p_session_id uuid, p_summary text default null, p_user_id text default null)
 returns jsonb
 language plpgsql
-volatile
-security invoker
 set search_path = ''
 as $$
 declare
@@ -1856,16 +1807,15 @@ begin
   return v_session;
 end;
 $$;
-comment on function public.end_session(uuid, text, text) is
+comment on function public.end_session is
   'Ends a session. One that has ended keeps its end_time, and its summary unless there is another. Answers the session.';
-revoke all on function public.end_session(uuid, text, text) from public, anon, authenticated, service_role;
-grant execute on function public.end_session(uuid, text, text) to authenticated, service_role;
+revoke all on function public.end_session from public, anon, authenticated, service_role;
+grant execute on function public.end_session to authenticated, service_role;
 
 
 create function public.get_session(p_session_id uuid, p_user_id text default null) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -1881,9 +1831,9 @@ begin
   return v_session;
 end;
 $$;
-comment on function public.get_session(uuid, text) is 'A session, without its events. Raises PT404 session_not_found.';
-revoke all on function public.get_session(uuid, text) from public, anon, authenticated, service_role;
-grant execute on function public.get_session(uuid, text) to authenticated, service_role;
+comment on function public.get_session is 'A session, without its events. Raises PT404 session_not_found.';
+revoke all on function public.get_session from public, anon, authenticated, service_role;
+grant execute on function public.get_session to authenticated, service_role;
 
 
 create function public.list_sessions(
@@ -1897,7 +1847,6 @@ create function public.list_sessions(
 ) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 -- Planned for the arguments of each call: with an owner by one index, without by the other.
 set plan_cache_mode = force_custom_plan
@@ -1945,13 +1894,11 @@ begin
   return jsonb_build_object('data', v_page, 'has_more', v_read > jsonb_array_length(v_page));
 end;
 $$;
-comment on function public.list_sessions(timestamptz, timestamptz, integer, timestamptz, uuid, text, text) is
+comment on function public.list_sessions is
   'A page of sessions that started in [p_from, p_to), the latest start first, below (p_before_start_time, p_before_id). A '
   'backend that acts for nobody lists everybody''s, or those of p_of_user_id. Answers {data, has_more}.';
-revoke all on function public.list_sessions(timestamptz, timestamptz, integer, timestamptz, uuid, text, text)
-  from public, anon, authenticated, service_role;
-grant execute on function public.list_sessions(timestamptz, timestamptz, integer, timestamptz, uuid, text, text)
-  to authenticated, service_role;
+revoke all on function public.list_sessions from public, anon, authenticated, service_role;
+grant execute on function public.list_sessions to authenticated, service_role;
 
 -- Summaries
 
@@ -1989,7 +1936,6 @@ create policy "No client sees the queue of summaries" on private.unsummarized_se
 
 create function private.queue_summary() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -2004,9 +1950,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.queue_summary() is
+comment on function private.queue_summary is
   'Queues a session that has ended without a summary, and takes it out again when it has one or goes on.';
-revoke all on function private.queue_summary() from public, anon, authenticated, service_role;
+revoke all on function private.queue_summary from public, anon, authenticated, service_role;
 
 -- However it ends: by the API, through the tables, or by the job below. An append sets neither column.
 create trigger queue_summary_of_new after insert on public.sessions
@@ -2020,7 +1966,6 @@ create trigger queue_summary after update of end_time, summary on public.session
 
 create function private.take_unsummarized(p_limit integer, p_lease_seconds integer, p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- The front of an index, whatever the statistics say of a queue that was empty when they were taken.
@@ -2091,27 +2036,25 @@ begin
   return jsonb_build_object('data', v_sessions, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.take_unsummarized(integer, integer, text) is 'See public.take_unsummarized.';
-revoke all on function private.take_unsummarized(integer, integer, text) from public, anon, authenticated, service_role;
-grant execute on function private.take_unsummarized(integer, integer, text) to service_role;
+comment on function private.take_unsummarized is 'See public.take_unsummarized.';
+revoke all on function private.take_unsummarized from public, anon, authenticated, service_role;
+grant execute on function private.take_unsummarized to service_role;
 
 
 create function public.take_unsummarized(
   p_limit integer default 10, p_lease_seconds integer default 300, p_user_id text default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
 $$;
-comment on function public.take_unsummarized(integer, integer, text) is
+comment on function public.take_unsummarized is
   'Takes ended sessions without a summary from the queue, those taken least first, and of these the oldest end: they are the '
   'caller''s for p_lease_seconds, and then given again. end_session with a summary takes them out. Answers {data, '
   'has_more}, sessions with attempts and lease_expires_at. For backends; one that acts for a user gets that user''s.';
-revoke all on function public.take_unsummarized(integer, integer, text) from public, anon, authenticated, service_role;
-grant execute on function public.take_unsummarized(integer, integer, text) to service_role;
+revoke all on function public.take_unsummarized from public, anon, authenticated, service_role;
+grant execute on function public.take_unsummarized to service_role;
 
 
 create table private.session_settings (
@@ -2140,7 +2083,6 @@ insert into private.session_settings default values;
 
 create function private.close_idle_sessions_step(p_now timestamptz default now()) returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -2173,10 +2115,10 @@ begin
   return v_closed = c_batch;
 end;
 $$;
-comment on function private.close_idle_sessions_step(timestamptz) is
+comment on function private.close_idle_sessions_step is
   'Ends sessions that have had no event for the idle timeout, at the time of their last event, or of their start where they '
   'have none. True while there may be more to do. p_now is there for tests.';
-revoke all on function private.close_idle_sessions_step(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.close_idle_sessions_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)

@@ -106,14 +106,13 @@ set search_path = ''
 as $$
   select coalesce(private.caller_id(p_user_id), '00000000-0000-0000-0000-000000000000');
 $$;
-comment on function private.document_owner(uuid) is
+comment on function private.document_owner is
   'Whose documents a call means: those of private.caller_id, or where a backend acts for nobody its own.';
-revoke all on function private.document_owner(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.document_owner from public, anon, authenticated, service_role;
 
 
 create function private.document_writer(p_user_id uuid) returns uuid
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -124,16 +123,15 @@ begin
   return v_owner_id;
 end;
 $$;
-comment on function private.document_writer(uuid) is
+comment on function private.document_writer is
   'private.document_owner for what writes: a user who is being deleted leaves no document behind. Raises PT401 where the token '
   'has outlived its user.';
-revoke all on function private.document_writer(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.document_writer from public, anon, authenticated, service_role;
 
 
 create function private.refuse_part(p_name text, p_message text) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -143,16 +141,15 @@ begin
     detail = jsonb_build_array(jsonb_build_object('path', left(p_name, 300), 'message', p_message))::text;
 end;
 $$;
-comment on function private.refuse_part(text, text) is
+comment on function private.refuse_part is
   'Raises PT400 invalid_request for one part of a request. The detail is the JSON of what zod''s refusals say: '
   '[{path, message}].';
-revoke all on function private.refuse_part(text, text) from public, anon, authenticated, service_role;
+revoke all on function private.refuse_part from public, anon, authenticated, service_role;
 
 
 create function private.require_collection(p_collection text) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -163,14 +160,13 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_collection(text) is 'Raises PT400 invalid_request for what is no name of a collection.';
-revoke all on function private.require_collection(text) from public, anon, authenticated, service_role;
+comment on function private.require_collection is 'Raises PT400 invalid_request for what is no name of a collection.';
+revoke all on function private.require_collection from public, anon, authenticated, service_role;
 
 
 create function private.creation_time(p_creation_utc text) returns timestamptz
 language plpgsql
 stable
-security invoker
 set search_path = ''
 set timezone = 'UTC'
 as $$
@@ -185,16 +181,15 @@ exception
     return null;
 end;
 $$;
-comment on function private.creation_time(text) is
+comment on function private.creation_time is
   'The time that a creation_utc says, in UTC where it does not say: an ISO 8601 date, or date and time. Null for what is '
   'none.';
-revoke all on function private.creation_time(text) from public, anon, authenticated, service_role;
+revoke all on function private.creation_time from public, anon, authenticated, service_role;
 
 
 create function private.require_document(p_document jsonb, p_name text) returns void
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -233,23 +228,22 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_document(jsonb, text) is
+comment on function private.require_document is
   'Raises PT400 invalid_request, with a path that begins with p_name, for what cannot be stored as a document.';
-revoke all on function private.require_document(jsonb, text) from public, anon, authenticated, service_role;
+revoke all on function private.require_document from public, anon, authenticated, service_role;
 
 
 create function private.to_document(p_id text, p_version text, p_creation_utc text, p_data jsonb) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select p_data
     || jsonb_build_object('id', p_id, 'creation_utc', p_creation_utc)
     || case when p_version is null then '{}' else jsonb_build_object('version', p_version) end;
 $$;
-comment on function private.to_document(text, text, text, jsonb) is 'A stored document as the flat object that came in.';
-revoke all on function private.to_document(text, text, text, jsonb) from public, anon, authenticated, service_role;
+comment on function private.to_document is 'A stored document as the flat object that came in.';
+revoke all on function private.to_document from public, anon, authenticated, service_role;
 
 -- Collections
 
@@ -299,30 +293,28 @@ begin
   return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
 end;
 $$;
-comment on function private.list_collections(integer, text, uuid) is 'See public.list_collections.';
-revoke all on function private.list_collections(integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.list_collections(integer, text, uuid) to authenticated, service_role;
+comment on function private.list_collections is 'See public.list_collections.';
+revoke all on function private.list_collections from public, anon, authenticated, service_role;
+grant execute on function private.list_collections to authenticated, service_role;
 
 
 create function public.list_collections(p_limit integer default 50, p_after text default null, p_user_id uuid default null)
 returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_collections(p_limit, p_after, p_user_id);
 $$;
-comment on function public.list_collections(integer, text, uuid) is
+comment on function public.list_collections is
   'A page of the collections, by name, also those with failed documents or a version alone: '
   '{data: [{collection, documents, failures, version}], has_more}.';
-revoke all on function public.list_collections(integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.list_collections(integer, text, uuid) to authenticated, service_role;
+revoke all on function public.list_collections from public, anon, authenticated, service_role;
+grant execute on function public.list_collections to authenticated, service_role;
 
 
 create function private.drop_collection(p_collection text, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -338,24 +330,22 @@ begin
   return jsonb_build_object('deleted_count', v_count);
 end;
 $$;
-comment on function private.drop_collection(text, uuid) is 'See public.drop_collection.';
-revoke all on function private.drop_collection(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.drop_collection(text, uuid) to authenticated, service_role;
+comment on function private.drop_collection is 'See public.drop_collection.';
+revoke all on function private.drop_collection from public, anon, authenticated, service_role;
+grant execute on function private.drop_collection to authenticated, service_role;
 
 
 create function public.drop_collection(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.drop_collection(p_collection, p_user_id);
 $$;
-comment on function public.drop_collection(text, uuid) is
+comment on function public.drop_collection is
   'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and '
   'stay.';
-revoke all on function public.drop_collection(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.drop_collection(text, uuid) to authenticated, service_role;
+revoke all on function public.drop_collection from public, anon, authenticated, service_role;
+grant execute on function public.drop_collection to authenticated, service_role;
 
 
 create function private.get_collection_version(p_collection text, p_user_id uuid) returns jsonb
@@ -373,30 +363,28 @@ begin
   ));
 end;
 $$;
-comment on function private.get_collection_version(text, uuid) is 'See public.get_collection_version.';
-revoke all on function private.get_collection_version(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.get_collection_version(text, uuid) to authenticated, service_role;
+comment on function private.get_collection_version is 'See public.get_collection_version.';
+revoke all on function private.get_collection_version from public, anon, authenticated, service_role;
+grant execute on function private.get_collection_version to authenticated, service_role;
 
 
 create function public.get_collection_version(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_collection_version(p_collection, p_user_id);
 $$;
-comment on function public.get_collection_version(text, uuid) is
+comment on function public.get_collection_version is
   'The version of the store that a collection is part of: {version}, null if none was set.';
-revoke all on function public.get_collection_version(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.get_collection_version(text, uuid) to authenticated, service_role;
+revoke all on function public.get_collection_version from public, anon, authenticated, service_role;
+grant execute on function public.get_collection_version to authenticated, service_role;
 
 
 create function private.set_collection_version(
   p_collection text, p_version text, p_expected_version text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -425,28 +413,24 @@ begin
   return jsonb_build_object('version', p_version);
 end;
 $$;
-comment on function private.set_collection_version(text, text, text, uuid) is 'See public.set_collection_version.';
-revoke all on function private.set_collection_version(text, text, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.set_collection_version(text, text, text, uuid) to authenticated, service_role;
+comment on function private.set_collection_version is 'See public.set_collection_version.';
+revoke all on function private.set_collection_version from public, anon, authenticated, service_role;
+grant execute on function private.set_collection_version to authenticated, service_role;
 
 
 create function public.set_collection_version(
   p_collection text, p_version text, p_expected_version text default null, p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
 $$;
-comment on function public.set_collection_version(text, text, text, uuid) is
+comment on function public.set_collection_version is
   'Sets the version of a collection''s store if it is p_expected_version (null: none was set): {version}. Raises PT409 '
   'version_conflict.';
-revoke all on function public.set_collection_version(text, text, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.set_collection_version(text, text, text, uuid) to authenticated, service_role;
+revoke all on function public.set_collection_version from public, anon, authenticated, service_role;
+grant execute on function public.set_collection_version to authenticated, service_role;
 
 -- Filters
 
@@ -464,7 +448,6 @@ create function private.document_field(
 )
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -489,18 +472,17 @@ begin
   end if;
 end;
 $$;
-comment on function private.document_field(text) is
+comment on function private.document_field is
   'A field of documents as SQL expressions: its value as jsonb (null: missing), the value if it is a number, the value if '
   'it is a string. A dot is a path. Filters, sorts and indexes have them from here: an index serves an expression that is '
   'spelled as its own.';
-revoke all on function private.document_field(text) from public, anon, authenticated, service_role;
+revoke all on function private.document_field from public, anon, authenticated, service_role;
 
 
 create function private.compile_condition(p_field text, p_operator text, p_operand jsonb, p_path text[], p_name text)
 returns text
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -603,17 +585,15 @@ begin
   end case;
 end;
 $$;
-comment on function private.compile_condition(text, text, jsonb, text[], text) is
+comment on function private.compile_condition is
   'One operator on one field as SQL. Comparison is typed: a number never equals its text. A missing field is as null is to '
   '$eq, $ne, $in and $nin, and matches no range.';
-revoke all on function private.compile_condition(text, text, jsonb, text[], text)
-  from public, anon, authenticated, service_role;
+revoke all on function private.compile_condition from public, anon, authenticated, service_role;
 
 
 create function private.containment(p_path text[], p_operand text) returns text
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -629,16 +609,15 @@ begin
   return format('data @> %s', p_operand);
 end;
 $$;
-comment on function private.containment(text[], text) is
+comment on function private.containment is
   'The condition that the index on data serves for a value at a path; null where there is none. It lets more through than '
   'what equals the operand.';
-revoke all on function private.containment(text[], text) from public, anon, authenticated, service_role;
+revoke all on function private.containment from public, anon, authenticated, service_role;
 
 
 create function private.compile_ids(p_alternatives jsonb, p_path text[]) returns text
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select case when bool_and(a.path is not null) then
@@ -655,16 +634,15 @@ as $$
     from jsonb_array_elements(p_alternatives) with ordinality as f (value, n)
   ) a;
 $$;
-comment on function private.compile_ids(jsonb, text[]) is
+comment on function private.compile_ids is
   'Alternatives that are nothing but ids, as SQL; null where one is something else. Frameworks ask so for hundreds of '
   'documents, and the planner compares conditions with each other: as one array they take it no time.';
-revoke all on function private.compile_ids(jsonb, text[]) from public, anon, authenticated, service_role;
+revoke all on function private.compile_ids from public, anon, authenticated, service_role;
 
 
 create function private.compile_filter(p_filter jsonb, p_path text[], p_name text) returns text
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -722,15 +700,14 @@ begin
   return case v_conditions when '{}' then 'true' else '(' || array_to_string(v_conditions, ' and ') || ')' end;
 end;
 $$;
-comment on function private.compile_filter(jsonb, text[], text) is
+comment on function private.compile_filter is
   'A filter, or the part of one at p_path, as SQL. See private.compile_filters.';
-revoke all on function private.compile_filter(jsonb, text[], text) from public, anon, authenticated, service_role;
+revoke all on function private.compile_filter from public, anon, authenticated, service_role;
 
 
 create function private.compile_filters(p_filters jsonb) returns text
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -742,16 +719,15 @@ begin
   return private.compile_filter(p_filters, '{}', 'filters');
 end;
 $$;
-comment on function private.compile_filters(jsonb) is
+comment on function private.compile_filters is
   'The condition on public.documents that a filter means, as SQL in which $1 is the filter itself. Raises PT400 '
   'invalid_request with the path of what is malformed, of an unknown operator, or of what is too deep or too large.';
-revoke all on function private.compile_filters(jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.compile_filters from public, anon, authenticated, service_role;
 
 
 create function private.compile_sort(p_sort jsonb) returns text
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -786,10 +762,10 @@ begin
   return array_to_string(v_terms, ', ') || ', sort_at, id';
 end;
 $$;
-comment on function private.compile_sort(jsonb) is
+comment on function private.compile_sort is
   '"asc" or "desc" by (creation_utc, id), or [{field, direction?}], as SQL. Ascending: what is neither string nor number or '
   'is missing, then strings, then numbers.';
-revoke all on function private.compile_sort(jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.compile_sort from public, anon, authenticated, service_role;
 
 -- Indexes
 
@@ -800,7 +776,6 @@ create function private.document_index(
 )
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -822,16 +797,15 @@ begin
   );
 end;
 $$;
-comment on function private.document_index(text, text) is
+comment on function private.document_index is
   'A field''s index: its name, the two expressions in it, and what follows "create index". Of a string it has the first 256 '
   'characters: an index row that is too long would make an insert fail. Raises PT400 invalid_request.';
-revoke all on function private.document_index(text, text) from public, anon, authenticated, service_role;
+revoke all on function private.document_index from public, anon, authenticated, service_role;
 
 
 create function private.describe_document_index(p_collection text, p_field text) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object(
@@ -842,9 +816,9 @@ as $$
   )
   from private.document_index(p_collection, p_field) i;
 $$;
-comment on function private.describe_document_index(text, text) is
+comment on function private.describe_document_index is
   'A field''s index as the API answers it: {collection, field, name, definition}.';
-revoke all on function private.describe_document_index(text, text) from public, anon, authenticated, service_role;
+revoke all on function private.describe_document_index from public, anon, authenticated, service_role;
 
 
 create function private.document_indexes() returns table (name text, collection text, field text, is_valid boolean)
@@ -861,14 +835,13 @@ as $$
   ) d on true
   where i.indrelid = 'public.documents'::regclass and c.relname like 'idx\_documents\_field\_%';
 $$;
-comment on function private.document_indexes() is
+comment on function private.document_indexes is
   'The indexes of fields. Their comments say of which collection and field: the catalogue is the only list of them.';
-revoke all on function private.document_indexes() from public, anon, authenticated, service_role;
+revoke all on function private.document_indexes from public, anon, authenticated, service_role;
 
 
 create function private.create_document_index(p_collection text, p_field text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- Whoever writes a document while this waits for the table waits behind it.
@@ -915,29 +888,26 @@ begin
   return jsonb_build_object('index', private.describe_document_index(p_collection, p_field), 'created', not v_exists);
 end;
 $$;
-comment on function private.create_document_index(text, text) is 'See public.create_document_index.';
-revoke all on function private.create_document_index(text, text) from public, anon, authenticated, service_role;
-grant execute on function private.create_document_index(text, text) to service_role;
+comment on function private.create_document_index is 'See public.create_document_index.';
+revoke all on function private.create_document_index from public, anon, authenticated, service_role;
+grant execute on function private.create_document_index to service_role;
 
 
 create function public.create_document_index(p_collection text, p_field text) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.create_document_index(p_collection, p_field);
 $$;
-comment on function public.create_document_index(text, text) is
+comment on function public.create_document_index is
   'Makes the index of a field of a collection, whoever its documents belong to, or finds it: {index, created}. Nobody '
   'writes a document meanwhile; on a large table run the definition by hand, then call this. Raises PT409 index_limit.';
-revoke all on function public.create_document_index(text, text) from public, anon, authenticated, service_role;
-grant execute on function public.create_document_index(text, text) to service_role;
+revoke all on function public.create_document_index from public, anon, authenticated, service_role;
+grant execute on function public.create_document_index to service_role;
 
 
 create function private.drop_document_index(p_collection text, p_field text) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 set lock_timeout = '1s'
@@ -956,22 +926,20 @@ begin
   );
 end;
 $$;
-comment on function private.drop_document_index(text, text) is 'See public.drop_document_index.';
-revoke all on function private.drop_document_index(text, text) from public, anon, authenticated, service_role;
-grant execute on function private.drop_document_index(text, text) to service_role;
+comment on function private.drop_document_index is 'See public.drop_document_index.';
+revoke all on function private.drop_document_index from public, anon, authenticated, service_role;
+grant execute on function private.drop_document_index to service_role;
 
 
 create function public.drop_document_index(p_collection text, p_field text) returns void
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.drop_document_index(p_collection, p_field);
 $$;
-comment on function public.drop_document_index(text, text) is 'Drops the index of a field. Raises PT404 index_not_found.';
-revoke all on function public.drop_document_index(text, text) from public, anon, authenticated, service_role;
-grant execute on function public.drop_document_index(text, text) to service_role;
+comment on function public.drop_document_index is 'Drops the index of a field. Raises PT404 index_not_found.';
+revoke all on function public.drop_document_index from public, anon, authenticated, service_role;
+grant execute on function public.drop_document_index to service_role;
 
 
 create function private.list_document_indexes(p_collection text) returns jsonb
@@ -990,30 +958,28 @@ begin
   ));
 end;
 $$;
-comment on function private.list_document_indexes(text) is 'See public.list_document_indexes.';
-revoke all on function private.list_document_indexes(text) from public, anon, authenticated, service_role;
-grant execute on function private.list_document_indexes(text) to service_role;
+comment on function private.list_document_indexes is 'See public.list_document_indexes.';
+revoke all on function private.list_document_indexes from public, anon, authenticated, service_role;
+grant execute on function private.list_document_indexes to service_role;
 
 
 create function public.list_document_indexes(p_collection text) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_document_indexes(p_collection);
 $$;
-comment on function public.list_document_indexes(text) is
+comment on function public.list_document_indexes is
   'The indexes of a collection''s fields: {data: [{collection, field, name, definition}], has_more}.';
-revoke all on function public.list_document_indexes(text) from public, anon, authenticated, service_role;
-grant execute on function public.list_document_indexes(text) to service_role;
+revoke all on function public.list_document_indexes from public, anon, authenticated, service_role;
+grant execute on function public.list_document_indexes to service_role;
 
 -- Quarantine
 
 create function private.to_failure(p_failure public.document_failures) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object(
@@ -1022,13 +988,12 @@ as $$
     'failed_at', p_failure.failed_at
   );
 $$;
-comment on function private.to_failure(public.document_failures) is 'A failed document as the API answers it.';
-revoke all on function private.to_failure(public.document_failures) from public, anon, authenticated, service_role;
+comment on function private.to_failure is 'A failed document as the API answers it.';
+revoke all on function private.to_failure from public, anon, authenticated, service_role;
 
 
 create function private.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1061,30 +1026,27 @@ exception
       message = 'document_exists', detail = 'A document of this id is among the failed ones already.';
 end;
 $$;
-comment on function private.fail_document(text, text, text, uuid) is 'See public.fail_document.';
-revoke all on function private.fail_document(text, text, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.fail_document(text, text, text, uuid) to authenticated, service_role;
+comment on function private.fail_document is 'See public.fail_document.';
+revoke all on function private.fail_document from public, anon, authenticated, service_role;
+grant execute on function private.fail_document to authenticated, service_role;
 
 
 create function public.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid default null)
 returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.fail_document(p_collection, p_id, p_reason, p_user_id);
 $$;
-comment on function public.fail_document(text, text, text, uuid) is
+comment on function public.fail_document is
   'Moves a document out of its collection, to the failed ones: {document, reason, failed_at}. Raises PT404 '
   'document_not_found, PT409 document_exists.';
-revoke all on function public.fail_document(text, text, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.fail_document(text, text, text, uuid) to authenticated, service_role;
+revoke all on function public.fail_document from public, anon, authenticated, service_role;
+grant execute on function public.fail_document to authenticated, service_role;
 
 
 create function private.restore_document(p_collection text, p_id text, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1113,23 +1075,21 @@ exception
     raise sqlstate 'PT409' using message = 'document_exists', detail = 'The collection has a document of this id again.';
 end;
 $$;
-comment on function private.restore_document(text, text, uuid) is 'See public.restore_document.';
-revoke all on function private.restore_document(text, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.restore_document(text, text, uuid) to authenticated, service_role;
+comment on function private.restore_document is 'See public.restore_document.';
+revoke all on function private.restore_document from public, anon, authenticated, service_role;
+grant execute on function private.restore_document to authenticated, service_role;
 
 
 create function public.restore_document(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.restore_document(p_collection, p_id, p_user_id);
 $$;
-comment on function public.restore_document(text, text, uuid) is
+comment on function public.restore_document is
   'Puts a failed document back into its collection: {document}. Raises PT404 document_not_found, PT409 document_exists.';
-revoke all on function public.restore_document(text, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.restore_document(text, text, uuid) to authenticated, service_role;
+revoke all on function public.restore_document from public, anon, authenticated, service_role;
+grant execute on function public.restore_document to authenticated, service_role;
 
 
 create function private.list_failures(p_collection text, p_limit integer, p_after text, p_user_id uuid) returns jsonb
@@ -1163,9 +1123,9 @@ begin
   return jsonb_build_object('data', to_jsonb(v_page), 'has_more', v_has_more);
 end;
 $$;
-comment on function private.list_failures(text, integer, text, uuid) is 'See public.list_failures.';
-revoke all on function private.list_failures(text, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.list_failures(text, integer, text, uuid) to authenticated, service_role;
+comment on function private.list_failures is 'See public.list_failures.';
+revoke all on function private.list_failures from public, anon, authenticated, service_role;
+grant execute on function private.list_failures to authenticated, service_role;
 
 
 create function public.list_failures(
@@ -1173,15 +1133,14 @@ create function public.list_failures(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_failures(p_collection, p_limit, p_after, p_user_id);
 $$;
-comment on function public.list_failures(text, integer, text, uuid) is
+comment on function public.list_failures is
   'A page of a collection''s failed documents, by id, after p_after: {data: [{document, reason, failed_at}], has_more}.';
-revoke all on function public.list_failures(text, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.list_failures(text, integer, text, uuid) to authenticated, service_role;
+revoke all on function public.list_failures from public, anon, authenticated, service_role;
+grant execute on function public.list_failures to authenticated, service_role;
 
 -- Reading
 
@@ -1244,11 +1203,9 @@ begin
   return jsonb_build_object('items', to_jsonb(v_items), 'total_count', v_total_count, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid) is 'See public.find_documents.';
-revoke all on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
-  to authenticated, service_role;
+comment on function private.find_documents is 'See public.find_documents.';
+revoke all on function private.find_documents from public, anon, authenticated, service_role;
+grant execute on function private.find_documents to authenticated, service_role;
 
 
 create function public.find_documents(
@@ -1262,19 +1219,16 @@ create function public.find_documents(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
 $$;
-comment on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid) is
+comment on function public.find_documents is
   'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at '
   'most p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all '
   'that match, or is null without p_count.';
-revoke all on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
-  to authenticated, service_role;
+revoke all on function public.find_documents from public, anon, authenticated, service_role;
+grant execute on function public.find_documents to authenticated, service_role;
 
 
 create function private.find_document(p_collection text, p_filters jsonb, p_sort jsonb, p_user_id uuid) returns jsonb
@@ -1300,9 +1254,9 @@ begin
   return jsonb_build_object('document', v_document);
 end;
 $$;
-comment on function private.find_document(text, jsonb, jsonb, uuid) is 'See public.find_document.';
-revoke all on function private.find_document(text, jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.find_document(text, jsonb, jsonb, uuid) to authenticated, service_role;
+comment on function private.find_document is 'See public.find_document.';
+revoke all on function private.find_document from public, anon, authenticated, service_role;
+grant execute on function private.find_document to authenticated, service_role;
 
 
 create function public.find_document(
@@ -1310,16 +1264,15 @@ create function public.find_document(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.find_document(p_collection, p_filters, p_sort, p_user_id);
 $$;
-comment on function public.find_document(text, jsonb, jsonb, uuid) is
+comment on function public.find_document is
   'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by '
   '(creation_utc, id), or [{field, direction?}].';
-revoke all on function public.find_document(text, jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.find_document(text, jsonb, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.find_document from public, anon, authenticated, service_role;
+grant execute on function public.find_document to authenticated, service_role;
 
 
 create function private.count_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -1341,29 +1294,27 @@ begin
   return jsonb_build_object('count', v_count);
 end;
 $$;
-comment on function private.count_documents(text, jsonb, uuid) is 'See public.count_documents.';
-revoke all on function private.count_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.count_documents(text, jsonb, uuid) to authenticated, service_role;
+comment on function private.count_documents is 'See public.count_documents.';
+revoke all on function private.count_documents from public, anon, authenticated, service_role;
+grant execute on function private.count_documents to authenticated, service_role;
 
 
 create function public.count_documents(p_collection text, p_filters jsonb default '{}', p_user_id uuid default null)
 returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.count_documents(p_collection, p_filters, p_user_id);
 $$;
-comment on function public.count_documents(text, jsonb, uuid) is 'How many documents match: {count}.';
-revoke all on function public.count_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.count_documents(text, jsonb, uuid) to authenticated, service_role;
+comment on function public.count_documents is 'How many documents match: {count}.';
+revoke all on function public.count_documents from public, anon, authenticated, service_role;
+grant execute on function public.count_documents to authenticated, service_role;
 
 -- Retention
 
 create function private.retain_documents(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1431,9 +1382,9 @@ begin
   removed := jsonb_build_object('documents', v_documents, 'document_failures', v_failures);
 end;
 $$;
-comment on function private.retain_documents(timestamptz, jsonb) is
+comment on function private.retain_documents is
   'Deletes up to 2,000 documents, those in quarantine included, of the collections that have a policy, whoever owns them.';
-revoke all on function private.retain_documents(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_documents from public, anon, authenticated, service_role;
 
 -- Writing
 
@@ -1441,7 +1392,6 @@ create function private.insert_documents(
   p_collection text, p_documents jsonb, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1514,31 +1464,28 @@ begin
     || case when v_result is null then '{}' else '{"replayed": true}' end::jsonb;
 end;
 $$;
-comment on function private.insert_documents(text, jsonb, text, uuid) is 'See public.insert_documents.';
-revoke all on function private.insert_documents(text, jsonb, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.insert_documents(text, jsonb, text, uuid) to authenticated, service_role;
+comment on function private.insert_documents is 'See public.insert_documents.';
+revoke all on function private.insert_documents from public, anon, authenticated, service_role;
+grant execute on function private.insert_documents to authenticated, service_role;
 
 
 create function public.insert_documents(
   p_collection text, p_documents jsonb, p_idempotency_key text default null, p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.insert_documents(p_collection, p_documents, p_idempotency_key, p_user_id);
 $$;
-comment on function public.insert_documents(text, jsonb, text, uuid) is
+comment on function public.insert_documents is
   'Inserts 1 to 1,000 documents, all or none. One without id gets a uuid, one without creation_utc the time. Answers '
   '{documents, replayed?}. Raises PT409 document_exists, PT409 idempotency_mismatch.';
-revoke all on function public.insert_documents(text, jsonb, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.insert_documents(text, jsonb, text, uuid) to authenticated, service_role;
+revoke all on function public.insert_documents from public, anon, authenticated, service_role;
+grant execute on function public.insert_documents to authenticated, service_role;
 
 
 create function private.lock_document(p_owner_id uuid, p_collection text, p_filters jsonb) returns public.documents
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1554,16 +1501,15 @@ begin
   return v_document;
 end;
 $$;
-comment on function private.lock_document(uuid, text, jsonb) is
+comment on function private.lock_document is
   'The first document that matches, locked until the transaction ends; all null if none does.';
-revoke all on function private.lock_document(uuid, text, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.lock_document from public, anon, authenticated, service_role;
 
 
 create function private.update_document(
   p_collection text, p_filters jsonb, p_params jsonb, p_upsert boolean, p_if_version text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1625,10 +1571,9 @@ begin
   );
 end;
 $$;
-comment on function private.update_document(text, jsonb, jsonb, boolean, text, uuid) is 'See public.update_document.';
-revoke all on function private.update_document(text, jsonb, jsonb, boolean, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.update_document(text, jsonb, jsonb, boolean, text, uuid) to authenticated, service_role;
+comment on function private.update_document is 'See public.update_document.';
+revoke all on function private.update_document from public, anon, authenticated, service_role;
+grant execute on function private.update_document to authenticated, service_role;
 
 
 create function public.update_document(
@@ -1640,25 +1585,21 @@ create function public.update_document(
   p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
 $$;
-comment on function public.update_document(text, jsonb, jsonb, boolean, text, uuid) is
+comment on function public.update_document is
   'Merges p_params into the top level of the first document that matches, id and creation_utc included. Without a match '
   'p_upsert inserts p_params as they are. Answers {matched_count, modified_count, updated_document}: 0 modified where '
   'nothing changed, 0 and 0 for an insert. Raises PT409 version_conflict where the document''s version is not '
   'p_if_version, PT409 document_exists.';
-revoke all on function public.update_document(text, jsonb, jsonb, boolean, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.update_document(text, jsonb, jsonb, boolean, text, uuid) to authenticated, service_role;
+revoke all on function public.update_document from public, anon, authenticated, service_role;
+grant execute on function public.update_document to authenticated, service_role;
 
 
 create function private.delete_document(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1680,28 +1621,25 @@ begin
   );
 end;
 $$;
-comment on function private.delete_document(text, jsonb, uuid) is 'See public.delete_document.';
-revoke all on function private.delete_document(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_document(text, jsonb, uuid) to authenticated, service_role;
+comment on function private.delete_document is 'See public.delete_document.';
+revoke all on function private.delete_document from public, anon, authenticated, service_role;
+grant execute on function private.delete_document to authenticated, service_role;
 
 
 create function public.delete_document(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_document(p_collection, p_filters, p_user_id);
 $$;
-comment on function public.delete_document(text, jsonb, uuid) is
+comment on function public.delete_document is
   'Deletes the first document that matches: {deleted_count, deleted_document}.';
-revoke all on function public.delete_document(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_document(text, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.delete_document from public, anon, authenticated, service_role;
+grant execute on function public.delete_document to authenticated, service_role;
 
 
 create function private.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -1718,22 +1656,19 @@ begin
   return jsonb_build_object('deleted_count', v_count);
 end;
 $$;
-comment on function private.delete_documents(text, jsonb, uuid) is 'See public.delete_documents.';
-revoke all on function private.delete_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_documents(text, jsonb, uuid) to authenticated, service_role;
+comment on function private.delete_documents is 'See public.delete_documents.';
+revoke all on function private.delete_documents from public, anon, authenticated, service_role;
+grant execute on function private.delete_documents to authenticated, service_role;
 
 
 create function public.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_documents(p_collection, p_filters, p_user_id);
 $$;
-comment on function public.delete_documents(text, jsonb, uuid) is
-  'Deletes the documents that match, all of them for {}: {deleted_count}.';
-revoke all on function public.delete_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_documents(text, jsonb, uuid) to authenticated, service_role;
+comment on function public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
+revoke all on function public.delete_documents from public, anon, authenticated, service_role;
+grant execute on function public.delete_documents to authenticated, service_role;
 
 reset check_function_bodies;

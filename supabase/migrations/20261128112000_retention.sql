@@ -25,25 +25,24 @@ as $$
   )
   from private.retention_policies p;
 $$;
-comment on function private.get_retention_policies() is 'See public.get_retention_policies.';
-revoke all on function private.get_retention_policies() from public, anon, authenticated, service_role;
-grant execute on function private.get_retention_policies() to service_role;
+comment on function private.get_retention_policies is 'See public.get_retention_policies.';
+revoke all on function private.get_retention_policies from public, anon, authenticated, service_role;
+grant execute on function private.get_retention_policies to service_role;
 
 
 create function public.get_retention_policies() returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_retention_policies();
 $$;
-comment on function public.get_retention_policies() is
+comment on function public.get_retention_policies is
   'How long each kind of data is kept: {data: [{kind, collection, keep, updated_at}], has_more}. keep is an ISO 8601 '
   'duration, or null: for ever. For backends, and in SQL; only the owner of the database changes them, by '
   'private.set_retention_policy.';
-revoke all on function public.get_retention_policies() from public, anon, authenticated, service_role;
-grant execute on function public.get_retention_policies() to service_role;
+revoke all on function public.get_retention_policies from public, anon, authenticated, service_role;
+grant execute on function public.get_retention_policies to service_role;
 
 
 create function private.list_retention_runs(p_limit integer, p_before bigint) returns jsonb
@@ -83,25 +82,24 @@ begin
   return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
 end;
 $$;
-comment on function private.list_retention_runs(integer, bigint) is 'See public.list_retention_runs.';
-revoke all on function private.list_retention_runs(integer, bigint) from public, anon, authenticated, service_role;
-grant execute on function private.list_retention_runs(integer, bigint) to service_role;
+comment on function private.list_retention_runs is 'See public.list_retention_runs.';
+revoke all on function private.list_retention_runs from public, anon, authenticated, service_role;
+grant execute on function private.list_retention_runs to service_role;
 
 
 create function public.list_retention_runs(p_limit integer default 50, p_before bigint default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_retention_runs(p_limit, p_before);
 $$;
-comment on function public.list_retention_runs(integer, bigint) is
+comment on function public.list_retention_runs is
   'A page of the runs of retention before p_before (an id), the newest first: {data, has_more}. status is running, finished, '
   'stopped (its time was up, and the next run goes on) or failed (a kind failed, see errors, or the run was killed). For '
   'backends, and in SQL.';
-revoke all on function public.list_retention_runs(integer, bigint) from public, anon, authenticated, service_role;
-grant execute on function public.list_retention_runs(integer, bigint) to service_role;
+revoke all on function public.list_retention_runs from public, anon, authenticated, service_role;
+grant execute on function public.list_retention_runs to service_role;
 
 
 create function private.retention_preview(p_now timestamptz) returns jsonb
@@ -183,32 +181,30 @@ begin
   return jsonb_build_object('now', p_now, 'data', v_data, 'has_more', false);
 end;
 $$;
-comment on function private.retention_preview(timestamptz) is 'See public.retention_preview.';
-revoke all on function private.retention_preview(timestamptz) from public, anon, authenticated, service_role;
-grant execute on function private.retention_preview(timestamptz) to service_role;
+comment on function private.retention_preview is 'See public.retention_preview.';
+revoke all on function private.retention_preview from public, anon, authenticated, service_role;
+grant execute on function private.retention_preview to service_role;
 
 
 create function public.retention_preview(p_now timestamptz default now()) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.retention_preview(p_now);
 $$;
-comment on function public.retention_preview(timestamptz) is
+comment on function public.retention_preview is
   'What retention would remove, at another time too: {now, data: [{kind, collection, keep, removes: {table: count}}], has_more}. '
   'Removes nothing. Messages and events that go with their conversation or session are counted at the most; '
   'event_logs_estimated are the events in partitions to be dropped, by Postgres'' statistics. For backends, and in SQL.';
-revoke all on function public.retention_preview(timestamptz) from public, anon, authenticated, service_role;
-grant execute on function public.retention_preview(timestamptz) to service_role;
+revoke all on function public.retention_preview from public, anon, authenticated, service_role;
+grant execute on function public.retention_preview to service_role;
 
 -- The job
 
 create function private.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select coalesce(jsonb_object_agg(s.key, s.total), '{}')
@@ -219,15 +215,14 @@ as $$
     having sum(c.value::bigint) > 0
   ) s;
 $$;
-comment on function private.add_counts(jsonb, jsonb) is 'The sum of two {table: count}, without those that are 0.';
-revoke all on function private.add_counts(jsonb, jsonb) from public, anon, authenticated, service_role;
+comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
+revoke all on function private.add_counts from public, anon, authenticated, service_role;
 
 
 create function private.retain_job_run_details(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -253,16 +248,15 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_job_run_details(timestamptz, jsonb) is
+comment on function private.retain_job_run_details is
   'Deletes up to 5,000 records of pg_cron, which keeps one for every run of every job.';
-revoke all on function private.retain_job_run_details(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_job_run_details from public, anon, authenticated, service_role;
 
 
 create function private.retain_retention_runs(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -277,14 +271,12 @@ begin
   more := false;
 end;
 $$;
-comment on function private.retain_retention_runs(timestamptz, jsonb) is
-  'Deletes the records of runs, of which there is one in an hour.';
-revoke all on function private.retain_retention_runs(timestamptz, jsonb) from public, anon, authenticated, service_role;
+comment on function private.retain_retention_runs is 'Deletes the records of runs, of which there is one in an hour.';
+revoke all on function private.retain_retention_runs from public, anon, authenticated, service_role;
 
 
 create function private.retention_step(p_now timestamptz default now()) returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -382,11 +374,11 @@ begin
   return v_run.finished_at is null;
 end;
 $$;
-comment on function private.retention_step(timestamptz) is
+comment on function private.retention_step is
   'One step of a run of retention: a bounded piece of one kind. True while there is more to do; a run ends itself after 60 '
   'seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
   'p_now is there for tests.';
-revoke all on function private.retention_step(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.retention_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)

@@ -13,7 +13,6 @@ grant usage on schema private to authenticated, service_role;
 create function private.caller_role() returns text
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -23,12 +22,12 @@ begin
   );
 end;
 $$;
-comment on function private.caller_role() is
+comment on function private.caller_role is
   'The role claim of the caller''s token; null outside an API request. Inside a definer function current_user is the '
   'owner and proves nothing, so trust is decided by this claim.';
-revoke all on function private.caller_role() from public, anon, authenticated, service_role;
+revoke all on function private.caller_role from public, anon, authenticated, service_role;
 -- authenticated and service_role: the default of conversation_messages.author runs as the inserting role.
-grant execute on function private.caller_role() to authenticated, service_role;
+grant execute on function private.caller_role to authenticated, service_role;
 
 
 create function private.caller_id(p_user_id uuid) returns uuid
@@ -63,11 +62,11 @@ begin
     detail = 'The call carries neither a user''s token nor the secret key.';
 end;
 $$;
-comment on function private.caller_id(uuid) is
+comment on function private.caller_id is
   'The user a call acts for. A user is always themself: the argument counts only with the service_role claim, where null '
   'means "whoever owns the row". Raises PT401 without claims, PT404 user_not_found for an unknown user.';
-revoke all on function private.caller_id(uuid) from public, anon, authenticated, service_role;
-grant execute on function private.caller_id(uuid) to authenticated, service_role;
+revoke all on function private.caller_id from public, anon, authenticated, service_role;
+grant execute on function private.caller_id to authenticated, service_role;
 
 
 create function private.acting_user(p_user_id uuid) returns uuid
@@ -88,16 +87,15 @@ begin
   return v_user_id;
 end;
 $$;
-comment on function private.acting_user(uuid) is
+comment on function private.acting_user is
   'private.caller_id for operations that need a user: creating, writing and listing. Raises PT400 user_id_required.';
-revoke all on function private.acting_user(uuid) from public, anon, authenticated, service_role;
-grant execute on function private.acting_user(uuid) to authenticated, service_role;
+revoke all on function private.acting_user from public, anon, authenticated, service_role;
+grant execute on function private.acting_user to authenticated, service_role;
 
 
 create function private.session_user_id(p_user_id text) returns text
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select case
@@ -105,10 +103,10 @@ as $$
     else p_user_id
   end;
 $$;
-comment on function private.session_user_id(text) is
+comment on function private.session_user_id is
   'The one spelling of a session''s owner: what is shaped like a uuid is in lower case, as auth.uid() is.';
-revoke all on function private.session_user_id(text) from public, anon, authenticated, service_role;
-grant execute on function private.session_user_id(text) to authenticated, service_role;
+revoke all on function private.session_user_id from public, anon, authenticated, service_role;
+grant execute on function private.session_user_id to authenticated, service_role;
 
 
 create function private.session_caller_id(p_user_id text) returns text
@@ -134,11 +132,11 @@ begin
     detail = 'The call carries neither a user''s token nor the secret key.';
 end;
 $$;
-comment on function private.session_caller_id(text) is
+comment on function private.session_caller_id is
   'private.caller_id for sessions, whose owner is any text: a backend''s caller need not be a user of Auth. Null, with the '
   'service_role claim alone, means everybody.';
-revoke all on function private.session_caller_id(text) from public, anon, authenticated, service_role;
-grant execute on function private.session_caller_id(text) to authenticated, service_role;
+revoke all on function private.session_caller_id from public, anon, authenticated, service_role;
+grant execute on function private.session_caller_id to authenticated, service_role;
 
 
 create function private.session_acting_user(p_user_id text) returns text
@@ -159,15 +157,14 @@ begin
   return v_user_id;
 end;
 $$;
-comment on function private.session_acting_user(text) is
+comment on function private.session_acting_user is
   'private.session_caller_id for what needs a user. Raises PT400 user_id_required.';
-revoke all on function private.session_acting_user(text) from public, anon, authenticated, service_role;
-grant execute on function private.session_acting_user(text) to authenticated, service_role;
+revoke all on function private.session_acting_user from public, anon, authenticated, service_role;
+grant execute on function private.session_acting_user to authenticated, service_role;
 
 
 create function private.hold_owner(p_user_id text) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -179,7 +176,7 @@ begin
   end if;
 end;
 $$;
-comment on function private.hold_owner(text) is
+comment on function private.hold_owner is
   'Keeps a user from being deleted until the transaction ends. Raises PT401 where the token has outlived its user.';
-revoke all on function private.hold_owner(text) from public, anon, authenticated, service_role;
-grant execute on function private.hold_owner(text) to authenticated, service_role;
+revoke all on function private.hold_owner from public, anon, authenticated, service_role;
+grant execute on function private.hold_owner to authenticated, service_role;

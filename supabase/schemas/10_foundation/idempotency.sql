@@ -30,7 +30,6 @@ create policy "No client sees idempotency keys" on private.idempotency_keys
 
 create function private.claim_idempotency_key(p_user_id text, p_scope text, p_key text, p_request jsonb) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -70,7 +69,6 @@ revoke all on function private.claim_idempotency_key(text, text, text, jsonb)
 
 create function private.keep_idempotent_result(p_user_id text, p_scope text, p_key text, p_result jsonb) returns void
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -86,7 +84,6 @@ revoke all on function private.keep_idempotent_result(text, text, text, jsonb)
 create function private.claim_idempotency_key(p_user_id uuid, p_scope text, p_key text, p_request jsonb)
 returns jsonb
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -100,7 +97,6 @@ revoke all on function private.claim_idempotency_key(uuid, text, text, jsonb)
 create function private.keep_idempotent_result(p_user_id uuid, p_scope text, p_key text, p_result jsonb)
 returns void
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -115,7 +111,6 @@ create function private.retain_idempotency_keys(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -140,5 +135,5 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_idempotency_keys(timestamptz, jsonb) is 'Deletes up to 5,000 idempotency keys.';
-revoke all on function private.retain_idempotency_keys(timestamptz, jsonb) from public, anon, authenticated, service_role;
+comment on function private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';
+revoke all on function private.retain_idempotency_keys from public, anon, authenticated, service_role;

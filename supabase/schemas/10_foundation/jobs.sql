@@ -37,7 +37,6 @@ $$;
 
 create function private.schedule_jobs() returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -50,5 +49,5 @@ begin
   execute 'select cron.schedule(j.name, j.schedule, j.command) from private.scheduled_jobs j';
 end;
 $$;
-comment on function private.schedule_jobs() is 'Hands the jobs to pg_cron, replacing those of the same name.';
-revoke all on function private.schedule_jobs() from public, anon, authenticated, service_role;
+comment on function private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
+revoke all on function private.schedule_jobs from public, anon, authenticated, service_role;

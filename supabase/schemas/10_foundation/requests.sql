@@ -3,20 +3,18 @@
 create function public.health() returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object('status', 'ok');
 $$;
-comment on function public.health() is 'Answers when the database does. For GET /<function>/health.';
-revoke all on function public.health() from public, anon, authenticated, service_role;
-grant execute on function public.health() to service_role;
+comment on function public.health is 'Answers when the database does. For GET /<function>/health.';
+revoke all on function public.health from public, anon, authenticated, service_role;
+grant execute on function public.health to service_role;
 
 
 create function private.require_limit(p_limit integer) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -25,15 +23,14 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_limit(integer) is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
-revoke all on function private.require_limit(integer) from public, anon, authenticated, service_role;
-grant execute on function private.require_limit(integer) to authenticated, service_role;
+comment on function private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
+revoke all on function private.require_limit from public, anon, authenticated, service_role;
+grant execute on function private.require_limit to authenticated, service_role;
 
 
 create function private.require_metadata(p_metadata jsonb) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -44,7 +41,7 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_metadata(jsonb) is
+comment on function private.require_metadata is
   'The rule of conversations_metadata_check as an error that says so: PT400 invalid_request.';
-revoke all on function private.require_metadata(jsonb) from public, anon, authenticated, service_role;
-grant execute on function private.require_metadata(jsonb) to authenticated, service_role;
+revoke all on function private.require_metadata from public, anon, authenticated, service_role;
+grant execute on function private.require_metadata to authenticated, service_role;

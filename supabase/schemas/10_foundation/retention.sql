@@ -51,7 +51,6 @@ insert into private.retention_policies (kind, keep) values
 
 create function private.set_retention_policy(p_kind text, p_keep interval, p_collection text default null) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -74,12 +73,12 @@ exception
       hint = 'See private.get_retention_policies() for the kinds.';
 end;
 $$;
-comment on function private.set_retention_policy(text, interval, text) is
+comment on function private.set_retention_policy is
   'Says how long a kind of data is kept; null: for ever. For the owner of the database, in SQL: '
   'select private.set_retention_policy(''conversations'', ''1 year''); '
   'select private.set_retention_policy(''documents'', ''30 days'', ''traces''); '
   'Kinds are those of private.retention_policies. Raises PT400 invalid_request.';
-revoke all on function private.set_retention_policy(text, interval, text) from public, anon, authenticated, service_role;
+revoke all on function private.set_retention_policy from public, anon, authenticated, service_role;
 
 
 create function private.retention_cutoff(p_kind text, p_now timestamptz) returns timestamptz
@@ -90,8 +89,8 @@ set search_path = ''
 as $$
   select p_now - p.keep from private.retention_policies p where p.kind = p_kind and p.collection = '';
 $$;
-comment on function private.retention_cutoff(text, timestamptz) is 'What is older has to go; null where the kind is kept.';
-revoke all on function private.retention_cutoff(text, timestamptz) from public, anon, authenticated, service_role;
+comment on function private.retention_cutoff is 'What is older has to go; null where the kind is kept.';
+revoke all on function private.retention_cutoff from public, anon, authenticated, service_role;
 
 
 create table private.retention_runs (
@@ -143,6 +142,6 @@ as $$
     where r.finished_at is null and r.last_step_at > clock_timestamp() - interval '5 seconds'
   );
 $$;
-comment on function private.retention_is_running() is
+comment on function private.retention_is_running is
   'Whether there is a run that has made a step within five seconds. One that was killed is none.';
-revoke all on function private.retention_is_running() from public, anon, authenticated, service_role;
+revoke all on function private.retention_is_running from public, anon, authenticated, service_role;

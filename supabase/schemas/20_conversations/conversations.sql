@@ -15,16 +15,15 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_conversation(uuid, uuid) is
+comment on function private.require_conversation is
   'Raises PT404 conversation_not_found unless the conversation is there and the user''s. p_user_id as private.caller_id '
   'answers it.';
-revoke all on function private.require_conversation(uuid, uuid) from public, anon, authenticated, service_role;
+revoke all on function private.require_conversation from public, anon, authenticated, service_role;
 
 
 create function private.require_video(p_video_id uuid, p_user_id uuid) returns void
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -35,17 +34,16 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_video(uuid, uuid) is
+comment on function private.require_video is
   'The rule of conversations_video_id_fkey as an error with a name: PT404 video_not_found unless the video is the user''s.';
-revoke all on function private.require_video(uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.require_video(uuid, uuid) to authenticated, service_role;
+revoke all on function private.require_video from public, anon, authenticated, service_role;
+grant execute on function private.require_video to authenticated, service_role;
 
 
 create function private.create_conversation(
   p_conversation jsonb, p_messages jsonb, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -95,10 +93,9 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function private.create_conversation(jsonb, jsonb, text, uuid) is 'See public.create_conversation.';
-revoke all on function private.create_conversation(jsonb, jsonb, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation(jsonb, jsonb, text, uuid) to authenticated, service_role;
+comment on function private.create_conversation is 'See public.create_conversation.';
+revoke all on function private.create_conversation from public, anon, authenticated, service_role;
+grant execute on function private.create_conversation to authenticated, service_role;
 
 
 create function public.create_conversation(
@@ -108,23 +105,20 @@ create function public.create_conversation(
   p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
 $$;
-comment on function public.create_conversation(jsonb, jsonb, text, uuid) is
+comment on function public.create_conversation is
   'Creates a conversation ({title?, video_id?, metadata?, expires_at?}) with its first messages: both or neither. A '
   'repeated p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function public.create_conversation(jsonb, jsonb, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.create_conversation(jsonb, jsonb, text, uuid) to authenticated, service_role;
+revoke all on function public.create_conversation from public, anon, authenticated, service_role;
+grant execute on function public.create_conversation to authenticated, service_role;
 
 
 create function public.get_conversation(p_conversation_id uuid, p_user_id uuid default null) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -140,9 +134,9 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.get_conversation(uuid, uuid) is 'One conversation, without its messages.';
-revoke all on function public.get_conversation(uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.get_conversation(uuid, uuid) to authenticated, service_role;
+comment on function public.get_conversation is 'One conversation, without its messages.';
+revoke all on function public.get_conversation from public, anon, authenticated, service_role;
+grant execute on function public.get_conversation to authenticated, service_role;
 
 
 create function public.list_conversations(
@@ -155,7 +149,6 @@ create function public.list_conversations(
 ) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -197,20 +190,16 @@ begin
   return jsonb_build_object('data', v_page, 'has_more', v_read > jsonb_array_length(v_page));
 end;
 $$;
-comment on function public.list_conversations(integer, timestamptz, uuid, uuid, jsonb, uuid) is
+comment on function public.list_conversations is
   'A page of the user''s conversations, newest activity first, below (p_before_updated_at, p_before_id). Answers {data, '
   'has_more}. p_metadata: only conversations whose metadata contains it.';
-revoke all on function public.list_conversations(integer, timestamptz, uuid, uuid, jsonb, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.list_conversations(integer, timestamptz, uuid, uuid, jsonb, uuid)
-  to authenticated, service_role;
+revoke all on function public.list_conversations from public, anon, authenticated, service_role;
+grant execute on function public.list_conversations to authenticated, service_role;
 
 
 create function public.update_conversation(p_conversation_id uuid, p_changes jsonb, p_user_id uuid default null)
 returns jsonb
 language plpgsql
-volatile
-security invoker
 set search_path = ''
 as $$
 declare
@@ -251,8 +240,8 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.update_conversation(uuid, jsonb, uuid) is
+comment on function public.update_conversation is
   'Changes the fields that p_changes has: title, summary, video_id, pinned, expires_at (null clears) and metadata '
   '(merged at the top level; null removes a key). Answers the conversation.';
-revoke all on function public.update_conversation(uuid, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.update_conversation(uuid, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.update_conversation from public, anon, authenticated, service_role;
+grant execute on function public.update_conversation to authenticated, service_role;

@@ -46,17 +46,16 @@ as $$
   from public.conversations c
   where c.id = p_conversation_id;
 $$;
-comment on function private.shows_itself(uuid) is
+comment on function private.shows_itself is
   'Whether a conversation keeps its messages by itself. A deleted one does not, nor one that responses have made, unless '
   'somebody made it their own: wrote on, or gave it a title, a summary, a video, metadata or a pin.';
-revoke all on function private.shows_itself(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.shows_itself from public, anon, authenticated, service_role;
 
 
 create function private.remove_messages(
   p_conversation_ids uuid[], p_above integer, p_limit integer, out removed integer, out complete boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -105,17 +104,15 @@ begin
   end if;
 end;
 $$;
-comment on function private.remove_messages(uuid[], integer, integer) is
+comment on function private.remove_messages is
   'Removes messages whose number is above p_above from conversations that the caller has locked: at most p_limit, and no '
   'more after 64 MiB. complete: these were all. Checks nobody''s rights.';
-revoke all on function private.remove_messages(uuid[], integer, integer)
-  from public, anon, authenticated, service_role;
+revoke all on function private.remove_messages from public, anon, authenticated, service_role;
 
 
 create function private.prune_conversation(p_conversation_id uuid, p_limit integer, p_wait boolean default true)
 returns bigint
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -187,18 +184,16 @@ begin
   return v_removed;
 end;
 $$;
-comment on function private.prune_conversation(uuid, integer, boolean) is
+comment on function private.prune_conversation is
   'Removes what nothing shows any more: a conversation that does not show itself and has neither forks nor responses, '
   'then its parent if that is one too, and so on upwards; of one that has some, the messages above the highest they show. '
   'At most p_limit messages, which are counted in the answer, 64 MiB of a conversation and about a second: where that is '
   'too little, or where a conversation is locked and p_wait is false, private.prune_queue has the rest.';
-revoke all on function private.prune_conversation(uuid, integer, boolean)
-  from public, anon, authenticated, service_role;
+revoke all on function private.prune_conversation from public, anon, authenticated, service_role;
 
 
 create function private.prune_lineage(p_conversation_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -207,14 +202,13 @@ begin
   perform private.prune_conversation(p_conversation_id, 10000);
 end;
 $$;
-comment on function private.prune_lineage(uuid) is
+comment on function private.prune_lineage is
   'private.prune_conversation for a request: at once, as far as that goes in about a second.';
-revoke all on function private.prune_lineage(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.prune_lineage from public, anon, authenticated, service_role;
 
 
 create function private.hide_conversations(p_ids uuid[]) returns integer
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -234,17 +228,16 @@ begin
   return v_hidden;
 end;
 $$;
-comment on function private.hide_conversations(uuid[]) is
+comment on function private.hide_conversations is
   'Deletes conversations for everybody who asks; private.drain_prune_queue then removes what is left of them. Answers how '
   'many there were. Checks nobody''s rights.';
-revoke all on function private.hide_conversations(uuid[]) from public, anon, authenticated, service_role;
+revoke all on function private.hide_conversations from public, anon, authenticated, service_role;
 
 
 create function private.drain_prune_queue(
   p_limit integer, p_user_id uuid default null, out messages bigint, out progress boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -286,16 +279,15 @@ begin
   );
 end;
 $$;
-comment on function private.drain_prune_queue(integer, uuid) is
+comment on function private.drain_prune_queue is
   'Removes at most p_limit messages of at most 200 conversations in private.prune_queue, of one user or of all, for about a '
   'second. It waits for nobody''s lock. What fails stays, with the error, until the next run. messages: how many went; '
   'progress: whether another call may find more to do.';
-revoke all on function private.drain_prune_queue(integer, uuid) from public, anon, authenticated, service_role;
+revoke all on function private.drain_prune_queue from public, anon, authenticated, service_role;
 
 
 create function private.prune_queue_step() returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -310,9 +302,9 @@ begin
   return (private.drain_prune_queue(5000)).progress;
 end;
 $$;
-comment on function private.prune_queue_step() is
+comment on function private.prune_queue_step is
   'Removes up to 5,000 messages that deletions have left behind. True while there may be more to do.';
-revoke all on function private.prune_queue_step() from public, anon, authenticated, service_role;
+revoke all on function private.prune_queue_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)
@@ -327,7 +319,6 @@ select private.schedule_jobs();
 
 create function private.delete_conversation(p_conversation_id uuid, p_user_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -343,28 +334,25 @@ begin
   perform private.prune_lineage(p_conversation_id);
 end;
 $$;
-comment on function private.delete_conversation(uuid, uuid) is 'See public.delete_conversation.';
-revoke all on function private.delete_conversation(uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_conversation(uuid, uuid) to authenticated, service_role;
+comment on function private.delete_conversation is 'See public.delete_conversation.';
+revoke all on function private.delete_conversation from public, anon, authenticated, service_role;
+grant execute on function private.delete_conversation to authenticated, service_role;
 
 
 create function public.delete_conversation(p_conversation_id uuid, p_user_id uuid default null) returns void
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_conversation(p_conversation_id, p_user_id);
 $$;
-comment on function public.delete_conversation(uuid, uuid) is
+comment on function public.delete_conversation is
   'Deletes a conversation and its messages, except those that living forks still show.';
-revoke all on function public.delete_conversation(uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_conversation(uuid, uuid) to authenticated, service_role;
+revoke all on function public.delete_conversation from public, anon, authenticated, service_role;
+grant execute on function public.delete_conversation to authenticated, service_role;
 
 
 create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -398,22 +386,20 @@ begin
   perform private.forget_words(v_conversation_id, v_sequence_order);
 end;
 $$;
-comment on function private.delete_message(uuid, uuid, uuid) is 'See public.delete_message.';
-revoke all on function private.delete_message(uuid, uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_message(uuid, uuid, uuid) to authenticated, service_role;
+comment on function private.delete_message is 'See public.delete_message.';
+revoke all on function private.delete_message from public, anon, authenticated, service_role;
+grant execute on function private.delete_message to authenticated, service_role;
 
 
 create function public.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid default null)
 returns void
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_message(p_conversation_id, p_message_id, p_user_id);
 $$;
-comment on function public.delete_message(uuid, uuid, uuid) is
+comment on function public.delete_message is
   'Deletes a message, through whichever conversation shows it, from all that show it. Numbers do not change and are not '
   'used again.';
-revoke all on function public.delete_message(uuid, uuid, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_message(uuid, uuid, uuid) to authenticated, service_role;
+revoke all on function public.delete_message from public, anon, authenticated, service_role;
+grant execute on function public.delete_message to authenticated, service_role;

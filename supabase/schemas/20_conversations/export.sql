@@ -19,15 +19,14 @@ as $$
   from public.conversations c
   where c.id = p_conversation_id;
 $$;
-comment on function private.export_conversation(uuid) is
+comment on function private.export_conversation is
   'A conversation as an export shows it. Of a deleted one there is only what its living forks need.';
-revoke all on function private.export_conversation(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.export_conversation from public, anon, authenticated, service_role;
 
 
 create function private.export_message(p_message public.conversation_messages) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object(
@@ -40,10 +39,9 @@ as $$
     'created_at', p_message.created_at
   );
 $$;
-comment on function private.export_message(public.conversation_messages) is
+comment on function private.export_message is
   'A message as an export shows it: every column but its user. Its type is message_type, for type says what a line is.';
-revoke all on function private.export_message(public.conversation_messages)
-  from public, anon, authenticated, service_role;
+revoke all on function private.export_message from public, anon, authenticated, service_role;
 
 
 create function private.export_result(
@@ -51,7 +49,6 @@ create function private.export_result(
 ) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   -- The lines are one string: nobody on the way has to parse them, and no number in them loses a digit.
@@ -60,9 +57,8 @@ as $$
     'messages', p_messages, 'next', p_next
   );
 $$;
-comment on function private.export_result(text[], integer, integer, integer, jsonb) is 'The answer of private.export_page.';
-revoke all on function private.export_result(text[], integer, integer, integer, jsonb)
-  from public, anon, authenticated, service_role;
+comment on function private.export_result is 'The answer of private.export_page.';
+revoke all on function private.export_result from public, anon, authenticated, service_role;
 
 
 create function private.export_page(p_cursor jsonb, p_user_id uuid) returns jsonb
@@ -174,22 +170,21 @@ begin
   return private.export_result(v_lines, v_conversations, v_tombstones, v_messages, null);
 end;
 $$;
-comment on function private.export_page(jsonb, uuid) is 'See public.export_page.';
-revoke all on function private.export_page(jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.export_page(jsonb, uuid) to authenticated, service_role;
+comment on function private.export_page is 'See public.export_page.';
+revoke all on function private.export_page from public, anon, authenticated, service_role;
+grant execute on function private.export_page to authenticated, service_role;
 
 
 create function public.export_page(p_cursor jsonb default '{}', p_user_id uuid default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.export_page(p_cursor, p_user_id);
 $$;
-comment on function public.export_page(jsonb, uuid) is
+comment on function public.export_page is
   'A page of everything the user owns, as lines of NDJSON in one string: {lines, conversations, tombstones, messages, '
   'next}. Each conversation is followed by its own messages and comes before its forks. A page is at most 1,000 lines, '
   'and ends with the line that fills 1 MiB. next is the p_cursor of the page after it, null at the end.';
-revoke all on function public.export_page(jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.export_page(jsonb, uuid) to authenticated, service_role;
+revoke all on function public.export_page from public, anon, authenticated, service_role;
+grant execute on function public.export_page to authenticated, service_role;

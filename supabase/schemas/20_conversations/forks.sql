@@ -4,7 +4,6 @@ create function private.fork_conversation(
   p_conversation_id uuid, p_at integer, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -66,23 +65,21 @@ begin
   return v_fork;
 end;
 $$;
-comment on function private.fork_conversation(uuid, integer, text, uuid) is 'See public.fork_conversation.';
-revoke all on function private.fork_conversation(uuid, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.fork_conversation(uuid, integer, text, uuid) to authenticated, service_role;
+comment on function private.fork_conversation is 'See public.fork_conversation.';
+revoke all on function private.fork_conversation from public, anon, authenticated, service_role;
+grant execute on function private.fork_conversation to authenticated, service_role;
 
 
 create function public.fork_conversation(
   p_conversation_id uuid, p_at integer, p_idempotency_key text default null, p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
 $$;
-comment on function public.fork_conversation(uuid, integer, text, uuid) is
+comment on function public.fork_conversation is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
   'metadata are taken over, the summary is not: it may tell of what comes after.';
-revoke all on function public.fork_conversation(uuid, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.fork_conversation(uuid, integer, text, uuid) to authenticated, service_role;
+revoke all on function public.fork_conversation from public, anon, authenticated, service_role;
+grant execute on function public.fork_conversation to authenticated, service_role;

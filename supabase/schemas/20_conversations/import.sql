@@ -77,14 +77,13 @@ begin
   end if;
 end;
 $$;
-comment on function private.check_import(jsonb, jsonb) is
+comment on function private.check_import is
   'Raises PT400 invalid_request for what public.import_conversation does not know: nothing is dropped silently.';
-revoke all on function private.check_import(jsonb, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.check_import from public, anon, authenticated, service_role;
 
 
 create function private.import_parent(p_conversation jsonb, p_user_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -118,15 +117,14 @@ begin
   end if;
 end;
 $$;
-comment on function private.import_parent(jsonb, uuid) is
+comment on function private.import_parent is
   'Checks and locks the parent of an imported fork: the user''s own, or PT404 conversation_not_found.';
-revoke all on function private.import_parent(jsonb, uuid) from public, anon, authenticated, service_role;
+revoke all on function private.import_parent from public, anon, authenticated, service_role;
 
 
 create function private.note_author(p_metadata jsonb, p_original text, p_author text) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select case
@@ -137,14 +135,13 @@ as $$
     else p_metadata || jsonb_build_object('imported_author', p_original)
   end;
 $$;
-comment on function private.note_author(jsonb, text, text) is
+comment on function private.note_author is
   'Adds imported_author to a message''s metadata where the import stamps another author than the file says.';
-revoke all on function private.note_author(jsonb, text, text) from public, anon, authenticated, service_role;
+revoke all on function private.note_author from public, anon, authenticated, service_role;
 
 
 create function private.import_conversation(p_conversation jsonb, p_messages jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -292,34 +289,31 @@ begin
   );
 end;
 $$;
-comment on function private.import_conversation(jsonb, jsonb, uuid) is 'See public.import_conversation.';
-revoke all on function private.import_conversation(jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.import_conversation(jsonb, jsonb, uuid) to authenticated, service_role;
+comment on function private.import_conversation is 'See public.import_conversation.';
+revoke all on function private.import_conversation from public, anon, authenticated, service_role;
+grant execute on function private.import_conversation to authenticated, service_role;
 
 
 create function public.import_conversation(p_conversation jsonb, p_messages jsonb default '[]', p_user_id uuid default null)
 returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.import_conversation(p_conversation, p_messages, p_user_id);
 $$;
-comment on function public.import_conversation(jsonb, jsonb, uuid) is
+comment on function public.import_conversation is
   'Imports a conversation {title?, summary?, video_id?, metadata?, pinned?, expires_at?, parent_id?, fork_sequence?, '
   'last_sequence_order?, created_at?, updated_at?} and its own messages, each with its sequence_order and where known '
   'item, author and created_at: all of it or nothing. Ids are new; numbers and timestamps stay; author is the caller''s '
   'role, and where that differs the metadata keeps the original as imported_author. parent_id is one''s own conversation. '
   'deleted: true imports a tombstone, hidden and gone with public.finish_import unless a fork shares it. more: true hides '
   'the conversation until {continues: id} brings the rest. Answers {id, messages, video_dropped}.';
-revoke all on function public.import_conversation(jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.import_conversation(jsonb, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.import_conversation from public, anon, authenticated, service_role;
+grant execute on function public.import_conversation to authenticated, service_role;
 
 
 create function private.expire_imports(p_user_id uuid, p_ids uuid[] default '{}') returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -336,14 +330,13 @@ begin
   end loop;
 end;
 $$;
-comment on function private.expire_imports(uuid, uuid[]) is
+comment on function private.expire_imports is
   'Ends the given imports of a user, and those that broke off more than a day ago: what nothing shows goes.';
-revoke all on function private.expire_imports(uuid, uuid[]) from public, anon, authenticated, service_role;
+revoke all on function private.expire_imports from public, anon, authenticated, service_role;
 
 
 create function private.finish_import(p_ids jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -359,22 +352,20 @@ begin
   return v_removed;
 end;
 $$;
-comment on function private.finish_import(jsonb, uuid) is 'See public.finish_import.';
-revoke all on function private.finish_import(jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.finish_import(jsonb, uuid) to authenticated, service_role;
+comment on function private.finish_import is 'See public.finish_import.';
+revoke all on function private.finish_import from public, anon, authenticated, service_role;
+grant execute on function private.finish_import to authenticated, service_role;
 
 
 create function public.finish_import(p_ids jsonb, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.finish_import(p_ids, p_user_id);
 $$;
-comment on function public.finish_import(jsonb, uuid) is
+comment on function public.finish_import is
   'Ends an import: of the given conversations (a JSON array of ids) those go that nothing shows, tombstones without forks '
   'and conversations that were never completed, and with them what such an import left more than a day ago. Answers '
   'which of the ids are not there.';
-revoke all on function public.finish_import(jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.finish_import(jsonb, uuid) to authenticated, service_role;
+revoke all on function public.finish_import from public, anon, authenticated, service_role;
+grant execute on function public.finish_import to authenticated, service_role;

@@ -32,7 +32,6 @@ create function private.word_hashes(p_words text[]) returns bigint[]
 language sql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
   -- The hash of hash partitions, which has to survive an upgrade of Postgres as well. Of letters that are one letter in upper
@@ -41,15 +40,14 @@ as $$
   from unnest(p_words) as w (word)
   where w.word <> '';
 $$;
-comment on function private.word_hashes(text[]) is 'A hash of 64 bits for each different word, whatever its case.';
-revoke all on function private.word_hashes(text[]) from public, anon, authenticated, service_role;
+comment on function private.word_hashes is 'A hash of 64 bits for each different word, whatever its case.';
+revoke all on function private.word_hashes from public, anon, authenticated, service_role;
 
 
 create function private.search_filter(p_hashes bigint[]) returns bytea
 language plpgsql
 immutable
 parallel safe
-security invoker
 set search_path = ''
 as $$
 declare
@@ -67,11 +65,11 @@ begin
   return v_filter;
 end;
 $$;
-comment on function private.search_filter(bigint[]) is
+comment on function private.search_filter is
   'A Bloom filter of hashed words: a byte for each word and two of its bits set, so that a word that is not there seems to be '
   'in 5 of 100 cases. At most 8 KiB, and for more than 32,768 words, which would set most bits there, a single byte that has '
   'every word: setting each bit copies the filter.';
-revoke all on function private.search_filter(bigint[]) from public, anon, authenticated, service_role;
+revoke all on function private.search_filter from public, anon, authenticated, service_role;
 
 
 create function private.may_match(p_filter bytea, p_groups integer[], p_hashes bigint[]) returns boolean
@@ -79,7 +77,6 @@ language plpgsql
 immutable
 parallel safe
 strict
-security invoker
 cost 50
 set search_path = ''
 as $$
@@ -103,14 +100,13 @@ begin
   return v_holds;
 end;
 $$;
-comment on function private.may_match(bytea, integer[], bigint[]) is
+comment on function private.may_match is
   'Whether a filter has all words of one of the alternatives: word i is of the alternative p_groups[i].';
-revoke all on function private.may_match(bytea, integer[], bigint[]) from public, anon, authenticated, service_role;
+revoke all on function private.may_match from public, anon, authenticated, service_role;
 
 
 create function private.begin_search_filter() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -126,8 +122,8 @@ begin
   return null;
 end;
 $$;
-comment on function private.begin_search_filter() is 'Leaves word that a conversation has begun another block.';
-revoke all on function private.begin_search_filter() from public, anon, authenticated, service_role;
+comment on function private.begin_search_filter is 'Leaves word that a conversation has begun another block.';
+revoke all on function private.begin_search_filter from public, anon, authenticated, service_role;
 
 create trigger begin_search_filter after insert on public.conversation_messages
   for each row when (new.sequence_order % 64 = 1)
@@ -136,7 +132,6 @@ create trigger begin_search_filter after insert on public.conversation_messages
 
 create function private.begin_fork_filter() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -145,8 +140,8 @@ begin
   return null;
 end;
 $$;
-comment on function private.begin_fork_filter() is 'A fork begins amid a block.';
-revoke all on function private.begin_fork_filter() from public, anon, authenticated, service_role;
+comment on function private.begin_fork_filter is 'A fork begins amid a block.';
+revoke all on function private.begin_fork_filter from public, anon, authenticated, service_role;
 
 create trigger begin_fork_filter after insert on public.conversations
   for each row when (new.fork_sequence % 64 <> 0)
@@ -155,7 +150,6 @@ create trigger begin_fork_filter after insert on public.conversations
 
 create function private.fill_search_filter(p_conversation_id uuid, p_block integer) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -178,14 +172,13 @@ begin
   where f.conversation_id = p_conversation_id and f.block = p_block;
 end;
 $$;
-comment on function private.fill_search_filter(uuid, integer) is
+comment on function private.fill_search_filter is
   'Makes the filter of a block from its messages: of each the first 32,768 characters.';
-revoke all on function private.fill_search_filter(uuid, integer) from public, anon, authenticated, service_role;
+revoke all on function private.fill_search_filter from public, anon, authenticated, service_role;
 
 
 create function private.search_filter_step() returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -216,10 +209,10 @@ begin
   return v_filled;
 end;
 $$;
-comment on function private.search_filter_step() is
+comment on function private.search_filter_step is
   'Makes up to 100 filters, for about a second: of blocks that are complete, and of conversations that have been quiet for ten '
   'minutes. True while there may be more to do.';
-revoke all on function private.search_filter_step() from public, anon, authenticated, service_role;
+revoke all on function private.search_filter_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)
@@ -234,7 +227,6 @@ select private.schedule_jobs();
 
 create function private.forget_words(p_conversation_id uuid, p_sequence_order integer) returns void
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -242,6 +234,6 @@ as $$
   -- An empty one as well: the job may have read the message already. This waits until what it makes of it can be seen.
   where f.conversation_id = p_conversation_id and f.block = (p_sequence_order - 1) / 64;
 $$;
-comment on function private.forget_words(uuid, integer) is
+comment on function private.forget_words is
   'Has the filter of a message''s block made again: something there is deleted, and nothing is to tell of it.';
-revoke all on function private.forget_words(uuid, integer) from public, anon, authenticated, service_role;
+revoke all on function private.forget_words from public, anon, authenticated, service_role;

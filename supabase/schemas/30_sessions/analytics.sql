@@ -4,7 +4,6 @@
 create function private.bucket_borders(p_from timestamptz, p_to timestamptz, p_bucket text) returns timestamptz[]
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   -- A day more on both sides: the clock may have been set back in between, and the first local time be the later one.
@@ -36,10 +35,10 @@ as $$
   from borders b
   where b.at between p_from and p_to;
 $$;
-comment on function private.bucket_borders(timestamptz, timestamptz, text) is
+comment on function private.bucket_borders is
   'Where the hours, days, weeks (from Monday) or months of the setting TimeZone begin in a window, and the ends of the window: '
   'n + 1 borders of n buckets. What the clock jumps over begins with the jump.';
-revoke all on function private.bucket_borders(timestamptz, timestamptz, text) from public, anon, authenticated, service_role;
+revoke all on function private.bucket_borders from public, anon, authenticated, service_role;
 
 
 create function private.session_analytics(
@@ -237,13 +236,11 @@ begin
   return v_answer;
 end;
 $$;
-comment on function private.session_analytics(timestamptz, timestamptz, text, text, text, text) is
+comment on function private.session_analytics is
   'See public.session_analytics. Events are counted by private.event_counts; those of a quarter of an hour that a border cuts, '
   'by event_logs: where their partition has gone, not at all.';
-revoke all on function private.session_analytics(timestamptz, timestamptz, text, text, text, text)
-  from public, anon, authenticated, service_role;
-grant execute on function private.session_analytics(timestamptz, timestamptz, text, text, text, text)
-  to authenticated, service_role;
+revoke all on function private.session_analytics from public, anon, authenticated, service_role;
+grant execute on function private.session_analytics to authenticated, service_role;
 
 
 create function public.session_analytics(
@@ -256,17 +253,14 @@ create function public.session_analytics(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_id, p_user_id);
 $$;
-comment on function public.session_analytics(timestamptz, timestamptz, text, text, text, text) is
+comment on function public.session_analytics is
   'Figures of [p_from, p_to), by default the 30 days until now, and of each hour, day, week or month of a time zone in it: '
   '{from, to, bucket, time_zone, totals, buckets}. A session counts where it started, an event where it occurred. Messages are '
   'user_message, ai_message and ai_response. A returning user had a session before one of theirs there. A backend that acts '
   'for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
-revoke all on function public.session_analytics(timestamptz, timestamptz, text, text, text, text)
-  from public, anon, authenticated, service_role;
-grant execute on function public.session_analytics(timestamptz, timestamptz, text, text, text, text)
-  to authenticated, service_role;
+revoke all on function public.session_analytics from public, anon, authenticated, service_role;
+grant execute on function public.session_analytics to authenticated, service_role;

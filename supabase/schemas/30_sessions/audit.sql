@@ -67,11 +67,10 @@ begin
   );
 end;
 $$;
-comment on function private.fold_chunks(uuid, integer, timestamptz, timestamptz) is
+comment on function private.fold_chunks is
   'The run of ai_chunk events that starts at p_sequence, as far as it lies in the window, as one event with the text of all. '
   'At most 10,000 chunks or 1 MiB of them: o_next is the chunk with which it goes on, null at its end.';
-revoke all on function private.fold_chunks(uuid, integer, timestamptz, timestamptz)
-  from public, anon, authenticated, service_role;
+revoke all on function private.fold_chunks from public, anon, authenticated, service_role;
 
 
 create function private.audit_events(
@@ -241,16 +240,10 @@ begin
   );
 end;
 $$;
-comment on function private.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) is
+comment on function private.audit_events is
   'See public.audit_events. Definer: what it calls is granted to nobody, and no policy comes between its query and the index.';
-revoke all on function private.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) from public, anon, authenticated, service_role;
-grant execute on function private.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) to authenticated, service_role;
+revoke all on function private.audit_events from public, anon, authenticated, service_role;
+grant execute on function private.audit_events to authenticated, service_role;
 
 
 create function public.audit_events(
@@ -269,7 +262,6 @@ create function public.audit_events(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.audit_events(
@@ -277,9 +269,7 @@ as $$
     p_after_chunk, p_of_user_id, p_user_id
   );
 $$;
-comment on function public.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) is
+comment on function public.audit_events is
   'What occurred in [p_from, p_to), by default the last 24 hours, over all sessions of the user, ordered by (occurred_at, '
   'session_id, sequence): of the types given, with p_query in its text in either case. With p_fold a run of ai_chunk '
   'events of one session, with consecutive numbers and one source and trace_id, is one event with the text of all, '
@@ -287,9 +277,5 @@ comment on function public.audit_events(
   'Answers {data, has_more, next}; next holds the window and the p_after_ arguments of the next page. A call looks '
   'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that there is more to look '
   'through. Raises PT400 invalid_request.';
-revoke all on function public.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) from public, anon, authenticated, service_role;
-grant execute on function public.audit_events(
-  timestamptz, timestamptz, text[], text, boolean, integer, timestamptz, uuid, integer, integer, text, text
-) to authenticated, service_role;
+revoke all on function public.audit_events from public, anon, authenticated, service_role;
+grant execute on function public.audit_events to authenticated, service_role;

@@ -2,7 +2,6 @@
 
 create function private.erase_sessions_piece(p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -70,7 +69,7 @@ begin
   );
 end;
 $$;
-comment on function private.erase_sessions_piece(text) is
+comment on function private.erase_sessions_piece is
   'A piece of a user''s sessions: 2,000 events, or 64 MiB of them, or 100 sessions with what events they have. Answers '
   '{table: rows}, null when there is none left.';
-revoke all on function private.erase_sessions_piece(text) from public, anon, authenticated, service_role;
+revoke all on function private.erase_sessions_piece from public, anon, authenticated, service_role;

@@ -3,7 +3,6 @@
 create function private.require_events(p_events jsonb) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -32,21 +31,20 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_events(jsonb) is
+comment on function private.require_events is
   'What zod says politely at the edge holds for a direct RPC call too. Raises PT400 invalid_request.';
-revoke all on function private.require_events(jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.require_events from public, anon, authenticated, service_role;
 
 
 create function private.event_slot(p_at timestamptz) returns timestamptz
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select date_bin('15 minutes', p_at, '2000-01-01 00:00:00+00');
 $$;
-comment on function private.event_slot(timestamptz) is 'The beginning of the quarter of an hour, as in private.event_counts.';
-revoke all on function private.event_slot(timestamptz) from public, anon, authenticated, service_role;
+comment on function private.event_slot is 'The beginning of the quarter of an hour, as in private.event_counts.';
+revoke all on function private.event_slot from public, anon, authenticated, service_role;
 
 
 -- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
@@ -54,7 +52,6 @@ create function private.event_text(p_content jsonb) returns text
 -- A third of the time that a function in SQL takes, which no caller can inline.
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -64,15 +61,14 @@ begin
   end;
 end;
 $$;
-comment on function private.event_text(jsonb) is
+comment on function private.event_text is
   'The text of an event: its content where that is a string, or the "text" of it where that is one; else null.';
-revoke all on function private.event_text(jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.event_text from public, anon, authenticated, service_role;
 
 
 create function private.read_events(p_session_id uuid, p_after integer, p_types text[], p_limit integer) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -114,18 +110,17 @@ begin
   return jsonb_build_object('data', v_page, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.read_events(uuid, integer, text[], integer) is
+comment on function private.read_events is
   'The events of a session after a number, at most p_limit and about 8 MiB of them: {data, has_more}. With the rights of '
   'whoever calls.';
-revoke all on function private.read_events(uuid, integer, text[], integer) from public, anon, authenticated, service_role;
-grant execute on function private.read_events(uuid, integer, text[], integer) to authenticated, service_role;
+revoke all on function private.read_events from public, anon, authenticated, service_role;
+grant execute on function private.read_events to authenticated, service_role;
 
 
 create function private.append_events(
   p_session_id uuid, p_events jsonb, p_idempotency_key text, p_user_id text
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -214,32 +209,29 @@ begin
   return jsonb_build_object('events', v_events, 'last_sequence', v_last);
 end;
 $$;
-comment on function private.append_events(uuid, jsonb, text, text) is 'See public.append_events.';
-revoke all on function private.append_events(uuid, jsonb, text, text) from public, anon, authenticated, service_role;
-grant execute on function private.append_events(uuid, jsonb, text, text) to authenticated, service_role;
+comment on function private.append_events is 'See public.append_events.';
+revoke all on function private.append_events from public, anon, authenticated, service_role;
+grant execute on function private.append_events to authenticated, service_role;
 
 
 create function public.append_events(
   p_session_id uuid, p_events jsonb, p_idempotency_key text default null, p_user_id text default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
 $$;
-comment on function public.append_events(uuid, jsonb, text, text) is
+comment on function public.append_events is
   'Appends 1 to 1,000 events, [{event_type, content, source?, trace_id?, occurred_at?}]: all of them, contiguously, or none. '
   'A session that has ended still takes what comes late. Answers {events, last_sequence}. Raises PT404 session_not_found, '
   'PT400 invalid_request, PT409 idempotency_mismatch.';
-revoke all on function public.append_events(uuid, jsonb, text, text) from public, anon, authenticated, service_role;
-grant execute on function public.append_events(uuid, jsonb, text, text) to authenticated, service_role;
+revoke all on function public.append_events from public, anon, authenticated, service_role;
+grant execute on function public.append_events to authenticated, service_role;
 
 
 create function private.number_event() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -264,9 +256,9 @@ begin
   return new;
 end;
 $$;
-comment on function private.number_event() is
+comment on function private.number_event is
   'Numbers an event that is inserted through the REST API, under the session''s row lock, and says whose it is.';
-revoke all on function private.number_event() from public, anon, authenticated, service_role;
+revoke all on function private.number_event from public, anon, authenticated, service_role;
 
 -- append_events numbers a whole batch itself. No client role may write the column, so none passes by.
 create trigger number_event before insert on public.event_logs
@@ -282,7 +274,6 @@ create function public.list_events(
 ) returns jsonb
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -293,9 +284,8 @@ begin
     || jsonb_build_object('session', v_session);
 end;
 $$;
-comment on function public.list_events(uuid, integer, text[], integer, text) is
+comment on function public.list_events is
   'A page of a session''s events with sequence > p_after, in order, of the types given, and the session as it is at that '
   'moment: {data, has_more, session}. Raises PT404 session_not_found.';
-revoke all on function public.list_events(uuid, integer, text[], integer, text)
-  from public, anon, authenticated, service_role;
-grant execute on function public.list_events(uuid, integer, text[], integer, text) to authenticated, service_role;
+revoke all on function public.list_events from public, anon, authenticated, service_role;
+grant execute on function public.list_events to authenticated, service_role;

@@ -3,7 +3,6 @@
 -- A partition of event_logs for every month, made ahead. An event never waits for one: the default partition takes it.
 create function private.make_event_partition(p_month timestamptz) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- What waits longer than this goes back to the end of the queue: everybody who writes would wait behind it.
@@ -43,14 +42,13 @@ begin
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;
-comment on function private.make_event_partition(timestamptz) is
+comment on function private.make_event_partition is
   'Makes the partition of a month (UTC), and moves there what the default partition took in its stead.';
-revoke all on function private.make_event_partition(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.make_event_partition from public, anon, authenticated, service_role;
 
 
 create function private.event_partition_step(p_now timestamptz default now()) returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 set timezone = 'UTC'
@@ -94,11 +92,11 @@ exception
     return false;
 end;
 $$;
-comment on function private.event_partition_step(timestamptz) is
+comment on function private.event_partition_step is
   'Makes one missing partition: of this month, of the three after it, or of a month of which the default partition took some '
   'events; more than 100,000 are left there. '
   'True while there may be more to do. p_now is there for tests.';
-revoke all on function private.event_partition_step(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.event_partition_step from public, anon, authenticated, service_role;
 
 
 do $$

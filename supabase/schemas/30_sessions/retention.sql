@@ -2,7 +2,6 @@
 
 create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -84,9 +83,9 @@ begin
   more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_cut;
 end;
 $$;
-comment on function private.retain_sessions(timestamptz, jsonb) is
+comment on function private.retain_sessions is
   'Deletes up to 200 sessions and 5,000 of their events and counts, or 64 MiB of them. A session goes when none is left.';
-revoke all on function private.retain_sessions(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_sessions from public, anon, authenticated, service_role;
 
 
 create function private.expired_event_partitions(p_now timestamptz)
@@ -109,15 +108,14 @@ as $$
   ) l
   where l.ends_at <= private.retention_cutoff('event_logs', p_now);
 $$;
-comment on function private.expired_event_partitions(timestamptz) is
+comment on function private.expired_event_partitions is
   'The partitions of event_logs of which every event is past the policy, and how many these are by Postgres'' statistics: '
   'counting them would read what is to be dropped.';
-revoke all on function private.expired_event_partitions(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.expired_event_partitions from public, anon, authenticated, service_role;
 
 
 create function private.drop_event_partition(p_leaf regclass) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- What waits longer than this goes back to the end of the queue: everybody who writes would wait behind it.
@@ -130,14 +128,13 @@ begin
   execute format('drop table %s', p_leaf);
 end;
 $$;
-comment on function private.drop_event_partition(regclass) is
+comment on function private.drop_event_partition is
   'Drops a partition of event_logs, or raises 55P03 where that would make anybody wait.';
-revoke all on function private.drop_event_partition(regclass) from public, anon, authenticated, service_role;
+revoke all on function private.drop_event_partition from public, anon, authenticated, service_role;
 
 
 create function private.retain_event_logs(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -181,7 +178,7 @@ begin
   more := v_cut or v_count = c_removed;
 end;
 $$;
-comment on function private.retain_event_logs(timestamptz, jsonb) is
+comment on function private.retain_event_logs is
   'Drops one partition of event_logs, or deletes up to 5,000 events that the default partition took. Raises 55P03 where the '
   'tables are in use: the next run tries again.';
-revoke all on function private.retain_event_logs(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_event_logs from public, anon, authenticated, service_role;

@@ -34,7 +34,6 @@ create policy "No client sees the queue of summaries" on private.unsummarized_se
 
 create function private.queue_summary() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -49,9 +48,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.queue_summary() is
+comment on function private.queue_summary is
   'Queues a session that has ended without a summary, and takes it out again when it has one or goes on.';
-revoke all on function private.queue_summary() from public, anon, authenticated, service_role;
+revoke all on function private.queue_summary from public, anon, authenticated, service_role;
 
 -- However it ends: by the API, through the tables, or by the job below. An append sets neither column.
 create trigger queue_summary_of_new after insert on public.sessions
@@ -65,7 +64,6 @@ create trigger queue_summary after update of end_time, summary on public.session
 
 create function private.take_unsummarized(p_limit integer, p_lease_seconds integer, p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- The front of an index, whatever the statistics say of a queue that was empty when they were taken.
@@ -136,27 +134,25 @@ begin
   return jsonb_build_object('data', v_sessions, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.take_unsummarized(integer, integer, text) is 'See public.take_unsummarized.';
-revoke all on function private.take_unsummarized(integer, integer, text) from public, anon, authenticated, service_role;
-grant execute on function private.take_unsummarized(integer, integer, text) to service_role;
+comment on function private.take_unsummarized is 'See public.take_unsummarized.';
+revoke all on function private.take_unsummarized from public, anon, authenticated, service_role;
+grant execute on function private.take_unsummarized to service_role;
 
 
 create function public.take_unsummarized(
   p_limit integer default 10, p_lease_seconds integer default 300, p_user_id text default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
 $$;
-comment on function public.take_unsummarized(integer, integer, text) is
+comment on function public.take_unsummarized is
   'Takes ended sessions without a summary from the queue, those taken least first, and of these the oldest end: they are the '
   'caller''s for p_lease_seconds, and then given again. end_session with a summary takes them out. Answers {data, '
   'has_more}, sessions with attempts and lease_expires_at. For backends; one that acts for a user gets that user''s.';
-revoke all on function public.take_unsummarized(integer, integer, text) from public, anon, authenticated, service_role;
-grant execute on function public.take_unsummarized(integer, integer, text) to service_role;
+revoke all on function public.take_unsummarized from public, anon, authenticated, service_role;
+grant execute on function public.take_unsummarized to service_role;
 
 
 create table private.session_settings (
@@ -185,7 +181,6 @@ insert into private.session_settings default values;
 
 create function private.close_idle_sessions_step(p_now timestamptz default now()) returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -218,10 +213,10 @@ begin
   return v_closed = c_batch;
 end;
 $$;
-comment on function private.close_idle_sessions_step(timestamptz) is
+comment on function private.close_idle_sessions_step is
   'Ends sessions that have had no event for the idle timeout, at the time of their last event, or of their start where they '
   'have none. True while there may be more to do. p_now is there for tests.';
-revoke all on function private.close_idle_sessions_step(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.close_idle_sessions_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)

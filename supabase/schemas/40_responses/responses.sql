@@ -3,7 +3,6 @@
 create function private.input_items(p_input jsonb) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select case jsonb_typeof(p_input)
@@ -13,14 +12,13 @@ as $$
     else p_input
   end;
 $$;
-comment on function private.input_items(jsonb) is 'The input of a response as items: a string is one user message.';
-revoke all on function private.input_items(jsonb) from public, anon, authenticated, service_role;
+comment on function private.input_items is 'The input of a response as items: a string is one user message.';
+revoke all on function private.input_items from public, anon, authenticated, service_role;
 
 
 create function private.require_items(p_items jsonb, p_field text, p_limit integer default 1000) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -34,9 +32,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_items(jsonb, text, integer) is
+comment on function private.require_items is
   'Raises PT400 invalid_request unless it is an array of at most p_limit objects.';
-revoke all on function private.require_items(jsonb, text, integer) from public, anon, authenticated, service_role;
+revoke all on function private.require_items from public, anon, authenticated, service_role;
 
 
 create function private.response_items(p_conversation_id uuid, p_after integer, p_upto integer) returns jsonb
@@ -49,15 +47,14 @@ as $$
   from private.read_messages(p_conversation_id, p_after, p_upto + 1, 2147483647, 'asc') m
   cross join lateral jsonb_array_elements(private.items_from_message(m)) with ordinality as i (value, n);
 $$;
-comment on function private.response_items(uuid, integer, integer) is
+comment on function private.response_items is
   'The items of the messages that a conversation shows with p_after < sequence_order <= p_upto. Checks nobody''s rights.';
-revoke all on function private.response_items(uuid, integer, integer) from public, anon, authenticated, service_role;
+revoke all on function private.response_items from public, anon, authenticated, service_role;
 
 
 create function private.response_answer(p_state public.conversation_states) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object(
@@ -66,14 +63,13 @@ as $$
     'created_at', p_state.created_at, 'updated_at', p_state.updated_at
   );
 $$;
-comment on function private.response_answer(public.conversation_states) is 'A response as the API answers it, without items.';
-revoke all on function private.response_answer(public.conversation_states) from public, anon, authenticated, service_role;
+comment on function private.response_answer is 'A response as the API answers it, without items.';
+revoke all on function private.response_answer from public, anon, authenticated, service_role;
 
 
 create function private.require_history(p_items jsonb) returns jsonb
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -88,14 +84,13 @@ begin
   return p_items;
 end;
 $$;
-comment on function private.require_history(jsonb) is 'The items, or PT409 history_too_large above 16 MiB.';
-revoke all on function private.require_history(jsonb) from public, anon, authenticated, service_role;
+comment on function private.require_history is 'The items, or PT409 history_too_large above 16 MiB.';
+revoke all on function private.require_history from public, anon, authenticated, service_role;
 
 
 create function private.store_response(p_user_id uuid, p_response_id text, p_response jsonb, p_created_at bigint)
 returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -199,16 +194,15 @@ begin
   return private.response_answer(v_new) || jsonb_build_object('created', v_old.response_id is null);
 end;
 $$;
-comment on function private.store_response(uuid, text, jsonb, bigint) is
+comment on function private.store_response is
   'Stores a response of the user: its input and output go on where the previous response ended, in its conversation if that '
   'is still the tip there, else in a fork. Answers it with created (false: it was replaced) or replayed. p_created_at in '
   'unix seconds; null: now. Checks nobody''s rights.';
-revoke all on function private.store_response(uuid, text, jsonb, bigint) from public, anon, authenticated, service_role;
+revoke all on function private.store_response from public, anon, authenticated, service_role;
 
 
 create function private.remove_response(p_user_id uuid, p_response_id text) returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -227,14 +221,13 @@ begin
   return true;
 end;
 $$;
-comment on function private.remove_response(uuid, text) is
+comment on function private.remove_response is
   'Removes a response of the user and what nothing else shows; false if there is none. Checks nobody''s rights.';
-revoke all on function private.remove_response(uuid, text) from public, anon, authenticated, service_role;
+revoke all on function private.remove_response from public, anon, authenticated, service_role;
 
 
 create function private.put_response(p_response_id text, p_response jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -262,26 +255,24 @@ begin
   );
 end;
 $$;
-comment on function private.put_response(text, jsonb, uuid) is 'See public.put_response.';
-revoke all on function private.put_response(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.put_response(text, jsonb, uuid) to authenticated, service_role;
+comment on function private.put_response is 'See public.put_response.';
+revoke all on function private.put_response from public, anon, authenticated, service_role;
+grant execute on function private.put_response to authenticated, service_role;
 
 
 create function public.put_response(p_response_id text, p_response jsonb, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.put_response(p_response_id, p_response, p_user_id);
 $$;
-comment on function public.put_response(text, jsonb, uuid) is
+comment on function public.put_response is
   'Stores a response {input (a string or items), output (items), model, provider, previous_response_id?}: all of it or '
   'nothing. Answers it without items, with created: true for a new one. The same again is replayed: true; another body '
   'under the same id replaces it, and what continued it keeps the history that it had. PT409 '
   'previous_response_not_found.';
-revoke all on function public.put_response(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.put_response(text, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.put_response from public, anon, authenticated, service_role;
+grant execute on function public.put_response to authenticated, service_role;
 
 
 create function private.get_response(p_response_id text, p_items boolean, p_user_id uuid) returns jsonb
@@ -308,30 +299,28 @@ begin
   );
 end;
 $$;
-comment on function private.get_response(text, boolean, uuid) is 'See public.get_response.';
-revoke all on function private.get_response(text, boolean, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.get_response(text, boolean, uuid) to authenticated, service_role;
+comment on function private.get_response is 'See public.get_response.';
+revoke all on function private.get_response from public, anon, authenticated, service_role;
+grant execute on function private.get_response to authenticated, service_role;
 
 
 create function public.get_response(p_response_id text, p_items boolean default true, p_user_id uuid default null)
 returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_response(p_response_id, p_items, p_user_id);
 $$;
-comment on function public.get_response(text, boolean, uuid) is
+comment on function public.get_response is
   'A response with input_items: the whole history in order, its own input and output last. p_items false: without them. '
   'PT404 response_not_found.';
-revoke all on function public.get_response(text, boolean, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.get_response(text, boolean, uuid) to authenticated, service_role;
+revoke all on function public.get_response from public, anon, authenticated, service_role;
+grant execute on function public.get_response to authenticated, service_role;
 
 
 create function private.delete_response(p_response_id text, p_user_id uuid) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -341,23 +330,21 @@ begin
   end if;
 end;
 $$;
-comment on function private.delete_response(text, uuid) is 'See public.delete_response.';
-revoke all on function private.delete_response(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_response(text, uuid) to authenticated, service_role;
+comment on function private.delete_response is 'See public.delete_response.';
+revoke all on function private.delete_response from public, anon, authenticated, service_role;
+grant execute on function private.delete_response to authenticated, service_role;
 
 
 create function public.delete_response(p_response_id text, p_user_id uuid default null) returns void
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_response(p_response_id, p_user_id);
 $$;
-comment on function public.delete_response(text, uuid) is
+comment on function public.delete_response is
   'Deletes a response and its messages, except those that other responses, or conversations and their forks, still show.';
-revoke all on function public.delete_response(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_response(text, uuid) to authenticated, service_role;
+revoke all on function public.delete_response from public, anon, authenticated, service_role;
+grant execute on function public.delete_response to authenticated, service_role;
 
 
 create function private.merge_response(p_response_id text, p_body jsonb, p_user_id uuid) returns jsonb
@@ -386,21 +373,20 @@ begin
   return jsonb_build_object('input_items', private.require_history(v_items || v_input));
 end;
 $$;
-comment on function private.merge_response(text, jsonb, uuid) is 'See public.merge_response.';
-revoke all on function private.merge_response(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.merge_response(text, jsonb, uuid) to authenticated, service_role;
+comment on function private.merge_response is 'See public.merge_response.';
+revoke all on function private.merge_response from public, anon, authenticated, service_role;
+grant execute on function private.merge_response to authenticated, service_role;
 
 
 create function public.merge_response(p_response_id text, p_body jsonb, p_user_id uuid default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.merge_response(p_response_id, p_body, p_user_id);
 $$;
-comment on function public.merge_response(text, jsonb, uuid) is
+comment on function public.merge_response is
   'What a model gets next, {input_items}: the history of the response and then {input} (a string or items). Stores nothing. '
   'PT409 previous_response_not_found.';
-revoke all on function public.merge_response(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.merge_response(text, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.merge_response from public, anon, authenticated, service_role;
+grant execute on function public.merge_response to authenticated, service_role;

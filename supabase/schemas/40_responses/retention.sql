@@ -4,7 +4,6 @@ create function private.retain_conversation_states(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -41,7 +40,6 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_conversation_states(timestamptz, jsonb) is
+comment on function private.retain_conversation_states is
   'Deletes up to 1,000 responses. What of their history nothing else shows is left to private.prune_queue.';
-revoke all on function private.retain_conversation_states(timestamptz, jsonb)
-  from public, anon, authenticated, service_role;
+revoke all on function private.retain_conversation_states from public, anon, authenticated, service_role;

@@ -3,7 +3,6 @@
 create function private.normal_item(p_item jsonb) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select case coalesce(p_item ->> 'type', case when p_item ? 'role' then 'message' end)
@@ -31,16 +30,15 @@ as $$
     else p_item
   end;
 $$;
-comment on function private.normal_item(jsonb) is
+comment on function private.normal_item is
   'An item with what OpenAI adds to it: the type, status and content parts of an easy message, and the fields that its '
   'clients read without asking whether they are there.';
-revoke all on function private.normal_item(jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.normal_item from public, anon, authenticated, service_role;
 
 
 create function private.item_prefix(p_type text) returns text
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select case p_type
@@ -60,15 +58,14 @@ as $$
     else 'msg_'
   end;
 $$;
-comment on function private.item_prefix(text) is
+comment on function private.item_prefix is
   'How the id of an item of this type begins. OpenAI refuses an input item whose id begins like that of another type.';
-revoke all on function private.item_prefix(text) from public, anon, authenticated, service_role;
+revoke all on function private.item_prefix from public, anon, authenticated, service_role;
 
 
 create function private.openai_items(p_message public.conversation_messages) returns jsonb
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -90,17 +87,16 @@ begin
   return v_result;
 end;
 $$;
-comment on function private.openai_items(public.conversation_messages) is
+comment on function private.openai_items is
   'A message as the items that the OpenAI API answers, a JSON array of one or more, each with an id that is unique in the '
   'conversation: the first has the message''s item_id, or else a prefix and the message''s uuid without dashes; the n-th '
   'has that and _n.';
-revoke all on function private.openai_items(public.conversation_messages) from public, anon, authenticated, service_role;
+revoke all on function private.openai_items from public, anon, authenticated, service_role;
 
 
 create function private.require_input_items(p_items jsonb) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -129,9 +125,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_input_items(jsonb) is
+comment on function private.require_input_items is
   'What zod says politely at the edge holds for a direct RPC call too. Raises PT400 invalid_request.';
-revoke all on function private.require_input_items(jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.require_input_items from public, anon, authenticated, service_role;
 
 
 create function private.find_item(p_conversation_id uuid, p_item_id text)
@@ -172,10 +168,10 @@ as $$
   where private.openai_items(c.message) -> (c.place - 1) ->> 'id' = p_item_id
   limit 1;
 $$;
-comment on function private.find_item(uuid, text) is
+comment on function private.find_item is
   'The message that shows an item in the conversation, and the item''s place among those it shows, from 1. Checks nobody''s '
   'rights.';
-revoke all on function private.find_item(uuid, text) from public, anon, authenticated, service_role;
+revoke all on function private.find_item from public, anon, authenticated, service_role;
 
 
 create function private.page_of_items(
@@ -240,17 +236,15 @@ begin
   return jsonb_build_object('data', to_jsonb(v_data), 'has_more', false);
 end;
 $$;
-comment on function private.page_of_items(uuid, integer, text, integer, text) is
+comment on function private.page_of_items is
   'A page of the items that a conversation''s messages up to number p_upper show, after the item p_after, in p_order. '
   'Answers {data, has_more}. Ends early at 8 MiB, after one item at the least. Checks nobody''s rights.';
-revoke all on function private.page_of_items(uuid, integer, text, integer, text)
-  from public, anon, authenticated, service_role;
+revoke all on function private.page_of_items from public, anon, authenticated, service_role;
 
 
 create function private.append_items(p_conversation_id uuid, p_items jsonb, p_idempotency_key text, p_user_id uuid)
 returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -284,34 +278,31 @@ begin
   )) || case when v_result ? 'replayed' then '{"replayed": true}'::jsonb else '{}' end;
 end;
 $$;
-comment on function private.append_items(uuid, jsonb, text, uuid) is 'See public.append_items.';
-revoke all on function private.append_items(uuid, jsonb, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.append_items(uuid, jsonb, text, uuid) to authenticated, service_role;
+comment on function private.append_items is 'See public.append_items.';
+revoke all on function private.append_items from public, anon, authenticated, service_role;
+grant execute on function private.append_items to authenticated, service_role;
 
 
 create function public.append_items(
   p_conversation_id uuid, p_items jsonb, p_idempotency_key text default null, p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.append_items(p_conversation_id, p_items, p_idempotency_key, p_user_id);
 $$;
-comment on function public.append_items(uuid, jsonb, text, uuid) is
+comment on function public.append_items is
   'Appends items of the OpenAI API (a JSON array of at most 1,000) to a conversation: contiguous, all or none. Answers '
   '{data, has_more}: the items as they are stored. An item''s own id stands for it for ever: the same item again keeps its '
   'place, another one is PT409. A repeated p_idempotency_key answers as the first time, with replayed: true.';
-revoke all on function public.append_items(uuid, jsonb, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.append_items(uuid, jsonb, text, uuid) to authenticated, service_role;
+revoke all on function public.append_items from public, anon, authenticated, service_role;
+grant execute on function public.append_items to authenticated, service_role;
 
 
 create function private.create_conversation_of_items(
   p_items jsonb, p_metadata jsonb, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -340,11 +331,9 @@ begin
   return public.get_conversation(v_id, v_user_id);
 end;
 $$;
-comment on function private.create_conversation_of_items(jsonb, jsonb, text, uuid) is
-  'See public.create_conversation_of_items.';
-revoke all on function private.create_conversation_of_items(jsonb, jsonb, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation_of_items(jsonb, jsonb, text, uuid) to authenticated, service_role;
+comment on function private.create_conversation_of_items is 'See public.create_conversation_of_items.';
+revoke all on function private.create_conversation_of_items from public, anon, authenticated, service_role;
+grant execute on function private.create_conversation_of_items to authenticated, service_role;
 
 
 create function public.create_conversation_of_items(
@@ -354,25 +343,20 @@ create function public.create_conversation_of_items(
   p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.create_conversation_of_items(p_items, p_metadata, p_idempotency_key, p_user_id);
 $$;
-comment on function public.create_conversation_of_items(jsonb, jsonb, text, uuid) is
+comment on function public.create_conversation_of_items is
   'Creates a conversation with its first items: both or neither. Answers the conversation, without them. A repeated '
   'p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function public.create_conversation_of_items(jsonb, jsonb, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.create_conversation_of_items(jsonb, jsonb, text, uuid) to authenticated, service_role;
+revoke all on function public.create_conversation_of_items from public, anon, authenticated, service_role;
+grant execute on function public.create_conversation_of_items to authenticated, service_role;
 
 
 create function public.replace_metadata(p_conversation_id uuid, p_metadata jsonb, p_user_id uuid default null)
 returns jsonb
 language plpgsql
-volatile
-security invoker
 set search_path = ''
 as $$
 declare
@@ -392,10 +376,10 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.replace_metadata(uuid, jsonb, uuid) is
+comment on function public.replace_metadata is
   'Replaces a conversation''s metadata, where public.update_conversation merges. Answers the conversation.';
-revoke all on function public.replace_metadata(uuid, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.replace_metadata(uuid, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.replace_metadata from public, anon, authenticated, service_role;
+grant execute on function public.replace_metadata to authenticated, service_role;
 
 
 create function private.list_items(
@@ -411,10 +395,9 @@ begin
   return private.page_of_items(p_conversation_id, 2147483646, p_after, p_limit, p_order);
 end;
 $$;
-comment on function private.list_items(uuid, text, integer, text, uuid) is 'See public.list_items.';
-revoke all on function private.list_items(uuid, text, integer, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.list_items(uuid, text, integer, text, uuid) to authenticated, service_role;
+comment on function private.list_items is 'See public.list_items.';
+revoke all on function private.list_items from public, anon, authenticated, service_role;
+grant execute on function private.list_items to authenticated, service_role;
 
 
 create function public.list_items(
@@ -426,16 +409,15 @@ create function public.list_items(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_items(p_conversation_id, p_after, p_limit, p_order, p_user_id);
 $$;
-comment on function public.list_items(uuid, text, integer, text, uuid) is
+comment on function public.list_items is
   'A page of a conversation''s items after the item with the id p_after, in p_order (asc or desc). Answers {data, '
   'has_more}.';
-revoke all on function public.list_items(uuid, text, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.list_items(uuid, text, integer, text, uuid) to authenticated, service_role;
+revoke all on function public.list_items from public, anon, authenticated, service_role;
+grant execute on function public.list_items to authenticated, service_role;
 
 
 create function private.get_item(p_conversation_id uuid, p_item_id text, p_user_id uuid) returns jsonb
@@ -456,27 +438,25 @@ begin
   return v_item;
 end;
 $$;
-comment on function private.get_item(uuid, text, uuid) is 'See public.get_item.';
-revoke all on function private.get_item(uuid, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.get_item(uuid, text, uuid) to authenticated, service_role;
+comment on function private.get_item is 'See public.get_item.';
+revoke all on function private.get_item from public, anon, authenticated, service_role;
+grant execute on function private.get_item to authenticated, service_role;
 
 
 create function public.get_item(p_conversation_id uuid, p_item_id text, p_user_id uuid default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_item(p_conversation_id, p_item_id, p_user_id);
 $$;
-comment on function public.get_item(uuid, text, uuid) is 'One item of a conversation. Raises PT404 item_not_found.';
-revoke all on function public.get_item(uuid, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.get_item(uuid, text, uuid) to authenticated, service_role;
+comment on function public.get_item is 'One item of a conversation. Raises PT404 item_not_found.';
+revoke all on function public.get_item from public, anon, authenticated, service_role;
+grant execute on function public.get_item to authenticated, service_role;
 
 
 create function private.delete_item(p_conversation_id uuid, p_item_id text, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -497,21 +477,19 @@ begin
   return public.get_conversation(p_conversation_id, v_user_id);
 end;
 $$;
-comment on function private.delete_item(uuid, text, uuid) is 'See public.delete_item.';
-revoke all on function private.delete_item(uuid, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_item(uuid, text, uuid) to authenticated, service_role;
+comment on function private.delete_item is 'See public.delete_item.';
+revoke all on function private.delete_item from public, anon, authenticated, service_role;
+grant execute on function private.delete_item to authenticated, service_role;
 
 
 create function public.delete_item(p_conversation_id uuid, p_item_id text, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_item(p_conversation_id, p_item_id, p_user_id);
 $$;
-comment on function public.delete_item(uuid, text, uuid) is
+comment on function public.delete_item is
   'Deletes the message that shows an item, from every conversation that shows it; of a message with several items, all go. '
   'Answers the conversation. Raises PT404 item_not_found.';
-revoke all on function public.delete_item(uuid, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_item(uuid, text, uuid) to authenticated, service_role;
+revoke all on function public.delete_item from public, anon, authenticated, service_role;
+grant execute on function public.delete_item to authenticated, service_role;

@@ -18,8 +18,8 @@ begin
   return v_state;
 end;
 $$;
-comment on function private.require_response(text, uuid) is 'The user''s response, or PT404 response_not_found.';
-revoke all on function private.require_response(text, uuid) from public, anon, authenticated, service_role;
+comment on function private.require_response is 'The user''s response, or PT404 response_not_found.';
+revoke all on function private.require_response from public, anon, authenticated, service_role;
 
 
 create function private.get_openai_response(p_response_id text, p_user_id uuid) returns jsonb
@@ -51,24 +51,23 @@ begin
   );
 end;
 $$;
-comment on function private.get_openai_response(text, uuid) is 'See public.get_openai_response.';
-revoke all on function private.get_openai_response(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.get_openai_response(text, uuid) to authenticated, service_role;
+comment on function private.get_openai_response is 'See public.get_openai_response.';
+revoke all on function private.get_openai_response from public, anon, authenticated, service_role;
+grant execute on function private.get_openai_response to authenticated, service_role;
 
 
 create function public.get_openai_response(p_response_id text, p_user_id uuid default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_openai_response(p_response_id, p_user_id);
 $$;
-comment on function public.get_openai_response(text, uuid) is
+comment on function public.get_openai_response is
   'A response with its output as items: {id, created_at (unix seconds), model, output, is_complete, previous_response_id, '
   'conversation_id (null where that is deleted)}. Raises PT404 response_not_found.';
-revoke all on function public.get_openai_response(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.get_openai_response(text, uuid) to authenticated, service_role;
+revoke all on function public.get_openai_response from public, anon, authenticated, service_role;
+grant execute on function public.get_openai_response to authenticated, service_role;
 
 
 create function private.list_input_items(
@@ -85,10 +84,9 @@ begin
   return private.page_of_items(v_state.conversation_id, v_state.input_sequence, p_after, p_limit, p_order);
 end;
 $$;
-comment on function private.list_input_items(text, text, integer, text, uuid) is 'See public.list_input_items.';
-revoke all on function private.list_input_items(text, text, integer, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.list_input_items(text, text, integer, text, uuid) to authenticated, service_role;
+comment on function private.list_input_items is 'See public.list_input_items.';
+revoke all on function private.list_input_items from public, anon, authenticated, service_role;
+grant execute on function private.list_input_items to authenticated, service_role;
 
 
 create function public.list_input_items(
@@ -100,14 +98,12 @@ create function public.list_input_items(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_input_items(p_response_id, p_after, p_limit, p_order, p_user_id);
 $$;
-comment on function public.list_input_items(text, text, integer, text, uuid) is
+comment on function public.list_input_items is
   'A page of the items that a response was generated from: the history before it and its own input, without its output. '
   'Answers {data, has_more}. Raises PT404 response_not_found.';
-revoke all on function public.list_input_items(text, text, integer, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.list_input_items(text, text, integer, text, uuid) to authenticated, service_role;
+revoke all on function public.list_input_items from public, anon, authenticated, service_role;
+grant execute on function public.list_input_items to authenticated, service_role;

@@ -8,14 +8,13 @@ set search_path = ''
 as $$
   select coalesce(private.caller_id(p_user_id), '00000000-0000-0000-0000-000000000000');
 $$;
-comment on function private.document_owner(uuid) is
+comment on function private.document_owner is
   'Whose documents a call means: those of private.caller_id, or where a backend acts for nobody its own.';
-revoke all on function private.document_owner(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.document_owner from public, anon, authenticated, service_role;
 
 
 create function private.document_writer(p_user_id uuid) returns uuid
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -26,16 +25,15 @@ begin
   return v_owner_id;
 end;
 $$;
-comment on function private.document_writer(uuid) is
+comment on function private.document_writer is
   'private.document_owner for what writes: a user who is being deleted leaves no document behind. Raises PT401 where the token '
   'has outlived its user.';
-revoke all on function private.document_writer(uuid) from public, anon, authenticated, service_role;
+revoke all on function private.document_writer from public, anon, authenticated, service_role;
 
 
 create function private.refuse_part(p_name text, p_message text) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -45,16 +43,15 @@ begin
     detail = jsonb_build_array(jsonb_build_object('path', left(p_name, 300), 'message', p_message))::text;
 end;
 $$;
-comment on function private.refuse_part(text, text) is
+comment on function private.refuse_part is
   'Raises PT400 invalid_request for one part of a request. The detail is the JSON of what zod''s refusals say: '
   '[{path, message}].';
-revoke all on function private.refuse_part(text, text) from public, anon, authenticated, service_role;
+revoke all on function private.refuse_part from public, anon, authenticated, service_role;
 
 
 create function private.require_collection(p_collection text) returns void
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 begin
@@ -65,14 +62,13 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_collection(text) is 'Raises PT400 invalid_request for what is no name of a collection.';
-revoke all on function private.require_collection(text) from public, anon, authenticated, service_role;
+comment on function private.require_collection is 'Raises PT400 invalid_request for what is no name of a collection.';
+revoke all on function private.require_collection from public, anon, authenticated, service_role;
 
 
 create function private.creation_time(p_creation_utc text) returns timestamptz
 language plpgsql
 stable
-security invoker
 set search_path = ''
 set timezone = 'UTC'
 as $$
@@ -87,16 +83,15 @@ exception
     return null;
 end;
 $$;
-comment on function private.creation_time(text) is
+comment on function private.creation_time is
   'The time that a creation_utc says, in UTC where it does not say: an ISO 8601 date, or date and time. Null for what is '
   'none.';
-revoke all on function private.creation_time(text) from public, anon, authenticated, service_role;
+revoke all on function private.creation_time from public, anon, authenticated, service_role;
 
 
 create function private.require_document(p_document jsonb, p_name text) returns void
 language plpgsql
 stable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -135,20 +130,19 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_document(jsonb, text) is
+comment on function private.require_document is
   'Raises PT400 invalid_request, with a path that begins with p_name, for what cannot be stored as a document.';
-revoke all on function private.require_document(jsonb, text) from public, anon, authenticated, service_role;
+revoke all on function private.require_document from public, anon, authenticated, service_role;
 
 
 create function private.to_document(p_id text, p_version text, p_creation_utc text, p_data jsonb) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select p_data
     || jsonb_build_object('id', p_id, 'creation_utc', p_creation_utc)
     || case when p_version is null then '{}' else jsonb_build_object('version', p_version) end;
 $$;
-comment on function private.to_document(text, text, text, jsonb) is 'A stored document as the flat object that came in.';
-revoke all on function private.to_document(text, text, text, jsonb) from public, anon, authenticated, service_role;
+comment on function private.to_document is 'A stored document as the flat object that came in.';
+revoke all on function private.to_document from public, anon, authenticated, service_role;

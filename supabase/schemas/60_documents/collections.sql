@@ -46,30 +46,28 @@ begin
   return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
 end;
 $$;
-comment on function private.list_collections(integer, text, uuid) is 'See public.list_collections.';
-revoke all on function private.list_collections(integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.list_collections(integer, text, uuid) to authenticated, service_role;
+comment on function private.list_collections is 'See public.list_collections.';
+revoke all on function private.list_collections from public, anon, authenticated, service_role;
+grant execute on function private.list_collections to authenticated, service_role;
 
 
 create function public.list_collections(p_limit integer default 50, p_after text default null, p_user_id uuid default null)
 returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_collections(p_limit, p_after, p_user_id);
 $$;
-comment on function public.list_collections(integer, text, uuid) is
+comment on function public.list_collections is
   'A page of the collections, by name, also those with failed documents or a version alone: '
   '{data: [{collection, documents, failures, version}], has_more}.';
-revoke all on function public.list_collections(integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.list_collections(integer, text, uuid) to authenticated, service_role;
+revoke all on function public.list_collections from public, anon, authenticated, service_role;
+grant execute on function public.list_collections to authenticated, service_role;
 
 
 create function private.drop_collection(p_collection text, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -85,24 +83,22 @@ begin
   return jsonb_build_object('deleted_count', v_count);
 end;
 $$;
-comment on function private.drop_collection(text, uuid) is 'See public.drop_collection.';
-revoke all on function private.drop_collection(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.drop_collection(text, uuid) to authenticated, service_role;
+comment on function private.drop_collection is 'See public.drop_collection.';
+revoke all on function private.drop_collection from public, anon, authenticated, service_role;
+grant execute on function private.drop_collection to authenticated, service_role;
 
 
 create function public.drop_collection(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.drop_collection(p_collection, p_user_id);
 $$;
-comment on function public.drop_collection(text, uuid) is
+comment on function public.drop_collection is
   'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and '
   'stay.';
-revoke all on function public.drop_collection(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.drop_collection(text, uuid) to authenticated, service_role;
+revoke all on function public.drop_collection from public, anon, authenticated, service_role;
+grant execute on function public.drop_collection to authenticated, service_role;
 
 
 create function private.get_collection_version(p_collection text, p_user_id uuid) returns jsonb
@@ -120,30 +116,28 @@ begin
   ));
 end;
 $$;
-comment on function private.get_collection_version(text, uuid) is 'See public.get_collection_version.';
-revoke all on function private.get_collection_version(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.get_collection_version(text, uuid) to authenticated, service_role;
+comment on function private.get_collection_version is 'See public.get_collection_version.';
+revoke all on function private.get_collection_version from public, anon, authenticated, service_role;
+grant execute on function private.get_collection_version to authenticated, service_role;
 
 
 create function public.get_collection_version(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_collection_version(p_collection, p_user_id);
 $$;
-comment on function public.get_collection_version(text, uuid) is
+comment on function public.get_collection_version is
   'The version of the store that a collection is part of: {version}, null if none was set.';
-revoke all on function public.get_collection_version(text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.get_collection_version(text, uuid) to authenticated, service_role;
+revoke all on function public.get_collection_version from public, anon, authenticated, service_role;
+grant execute on function public.get_collection_version to authenticated, service_role;
 
 
 create function private.set_collection_version(
   p_collection text, p_version text, p_expected_version text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -172,25 +166,21 @@ begin
   return jsonb_build_object('version', p_version);
 end;
 $$;
-comment on function private.set_collection_version(text, text, text, uuid) is 'See public.set_collection_version.';
-revoke all on function private.set_collection_version(text, text, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.set_collection_version(text, text, text, uuid) to authenticated, service_role;
+comment on function private.set_collection_version is 'See public.set_collection_version.';
+revoke all on function private.set_collection_version from public, anon, authenticated, service_role;
+grant execute on function private.set_collection_version to authenticated, service_role;
 
 
 create function public.set_collection_version(
   p_collection text, p_version text, p_expected_version text default null, p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
 $$;
-comment on function public.set_collection_version(text, text, text, uuid) is
+comment on function public.set_collection_version is
   'Sets the version of a collection''s store if it is p_expected_version (null: none was set): {version}. Raises PT409 '
   'version_conflict.';
-revoke all on function public.set_collection_version(text, text, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.set_collection_version(text, text, text, uuid) to authenticated, service_role;
+revoke all on function public.set_collection_version from public, anon, authenticated, service_role;
+grant execute on function public.set_collection_version to authenticated, service_role;

@@ -7,7 +7,6 @@ create function private.document_index(
 )
 language plpgsql
 immutable
-security invoker
 set search_path = ''
 as $$
 declare
@@ -29,16 +28,15 @@ begin
   );
 end;
 $$;
-comment on function private.document_index(text, text) is
+comment on function private.document_index is
   'A field''s index: its name, the two expressions in it, and what follows "create index". Of a string it has the first 256 '
   'characters: an index row that is too long would make an insert fail. Raises PT400 invalid_request.';
-revoke all on function private.document_index(text, text) from public, anon, authenticated, service_role;
+revoke all on function private.document_index from public, anon, authenticated, service_role;
 
 
 create function private.describe_document_index(p_collection text, p_field text) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object(
@@ -49,9 +47,9 @@ as $$
   )
   from private.document_index(p_collection, p_field) i;
 $$;
-comment on function private.describe_document_index(text, text) is
+comment on function private.describe_document_index is
   'A field''s index as the API answers it: {collection, field, name, definition}.';
-revoke all on function private.describe_document_index(text, text) from public, anon, authenticated, service_role;
+revoke all on function private.describe_document_index from public, anon, authenticated, service_role;
 
 
 create function private.document_indexes() returns table (name text, collection text, field text, is_valid boolean)
@@ -68,14 +66,13 @@ as $$
   ) d on true
   where i.indrelid = 'public.documents'::regclass and c.relname like 'idx\_documents\_field\_%';
 $$;
-comment on function private.document_indexes() is
+comment on function private.document_indexes is
   'The indexes of fields. Their comments say of which collection and field: the catalogue is the only list of them.';
-revoke all on function private.document_indexes() from public, anon, authenticated, service_role;
+revoke all on function private.document_indexes from public, anon, authenticated, service_role;
 
 
 create function private.create_document_index(p_collection text, p_field text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- Whoever writes a document while this waits for the table waits behind it.
@@ -122,29 +119,26 @@ begin
   return jsonb_build_object('index', private.describe_document_index(p_collection, p_field), 'created', not v_exists);
 end;
 $$;
-comment on function private.create_document_index(text, text) is 'See public.create_document_index.';
-revoke all on function private.create_document_index(text, text) from public, anon, authenticated, service_role;
-grant execute on function private.create_document_index(text, text) to service_role;
+comment on function private.create_document_index is 'See public.create_document_index.';
+revoke all on function private.create_document_index from public, anon, authenticated, service_role;
+grant execute on function private.create_document_index to service_role;
 
 
 create function public.create_document_index(p_collection text, p_field text) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.create_document_index(p_collection, p_field);
 $$;
-comment on function public.create_document_index(text, text) is
+comment on function public.create_document_index is
   'Makes the index of a field of a collection, whoever its documents belong to, or finds it: {index, created}. Nobody '
   'writes a document meanwhile; on a large table run the definition by hand, then call this. Raises PT409 index_limit.';
-revoke all on function public.create_document_index(text, text) from public, anon, authenticated, service_role;
-grant execute on function public.create_document_index(text, text) to service_role;
+revoke all on function public.create_document_index from public, anon, authenticated, service_role;
+grant execute on function public.create_document_index to service_role;
 
 
 create function private.drop_document_index(p_collection text, p_field text) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 set lock_timeout = '1s'
@@ -163,22 +157,20 @@ begin
   );
 end;
 $$;
-comment on function private.drop_document_index(text, text) is 'See public.drop_document_index.';
-revoke all on function private.drop_document_index(text, text) from public, anon, authenticated, service_role;
-grant execute on function private.drop_document_index(text, text) to service_role;
+comment on function private.drop_document_index is 'See public.drop_document_index.';
+revoke all on function private.drop_document_index from public, anon, authenticated, service_role;
+grant execute on function private.drop_document_index to service_role;
 
 
 create function public.drop_document_index(p_collection text, p_field text) returns void
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.drop_document_index(p_collection, p_field);
 $$;
-comment on function public.drop_document_index(text, text) is 'Drops the index of a field. Raises PT404 index_not_found.';
-revoke all on function public.drop_document_index(text, text) from public, anon, authenticated, service_role;
-grant execute on function public.drop_document_index(text, text) to service_role;
+comment on function public.drop_document_index is 'Drops the index of a field. Raises PT404 index_not_found.';
+revoke all on function public.drop_document_index from public, anon, authenticated, service_role;
+grant execute on function public.drop_document_index to service_role;
 
 
 create function private.list_document_indexes(p_collection text) returns jsonb
@@ -197,20 +189,19 @@ begin
   ));
 end;
 $$;
-comment on function private.list_document_indexes(text) is 'See public.list_document_indexes.';
-revoke all on function private.list_document_indexes(text) from public, anon, authenticated, service_role;
-grant execute on function private.list_document_indexes(text) to service_role;
+comment on function private.list_document_indexes is 'See public.list_document_indexes.';
+revoke all on function private.list_document_indexes from public, anon, authenticated, service_role;
+grant execute on function private.list_document_indexes to service_role;
 
 
 create function public.list_document_indexes(p_collection text) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_document_indexes(p_collection);
 $$;
-comment on function public.list_document_indexes(text) is
+comment on function public.list_document_indexes is
   'The indexes of a collection''s fields: {data: [{collection, field, name, definition}], has_more}.';
-revoke all on function public.list_document_indexes(text) from public, anon, authenticated, service_role;
-grant execute on function public.list_document_indexes(text) to service_role;
+revoke all on function public.list_document_indexes from public, anon, authenticated, service_role;
+grant execute on function public.list_document_indexes to service_role;

@@ -3,7 +3,6 @@
 create function private.to_failure(p_failure public.document_failures) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select jsonb_build_object(
@@ -12,13 +11,12 @@ as $$
     'failed_at', p_failure.failed_at
   );
 $$;
-comment on function private.to_failure(public.document_failures) is 'A failed document as the API answers it.';
-revoke all on function private.to_failure(public.document_failures) from public, anon, authenticated, service_role;
+comment on function private.to_failure is 'A failed document as the API answers it.';
+revoke all on function private.to_failure from public, anon, authenticated, service_role;
 
 
 create function private.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -51,30 +49,27 @@ exception
       message = 'document_exists', detail = 'A document of this id is among the failed ones already.';
 end;
 $$;
-comment on function private.fail_document(text, text, text, uuid) is 'See public.fail_document.';
-revoke all on function private.fail_document(text, text, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.fail_document(text, text, text, uuid) to authenticated, service_role;
+comment on function private.fail_document is 'See public.fail_document.';
+revoke all on function private.fail_document from public, anon, authenticated, service_role;
+grant execute on function private.fail_document to authenticated, service_role;
 
 
 create function public.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid default null)
 returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.fail_document(p_collection, p_id, p_reason, p_user_id);
 $$;
-comment on function public.fail_document(text, text, text, uuid) is
+comment on function public.fail_document is
   'Moves a document out of its collection, to the failed ones: {document, reason, failed_at}. Raises PT404 '
   'document_not_found, PT409 document_exists.';
-revoke all on function public.fail_document(text, text, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.fail_document(text, text, text, uuid) to authenticated, service_role;
+revoke all on function public.fail_document from public, anon, authenticated, service_role;
+grant execute on function public.fail_document to authenticated, service_role;
 
 
 create function private.restore_document(p_collection text, p_id text, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -103,23 +98,21 @@ exception
     raise sqlstate 'PT409' using message = 'document_exists', detail = 'The collection has a document of this id again.';
 end;
 $$;
-comment on function private.restore_document(text, text, uuid) is 'See public.restore_document.';
-revoke all on function private.restore_document(text, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.restore_document(text, text, uuid) to authenticated, service_role;
+comment on function private.restore_document is 'See public.restore_document.';
+revoke all on function private.restore_document from public, anon, authenticated, service_role;
+grant execute on function private.restore_document to authenticated, service_role;
 
 
 create function public.restore_document(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.restore_document(p_collection, p_id, p_user_id);
 $$;
-comment on function public.restore_document(text, text, uuid) is
+comment on function public.restore_document is
   'Puts a failed document back into its collection: {document}. Raises PT404 document_not_found, PT409 document_exists.';
-revoke all on function public.restore_document(text, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.restore_document(text, text, uuid) to authenticated, service_role;
+revoke all on function public.restore_document from public, anon, authenticated, service_role;
+grant execute on function public.restore_document to authenticated, service_role;
 
 
 create function private.list_failures(p_collection text, p_limit integer, p_after text, p_user_id uuid) returns jsonb
@@ -153,9 +146,9 @@ begin
   return jsonb_build_object('data', to_jsonb(v_page), 'has_more', v_has_more);
 end;
 $$;
-comment on function private.list_failures(text, integer, text, uuid) is 'See public.list_failures.';
-revoke all on function private.list_failures(text, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.list_failures(text, integer, text, uuid) to authenticated, service_role;
+comment on function private.list_failures is 'See public.list_failures.';
+revoke all on function private.list_failures from public, anon, authenticated, service_role;
+grant execute on function private.list_failures to authenticated, service_role;
 
 
 create function public.list_failures(
@@ -163,12 +156,11 @@ create function public.list_failures(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.list_failures(p_collection, p_limit, p_after, p_user_id);
 $$;
-comment on function public.list_failures(text, integer, text, uuid) is
+comment on function public.list_failures is
   'A page of a collection''s failed documents, by id, after p_after: {data: [{document, reason, failed_at}], has_more}.';
-revoke all on function public.list_failures(text, integer, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.list_failures(text, integer, text, uuid) to authenticated, service_role;
+revoke all on function public.list_failures from public, anon, authenticated, service_role;
+grant execute on function public.list_failures to authenticated, service_role;

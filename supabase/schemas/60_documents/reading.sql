@@ -59,11 +59,9 @@ begin
   return jsonb_build_object('items', to_jsonb(v_items), 'total_count', v_total_count, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid) is 'See public.find_documents.';
-revoke all on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
-  to authenticated, service_role;
+comment on function private.find_documents is 'See public.find_documents.';
+revoke all on function private.find_documents from public, anon, authenticated, service_role;
+grant execute on function private.find_documents to authenticated, service_role;
 
 
 create function public.find_documents(
@@ -77,19 +75,16 @@ create function public.find_documents(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
 $$;
-comment on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid) is
+comment on function public.find_documents is
   'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at '
   'most p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all '
   'that match, or is null without p_count.';
-revoke all on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.find_documents(text, jsonb, integer, jsonb, text, boolean, uuid)
-  to authenticated, service_role;
+revoke all on function public.find_documents from public, anon, authenticated, service_role;
+grant execute on function public.find_documents to authenticated, service_role;
 
 
 create function private.find_document(p_collection text, p_filters jsonb, p_sort jsonb, p_user_id uuid) returns jsonb
@@ -115,9 +110,9 @@ begin
   return jsonb_build_object('document', v_document);
 end;
 $$;
-comment on function private.find_document(text, jsonb, jsonb, uuid) is 'See public.find_document.';
-revoke all on function private.find_document(text, jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.find_document(text, jsonb, jsonb, uuid) to authenticated, service_role;
+comment on function private.find_document is 'See public.find_document.';
+revoke all on function private.find_document from public, anon, authenticated, service_role;
+grant execute on function private.find_document to authenticated, service_role;
 
 
 create function public.find_document(
@@ -125,16 +120,15 @@ create function public.find_document(
 ) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.find_document(p_collection, p_filters, p_sort, p_user_id);
 $$;
-comment on function public.find_document(text, jsonb, jsonb, uuid) is
+comment on function public.find_document is
   'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by '
   '(creation_utc, id), or [{field, direction?}].';
-revoke all on function public.find_document(text, jsonb, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.find_document(text, jsonb, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.find_document from public, anon, authenticated, service_role;
+grant execute on function public.find_document to authenticated, service_role;
 
 
 create function private.count_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -156,20 +150,19 @@ begin
   return jsonb_build_object('count', v_count);
 end;
 $$;
-comment on function private.count_documents(text, jsonb, uuid) is 'See public.count_documents.';
-revoke all on function private.count_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.count_documents(text, jsonb, uuid) to authenticated, service_role;
+comment on function private.count_documents is 'See public.count_documents.';
+revoke all on function private.count_documents from public, anon, authenticated, service_role;
+grant execute on function private.count_documents to authenticated, service_role;
 
 
 create function public.count_documents(p_collection text, p_filters jsonb default '{}', p_user_id uuid default null)
 returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.count_documents(p_collection, p_filters, p_user_id);
 $$;
-comment on function public.count_documents(text, jsonb, uuid) is 'How many documents match: {count}.';
-revoke all on function public.count_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.count_documents(text, jsonb, uuid) to authenticated, service_role;
+comment on function public.count_documents is 'How many documents match: {count}.';
+revoke all on function public.count_documents from public, anon, authenticated, service_role;
+grant execute on function public.count_documents to authenticated, service_role;

@@ -2,7 +2,6 @@
 
 create function private.retain_documents(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -70,6 +69,6 @@ begin
   removed := jsonb_build_object('documents', v_documents, 'document_failures', v_failures);
 end;
 $$;
-comment on function private.retain_documents(timestamptz, jsonb) is
+comment on function private.retain_documents is
   'Deletes up to 2,000 documents, those in quarantine included, of the collections that have a policy, whoever owns them.';
-revoke all on function private.retain_documents(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_documents from public, anon, authenticated, service_role;

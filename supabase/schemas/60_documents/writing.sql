@@ -4,7 +4,6 @@ create function private.insert_documents(
   p_collection text, p_documents jsonb, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -77,31 +76,28 @@ begin
     || case when v_result is null then '{}' else '{"replayed": true}' end::jsonb;
 end;
 $$;
-comment on function private.insert_documents(text, jsonb, text, uuid) is 'See public.insert_documents.';
-revoke all on function private.insert_documents(text, jsonb, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.insert_documents(text, jsonb, text, uuid) to authenticated, service_role;
+comment on function private.insert_documents is 'See public.insert_documents.';
+revoke all on function private.insert_documents from public, anon, authenticated, service_role;
+grant execute on function private.insert_documents to authenticated, service_role;
 
 
 create function public.insert_documents(
   p_collection text, p_documents jsonb, p_idempotency_key text default null, p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.insert_documents(p_collection, p_documents, p_idempotency_key, p_user_id);
 $$;
-comment on function public.insert_documents(text, jsonb, text, uuid) is
+comment on function public.insert_documents is
   'Inserts 1 to 1,000 documents, all or none. One without id gets a uuid, one without creation_utc the time. Answers '
   '{documents, replayed?}. Raises PT409 document_exists, PT409 idempotency_mismatch.';
-revoke all on function public.insert_documents(text, jsonb, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.insert_documents(text, jsonb, text, uuid) to authenticated, service_role;
+revoke all on function public.insert_documents from public, anon, authenticated, service_role;
+grant execute on function public.insert_documents to authenticated, service_role;
 
 
 create function private.lock_document(p_owner_id uuid, p_collection text, p_filters jsonb) returns public.documents
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -117,16 +113,15 @@ begin
   return v_document;
 end;
 $$;
-comment on function private.lock_document(uuid, text, jsonb) is
+comment on function private.lock_document is
   'The first document that matches, locked until the transaction ends; all null if none does.';
-revoke all on function private.lock_document(uuid, text, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.lock_document from public, anon, authenticated, service_role;
 
 
 create function private.update_document(
   p_collection text, p_filters jsonb, p_params jsonb, p_upsert boolean, p_if_version text, p_user_id uuid
 ) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -188,10 +183,9 @@ begin
   );
 end;
 $$;
-comment on function private.update_document(text, jsonb, jsonb, boolean, text, uuid) is 'See public.update_document.';
-revoke all on function private.update_document(text, jsonb, jsonb, boolean, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function private.update_document(text, jsonb, jsonb, boolean, text, uuid) to authenticated, service_role;
+comment on function private.update_document is 'See public.update_document.';
+revoke all on function private.update_document from public, anon, authenticated, service_role;
+grant execute on function private.update_document to authenticated, service_role;
 
 
 create function public.update_document(
@@ -203,25 +197,21 @@ create function public.update_document(
   p_user_id uuid default null
 ) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
 $$;
-comment on function public.update_document(text, jsonb, jsonb, boolean, text, uuid) is
+comment on function public.update_document is
   'Merges p_params into the top level of the first document that matches, id and creation_utc included. Without a match '
   'p_upsert inserts p_params as they are. Answers {matched_count, modified_count, updated_document}: 0 modified where '
   'nothing changed, 0 and 0 for an insert. Raises PT409 version_conflict where the document''s version is not '
   'p_if_version, PT409 document_exists.';
-revoke all on function public.update_document(text, jsonb, jsonb, boolean, text, uuid)
-  from public, anon, authenticated, service_role;
-grant execute on function public.update_document(text, jsonb, jsonb, boolean, text, uuid) to authenticated, service_role;
+revoke all on function public.update_document from public, anon, authenticated, service_role;
+grant execute on function public.update_document to authenticated, service_role;
 
 
 create function private.delete_document(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -243,28 +233,25 @@ begin
   );
 end;
 $$;
-comment on function private.delete_document(text, jsonb, uuid) is 'See public.delete_document.';
-revoke all on function private.delete_document(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_document(text, jsonb, uuid) to authenticated, service_role;
+comment on function private.delete_document is 'See public.delete_document.';
+revoke all on function private.delete_document from public, anon, authenticated, service_role;
+grant execute on function private.delete_document to authenticated, service_role;
 
 
 create function public.delete_document(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_document(p_collection, p_filters, p_user_id);
 $$;
-comment on function public.delete_document(text, jsonb, uuid) is
+comment on function public.delete_document is
   'Deletes the first document that matches: {deleted_count, deleted_document}.';
-revoke all on function public.delete_document(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_document(text, jsonb, uuid) to authenticated, service_role;
+revoke all on function public.delete_document from public, anon, authenticated, service_role;
+grant execute on function public.delete_document to authenticated, service_role;
 
 
 create function private.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -281,20 +268,17 @@ begin
   return jsonb_build_object('deleted_count', v_count);
 end;
 $$;
-comment on function private.delete_documents(text, jsonb, uuid) is 'See public.delete_documents.';
-revoke all on function private.delete_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.delete_documents(text, jsonb, uuid) to authenticated, service_role;
+comment on function private.delete_documents is 'See public.delete_documents.';
+revoke all on function private.delete_documents from public, anon, authenticated, service_role;
+grant execute on function private.delete_documents to authenticated, service_role;
 
 
 create function public.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.delete_documents(p_collection, p_filters, p_user_id);
 $$;
-comment on function public.delete_documents(text, jsonb, uuid) is
-  'Deletes the documents that match, all of them for {}: {deleted_count}.';
-revoke all on function public.delete_documents(text, jsonb, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.delete_documents(text, jsonb, uuid) to authenticated, service_role;
+comment on function public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
+revoke all on function public.delete_documents from public, anon, authenticated, service_role;
+grant execute on function public.delete_documents to authenticated, service_role;

@@ -3,7 +3,6 @@
 create function private.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
 language sql
 immutable
-security invoker
 set search_path = ''
 as $$
   select coalesce(jsonb_object_agg(s.key, s.total), '{}')
@@ -14,15 +13,14 @@ as $$
     having sum(c.value::bigint) > 0
   ) s;
 $$;
-comment on function private.add_counts(jsonb, jsonb) is 'The sum of two {table: count}, without those that are 0.';
-revoke all on function private.add_counts(jsonb, jsonb) from public, anon, authenticated, service_role;
+comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
+revoke all on function private.add_counts from public, anon, authenticated, service_role;
 
 
 create function private.retain_job_run_details(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -48,16 +46,15 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_job_run_details(timestamptz, jsonb) is
+comment on function private.retain_job_run_details is
   'Deletes up to 5,000 records of pg_cron, which keeps one for every run of every job.';
-revoke all on function private.retain_job_run_details(timestamptz, jsonb) from public, anon, authenticated, service_role;
+revoke all on function private.retain_job_run_details from public, anon, authenticated, service_role;
 
 
 create function private.retain_retention_runs(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
 )
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -72,14 +69,12 @@ begin
   more := false;
 end;
 $$;
-comment on function private.retain_retention_runs(timestamptz, jsonb) is
-  'Deletes the records of runs, of which there is one in an hour.';
-revoke all on function private.retain_retention_runs(timestamptz, jsonb) from public, anon, authenticated, service_role;
+comment on function private.retain_retention_runs is 'Deletes the records of runs, of which there is one in an hour.';
+revoke all on function private.retain_retention_runs from public, anon, authenticated, service_role;
 
 
 create function private.retention_step(p_now timestamptz default now()) returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -177,11 +172,11 @@ begin
   return v_run.finished_at is null;
 end;
 $$;
-comment on function private.retention_step(timestamptz) is
+comment on function private.retention_step is
   'One step of a run of retention: a bounded piece of one kind. True while there is more to do; a run ends itself after 60 '
   'seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
   'p_now is there for tests.';
-revoke all on function private.retention_step(timestamptz) from public, anon, authenticated, service_role;
+revoke all on function private.retention_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)

@@ -2,7 +2,6 @@
 
 create function private.erase_rows_piece(p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -44,14 +43,13 @@ begin
   return null;
 end;
 $$;
-comment on function private.erase_rows_piece(text) is
+comment on function private.erase_rows_piece is
   'Removes 50 rows of a user''s from a table that nothing else depends on. Answers {table: rows}, null when there are none left.';
-revoke all on function private.erase_rows_piece(text) from public, anon, authenticated, service_role;
+revoke all on function private.erase_rows_piece from public, anon, authenticated, service_role;
 
 
 create function private.erase_piece(p_erasure_id uuid, p_scope text, p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -95,14 +93,13 @@ begin
   return case when v_count > 0 then jsonb_build_object('erasures', v_count) end;
 end;
 $$;
-comment on function private.erase_piece(uuid, text, text) is
+comment on function private.erase_piece is
   'The next piece of an erasure: {table: rows}, null when there is nothing left.';
-revoke all on function private.erase_piece(uuid, text, text) from public, anon, authenticated, service_role;
+revoke all on function private.erase_piece from public, anon, authenticated, service_role;
 
 
 create function private.advance_erasure(p_erasure_id uuid, p_for interval) returns void
 language plpgsql
-volatile
 security definer
 set search_path = ''
 -- Less than Postgres waits before it looks for a deadlock: it is the erasure that gives way, never a request.
@@ -146,14 +143,13 @@ begin
   where e.id = p_erasure_id;
 end;
 $$;
-comment on function private.advance_erasure(uuid, interval) is
+comment on function private.advance_erasure is
   'Removes pieces of an erasure until it is finished, fails, or the time is up. Does nothing where somebody else is at it.';
-revoke all on function private.advance_erasure(uuid, interval) from public, anon, authenticated, service_role;
+revoke all on function private.advance_erasure from public, anon, authenticated, service_role;
 
 
 create function private.erasure_step() returns boolean
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -183,10 +179,10 @@ begin
   return found;
 end;
 $$;
-comment on function private.erasure_step() is
+comment on function private.erasure_step is
   'Goes on with one erasure for about 200 ms; when there is none, removes receipts that are 30 days old. True while there may be '
   'more to do.';
-revoke all on function private.erasure_step() from public, anon, authenticated, service_role;
+revoke all on function private.erasure_step from public, anon, authenticated, service_role;
 
 
 insert into private.scheduled_jobs (name, schedule, command)
@@ -201,7 +197,6 @@ select private.schedule_jobs();
 
 create function private.request_erasure(p_scope text, p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -229,44 +224,40 @@ begin
   return (select to_jsonb(e) - '{user_id,updated_at}'::text[] from private.erasures e where e.id = v_id);
 end;
 $$;
-comment on function private.request_erasure(text, text) is
+comment on function private.request_erasure is
   'Takes an erasure on, or finds the one that is going on, and does what can be done at once: most users have no more. Answers '
   'the receipt. Checks nobody''s rights.';
-revoke all on function private.request_erasure(text, text) from public, anon, authenticated, service_role;
+revoke all on function private.request_erasure from public, anon, authenticated, service_role;
 
 
 create function private.erase_conversations(p_user_id uuid) returns jsonb
 language sql
-volatile
 security definer
 set search_path = ''
 as $$
   select private.request_erasure('conversations', private.acting_user(p_user_id)::text);
 $$;
-comment on function private.erase_conversations(uuid) is 'See public.erase_conversations.';
-revoke all on function private.erase_conversations(uuid) from public, anon, authenticated, service_role;
-grant execute on function private.erase_conversations(uuid) to authenticated, service_role;
+comment on function private.erase_conversations is 'See public.erase_conversations.';
+revoke all on function private.erase_conversations from public, anon, authenticated, service_role;
+grant execute on function private.erase_conversations to authenticated, service_role;
 
 
 create function public.erase_conversations(p_user_id uuid default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.erase_conversations(p_user_id);
 $$;
-comment on function public.erase_conversations(uuid) is
+comment on function public.erase_conversations is
   'Erases all conversations that the user has at this moment, pinned ones too, and all responses: nothing of them is left. What '
   'does not go at once goes in steps. Answers the receipt {id, scope, removed, error, created_at, finished_at}; finished_at is '
   'null until it is done. Repeated meanwhile, it answers the same receipt and takes on what is new.';
-revoke all on function public.erase_conversations(uuid) from public, anon, authenticated, service_role;
-grant execute on function public.erase_conversations(uuid) to authenticated, service_role;
+revoke all on function public.erase_conversations from public, anon, authenticated, service_role;
+grant execute on function public.erase_conversations to authenticated, service_role;
 
 
 create function private.erase_user(p_user_id text) returns jsonb
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -283,24 +274,22 @@ begin
   return private.request_erasure('user', v_user_id);
 end;
 $$;
-comment on function private.erase_user(text) is 'See public.erase_user.';
-revoke all on function private.erase_user(text) from public, anon, authenticated, service_role;
-grant execute on function private.erase_user(text) to service_role;
+comment on function private.erase_user is 'See public.erase_user.';
+revoke all on function private.erase_user from public, anon, authenticated, service_role;
+grant execute on function private.erase_user to service_role;
 
 
 create function public.erase_user(p_user_id text default null) returns jsonb
 language sql
-volatile
-security invoker
 set search_path = ''
 as $$
   select private.erase_user(p_user_id);
 $$;
-comment on function public.erase_user(text) is
+comment on function public.erase_user is
   'Erases everything that is stored of a user, of Auth or of a backend''s own naming, in every table; the user of Auth stays. '
   'Answers the receipt {id, scope, removed, error, created_at, finished_at}, which does not say who it was. For backends.';
-revoke all on function public.erase_user(text) from public, anon, authenticated, service_role;
-grant execute on function public.erase_user(text) to service_role;
+revoke all on function public.erase_user from public, anon, authenticated, service_role;
+grant execute on function public.erase_user to service_role;
 
 
 create function private.get_erasure(p_erasure_id uuid, p_scope text, p_user_id uuid) returns jsonb
@@ -324,29 +313,27 @@ begin
   return v_receipt;
 end;
 $$;
-comment on function private.get_erasure(uuid, text, uuid) is 'See public.get_erasure.';
-revoke all on function private.get_erasure(uuid, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function private.get_erasure(uuid, text, uuid) to authenticated, service_role;
+comment on function private.get_erasure is 'See public.get_erasure.';
+revoke all on function private.get_erasure from public, anon, authenticated, service_role;
+grant execute on function private.get_erasure to authenticated, service_role;
 
 
 create function public.get_erasure(p_erasure_id uuid, p_scope text, p_user_id uuid default null) returns jsonb
 language sql
 stable
-security invoker
 set search_path = ''
 as $$
   select private.get_erasure(p_erasure_id, p_scope, p_user_id);
 $$;
-comment on function public.get_erasure(uuid, text, uuid) is
+comment on function public.get_erasure is
   'The receipt of an erasure of conversations or of a user (p_scope); the latter for backends that act for nobody. PT404 '
   'erasure_not_found.';
-revoke all on function public.get_erasure(uuid, text, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.get_erasure(uuid, text, uuid) to authenticated, service_role;
+revoke all on function public.get_erasure from public, anon, authenticated, service_role;
+grant execute on function public.get_erasure to authenticated, service_role;
 
 
 create function private.erase_deleted_user() returns trigger
 language plpgsql
-volatile
 security definer
 set search_path = ''
 as $$
@@ -370,9 +357,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.erase_deleted_user() is
+comment on function private.erase_deleted_user is
   'Deletes the rows of a deleted user that no foreign key ties to auth.users.';
-revoke all on function private.erase_deleted_user() from public, anon, authenticated, service_role;
+revoke all on function private.erase_deleted_user from public, anon, authenticated, service_role;
 
 create trigger erase_deleted_user after delete on auth.users
   for each row execute function private.erase_deleted_user();
