@@ -126,8 +126,7 @@ begin
     return auth.uid()::text;
   elsif v_role = 'service_role' then
     if char_length(p_user_id) not between 1 and 256 then
-      raise sqlstate 'PT400' using
-        message = 'invalid_request', detail = 'The user id of a session has between 1 and 256 characters.';
+      perform private.refuse('The user id of a session has between 1 and 256 characters.');
     end if;
     return private.session_user_id(p_user_id);
   end if;
@@ -284,11 +283,10 @@ begin
   return v_known.result;
 end;
 $$;
-comment on function private.claim_idempotency_key(text, text, text, jsonb) is
+comment on function private.claim_idempotency_key is
   'Null if the request is new, and then the key is taken with the transaction; else the result of the first one. Raises '
   'PT409 idempotency_mismatch if that had another body.';
-revoke all on function private.claim_idempotency_key(text, text, text, jsonb)
-  from public, anon, authenticated, service_role;
+revoke all on function private.claim_idempotency_key from public, anon, authenticated, service_role;
 
 
 create function private.keep_idempotent_result(p_user_id text, p_scope text, p_key text, p_result jsonb) returns void
@@ -299,36 +297,8 @@ as $$
   update private.idempotency_keys k set result = p_result
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
 $$;
-comment on function private.keep_idempotent_result(text, text, text, jsonb) is
-  'Keeps where the answer of a claimed key is found.';
-revoke all on function private.keep_idempotent_result(text, text, text, jsonb)
-  from public, anon, authenticated, service_role;
-
-
-create function private.claim_idempotency_key(p_user_id uuid, p_scope text, p_key text, p_request jsonb)
-returns jsonb
-language sql
-security definer
-set search_path = ''
-as $$
-  select private.claim_idempotency_key(p_user_id::text, p_scope, p_key, p_request);
-$$;
-comment on function private.claim_idempotency_key(uuid, text, text, jsonb) is 'The same for a user of Auth.';
-revoke all on function private.claim_idempotency_key(uuid, text, text, jsonb)
-  from public, anon, authenticated, service_role;
-
-
-create function private.keep_idempotent_result(p_user_id uuid, p_scope text, p_key text, p_result jsonb)
-returns void
-language sql
-security definer
-set search_path = ''
-as $$
-  select private.keep_idempotent_result(p_user_id::text, p_scope, p_key, p_result);
-$$;
-comment on function private.keep_idempotent_result(uuid, text, text, jsonb) is 'The same for a user of Auth.';
-revoke all on function private.keep_idempotent_result(uuid, text, text, jsonb)
-  from public, anon, authenticated, service_role;
+comment on function private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found.';
+revoke all on function private.keep_idempotent_result from public, anon, authenticated, service_role;
 
 
 create function private.retain_idempotency_keys(
@@ -365,8 +335,6 @@ revoke all on function private.retain_idempotency_keys from public, anon, authen
 -- Scheduled work. pg_cron runs it where there is pg_cron, the local stack's scheduler where there is not; both read this
 -- table.
 
--- Scheduled work. pg_cron runs it where there is pg_cron, the local stack's scheduler where there is not; both read this
--- table.
 create table private.scheduled_jobs (
   name text not null,
   schedule text not null,
@@ -386,7 +354,6 @@ alter table private.scheduled_jobs force row level security;
 revoke all on private.scheduled_jobs from public, anon, authenticated, service_role;
 
 create policy "No client sees scheduled jobs" on private.scheduled_jobs for select to authenticated using (false);
-
 
 do $$
 begin
@@ -416,7 +383,37 @@ $$;
 comment on function private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
 revoke all on function private.schedule_jobs from public, anon, authenticated, service_role;
 
--- What every request may need.
+
+create function private.schedule_job(p_name text, p_schedule text, p_step text) returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  insert into private.scheduled_jobs (name, schedule, command)
+  values (p_name, p_schedule, format('do $job$ begin loop exit when not %s; commit; end loop; end; $job$', p_step));
+  perform private.schedule_jobs();
+end;
+$$;
+comment on function private.schedule_job is 'Adds a job that calls a step, an expression such as private.retention_step().';
+revoke all on function private.schedule_job from public, anon, authenticated, service_role;
+
+
+create function private.begin_step(p_step text) returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  return clock_timestamp() <= statement_timestamp() + interval '60 seconds'
+    and pg_try_advisory_xact_lock(hashtext(p_step));
+end;
+$$;
+comment on function private.begin_step is
+  'Whether a step may begin: not when the job has run for a minute, nor beside another step of the same name.';
+revoke all on function private.begin_step from public, anon, authenticated, service_role;
+
+-- What every request may need: refusals, and the checks that many share.
 
 create function public.health() returns jsonb
 language sql
@@ -430,6 +427,20 @@ revoke all on function public.health from public, anon, authenticated, service_r
 grant execute on function public.health to service_role;
 
 
+create function private.refuse(p_detail text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  raise sqlstate 'PT400' using message = 'invalid_request', detail = p_detail;
+end;
+$$;
+comment on function private.refuse is 'Raises PT400 invalid_request and says what is wrong.';
+revoke all on function private.refuse from public, anon, authenticated, service_role;
+grant execute on function private.refuse to authenticated, service_role;
+
+
 create function private.require_limit(p_limit integer) returns void
 language plpgsql
 immutable
@@ -437,13 +448,45 @@ set search_path = ''
 as $$
 begin
   if p_limit is null or p_limit not between 1 and 1000 then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'limit is not between 1 and 1000.';
+    perform private.refuse('limit is not between 1 and 1000.');
   end if;
 end;
 $$;
 comment on function private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
 revoke all on function private.require_limit from public, anon, authenticated, service_role;
 grant execute on function private.require_limit to authenticated, service_role;
+
+
+create function private.read_page(p_rows refcursor, p_limit integer) returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  -- A worker has 256 MB for the answer and its copies; a row may have 4 MiB.
+  c_max_bytes constant bigint := 8 * 1024 * 1024;
+  v_row jsonb;
+  v_rows jsonb[] := '{}';
+  v_bytes bigint := 0;
+  v_has_more boolean := false;
+begin
+  loop
+    fetch p_rows into v_row;
+    exit when not found;
+    v_bytes := v_bytes + octet_length(v_row::text);
+    v_has_more := coalesce(cardinality(v_rows) = p_limit, false) or v_bytes > c_max_bytes and cardinality(v_rows) > 0;
+    exit when v_has_more;
+    v_rows := array_append(v_rows, v_row);
+  end loop;
+  close p_rows;
+  return jsonb_build_object('data', to_jsonb(v_rows), 'has_more', v_has_more);
+end;
+$$;
+comment on function private.read_page is
+  'The first p_limit rows (null: all) of a cursor, each one jsonb, as a page: {data, has_more}. A page that is full of bytes '
+  'ends early, after one row at the least. The cursor has one row more than the page, to know whether there is more.';
+revoke all on function private.read_page from public, anon, authenticated, service_role;
+grant execute on function private.read_page to authenticated, service_role;
 
 
 create function private.require_metadata(p_metadata jsonb) returns void
@@ -453,9 +496,7 @@ set search_path = ''
 as $$
 begin
   if jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = 'metadata is not an object, or larger than 64 KiB as Postgres prints it.';
+    perform private.refuse('metadata is not an object, or larger than 64 KiB as Postgres prints it.');
   end if;
 end;
 $$;
@@ -464,7 +505,8 @@ comment on function private.require_metadata is
 revoke all on function private.require_metadata from public, anon, authenticated, service_role;
 grant execute on function private.require_metadata to authenticated, service_role;
 
--- Retention: how long each kind of data is kept, and the record of what went. Each module says what its kinds are.
+-- Retention: how long each kind of data is kept, and the record of what went. What removes is in the modules whose data it is,
+-- and the job in 80_retention.
 
 create table private.retention_policies (
   kind text not null,
@@ -504,15 +546,7 @@ revoke all on private.retention_policies from public, anon, authenticated, servi
 
 create policy "No client sees retention policies" on private.retention_policies for select to authenticated using (false);
 
-
-insert into private.retention_policies (kind, keep) values
-  ('conversations', null),
-  ('sessions', null),
-  ('event_logs', null),
-  ('conversation_states', '7 days'),
-  ('idempotency_keys', '24 hours'),
-  ('job_run_details', '7 days'),
-  ('retention_runs', '90 days');
+insert into private.retention_policies (kind, keep) values ('idempotency_keys', '24 hours');
 
 
 create function private.set_retention_policy(p_kind text, p_keep interval, p_collection text default null) returns void
@@ -526,6 +560,9 @@ begin
   insert into private.retention_policies (kind, collection, keep)
   values (p_kind, coalesce(p_collection, ''), p_keep)
   on conflict (kind, collection) do update set keep = excluded.keep, updated_at = now();
+  if to_regprocedure(format('private.retain_%s(timestamptz, jsonb)', p_kind)) is null then
+    raise check_violation; -- the kind of a module that is not installed
+  end if;
 exception
   when check_violation or not_null_violation then
     get stacked diagnostics v_constraint = constraint_name;
@@ -611,5 +648,22 @@ $$;
 comment on function private.retention_is_running is
   'Whether there is a run that has made a step within five seconds. One that was killed is none.';
 revoke all on function private.retention_is_running from public, anon, authenticated, service_role;
+
+
+create function private.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_object_agg(s.key, s.total), '{}')
+  from (
+    select c.key, sum(c.value::bigint) as total
+    from (select * from jsonb_each_text(p_counts) union all select * from jsonb_each_text(p_more)) c
+    group by c.key
+    having sum(c.value::bigint) > 0
+  ) s;
+$$;
+comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
+revoke all on function private.add_counts from public, anon, authenticated, service_role;
 
 reset check_function_bodies;

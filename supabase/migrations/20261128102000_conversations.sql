@@ -71,6 +71,12 @@ with (fillfactor = 80);
 
 create index idx_conversations_video_id on public.conversations (user_id, video_id) where video_id is not null;
 create index idx_conversations_parent_id on public.conversations (parent_id, fork_sequence) where parent_id is not null;
+-- By creation, because an index on updated_at would make every append write to all indexes (docs/decisions/0013). No append
+-- moves a column of these two.
+create index idx_conversations_created_at on public.conversations (created_at, id)
+  where deleted_at is null and expires_at is null and not pinned;
+create index idx_conversations_expires_at on public.conversations (expires_at)
+  where deleted_at is null and expires_at is not null and not pinned;
 
 comment on table public.conversations is 'A conversation of one user. Its messages are in conversation_messages.';
 comment on column public.conversations.video_id is 'The video it is about, one of the same user''s; null when that is deleted.';
@@ -103,13 +109,6 @@ create policy "Users create their own conversations" on public.conversations
 create policy "Users change their own conversations" on public.conversations
   for update to authenticated
   using (user_id = (select auth.uid()) and deleted_at is null) with check (user_id = (select auth.uid()));
-
--- By creation, because an index on updated_at would make every append write to all indexes (docs/decisions/0013). No append
--- moves a column of these two.
-create index idx_conversations_created_at on public.conversations (created_at, id)
-  where deleted_at is null and expires_at is null and not pinned;
-create index idx_conversations_expires_at on public.conversations (expires_at)
-  where deleted_at is null and expires_at is not null and not pinned;
 
 
 create table public.conversation_messages (
@@ -226,7 +225,7 @@ create policy "Users see the messages of their own conversations" on public.conv
 create policy "Users add messages to their own conversations" on public.conversation_messages
   for insert to authenticated with check (user_id = (select auth.uid()));
 
--- Appending: numbered under the row lock.
+-- Appending: messages are numbered under the conversation's row lock, one batch after the other.
 
 create function private.require_messages(p_messages jsonb, p_more_fields text[] default '{}') returns void
 language plpgsql
@@ -239,7 +238,7 @@ declare
   v_invalid bigint;
 begin
   if jsonb_typeof(p_messages) is distinct from 'array' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'messages is not an array.';
+    perform private.refuse('messages is not an array.');
   end if;
   select m.n - 1 into v_invalid
   from jsonb_array_elements(p_messages) with ordinality as m (value, n)
@@ -252,9 +251,9 @@ begin
   end
   limit 1;
   if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('messages[%s] is not a message, or has a field or a type that messages do not have.', v_invalid);
+    perform private.refuse(format(
+      'messages[%s] is not a message, or has a field or a type that messages do not have.', v_invalid
+    ));
   end if;
 end;
 $$;
@@ -283,18 +282,9 @@ begin
   limit 1;
 
   if v_conflict is null then
-    with recursive line (id, parent_id, fork_sequence, upper) as (
-      select c.id, c.parent_id, c.fork_sequence, 2147483647
-      from public.conversations c
-      where c.id = p_conversation_id
-      union all
-      select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
-      from line l
-      cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
-    ),
     -- One index probe for each item and step of the line, however few rows the planner believes there to be, and none for
     -- messages without an item_id.
-    pairs as materialized (
+    with pairs as materialized (
       select
         s.sequence_order, s.item_id,
         (coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'), m.name,
@@ -311,7 +301,7 @@ begin
         tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
         metadata jsonb
       )
-      cross join line l
+      cross join private.lineage(p_conversation_id) l
       cross join lateral (
         select *
         from public.conversation_messages s
@@ -442,7 +432,7 @@ declare
 begin
   if p_idempotency_key is not null then
     v_result := private.claim_idempotency_key(
-      v_user_id, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
+      v_user_id::text, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
     );
   end if;
 
@@ -487,7 +477,7 @@ begin
     ) m;
     v_result := jsonb_build_object('sequences', v_sequences, 'last_sequence_order', v_last);
     if p_idempotency_key is not null then
-      perform private.keep_idempotent_result(v_user_id, p_scope, p_idempotency_key, v_result);
+      perform private.keep_idempotent_result(v_user_id::text, p_scope, p_idempotency_key, v_result);
     end if;
     if v_known <> '{}' then
       return private.append_result(p_conversation_id, v_result);
@@ -621,7 +611,7 @@ create trigger number_message before insert on public.conversation_messages
   for each row when (new.sequence_order is null or current_user in ('authenticated', 'service_role'))
   execute function private.number_message();
 
--- Context
+-- The context of a conversation: what of it fits a model, with its calls and their results together.
 
 create function private.is_whole_item(p_message public.conversation_messages) returns boolean
 language plpgsql
@@ -1187,12 +1177,12 @@ begin
   if p_conversation - '{title,video_id,metadata,expires_at}'::text[] is distinct from '{}'
     or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
   then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A field of the conversation is unknown, or of the wrong type.';
+    perform private.refuse('A field of the conversation is unknown, or of the wrong type.');
   end if;
 
   if p_idempotency_key is not null then
     v_result := private.claim_idempotency_key(
-      v_user_id, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
+      v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
     );
     if v_result is not null then
       return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
@@ -1216,7 +1206,7 @@ begin
   end if;
   if p_idempotency_key is not null then
     perform private.keep_idempotent_result(
-      v_user_id, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
+      v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
     );
   end if;
   select to_jsonb(c) - 'deleted_at' into v_conversation from public.conversations c where c.id = v_id;
@@ -1282,42 +1272,22 @@ stable
 set search_path = ''
 as $$
 declare
-  -- A worker has 256 MB for the answer and its copies; a summary may have 4 MiB.
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_user_id uuid := private.acting_user(p_user_id);
-  v_read bigint;
-  v_page jsonb;
+  v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
-  -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it. One more than the
-  -- page is read, to know whether there is more; a page that is full of bytes ends early, after one row at the least.
-  select
-    count(*),
-    coalesce(
-      jsonb_agg(to_jsonb(c) - '{deleted_at,n,bytes}'::text[] order by c.n)
-        filter (where c.n = 1 or c.n <= p_limit and c.bytes <= c_max_bytes),
-      '[]'
-    )
-  into v_read, v_page
-  from (
-    select
-      c.*,
-      row_number() over newest as n,
-      sum(coalesce(octet_length(c.summary), 0) + octet_length(c.metadata::text)) over newest as bytes
-    from (
-      select *
-      from public.conversations c
-      where c.user_id = v_user_id
-        and c.deleted_at is null
-        and (p_before_updated_at is null or (c.updated_at, c.id) < (p_before_updated_at, p_before_id))
-        and (p_video_id is null or c.video_id = p_video_id)
-        and (p_metadata is null or c.metadata @> p_metadata)
-      order by c.updated_at desc, c.id desc
-      limit p_limit + 1
-    ) c
-    window newest as (order by c.updated_at desc, c.id desc rows unbounded preceding)
-  ) c;
-  return jsonb_build_object('data', v_page, 'has_more', v_read > jsonb_array_length(v_page));
+  -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it.
+  open v_rows for
+    select to_jsonb(c) - 'deleted_at'
+    from public.conversations c
+    where c.user_id = v_user_id
+      and c.deleted_at is null
+      and (p_before_updated_at is null or (c.updated_at, c.id) < (p_before_updated_at, p_before_id))
+      and (p_video_id is null or c.video_id = p_video_id)
+      and (p_metadata is null or c.metadata @> p_metadata)
+    order by c.updated_at desc, c.id desc
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function public.list_conversations is
@@ -1343,7 +1313,7 @@ begin
     or jsonb_typeof(p_changes -> 'summary') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'metadata') <> 'object'
   then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A changed field is unknown, or of the wrong type.';
+    perform private.refuse('A changed field is unknown, or of the wrong type.');
   end if;
   perform private.require_video(v_video_id, v_user_id);
   -- Locked before the merge, so that two changes of metadata cannot lose one another.
@@ -1376,9 +1346,8 @@ comment on function public.update_conversation is
 revoke all on function public.update_conversation from public, anon, authenticated, service_role;
 grant execute on function public.update_conversation to authenticated, service_role;
 
--- Deletion
-
 -- Deletion in pieces: what is deleted is gone at once, and its messages follow, a bounded number at a time.
+
 create table private.prune_queue (
   conversation_id uuid not null,
   user_id uuid not null,
@@ -1409,20 +1378,26 @@ create policy "No client sees what waits to be pruned" on private.prune_queue fo
 
 
 create function private.shows_itself(p_conversation_id uuid) returns boolean
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select c.deleted_at is null and not exists (
+declare
+  v_conversation public.conversations;
+begin
+  select * into v_conversation from public.conversations c where c.id = p_conversation_id;
+  if v_conversation.deleted_at is not null or to_regclass('private.response_conversations') is null then
+    return v_conversation.deleted_at is null;
+  end if;
+  return not exists (
     select
     from private.response_conversations r
-    where r.user_id = c.user_id
-      and r.conversation_id = c.id
-      and r.last_sequence_order = c.last_sequence_order
-  )
-  from public.conversations c
-  where c.id = p_conversation_id;
+    where r.user_id = v_conversation.user_id
+      and r.conversation_id = v_conversation.id
+      and r.last_sequence_order = v_conversation.last_sequence_order
+  );
+end;
 $$;
 comment on function private.shows_itself is
   'Whether a conversation keeps its messages by itself. A deleted one does not, nor one that responses have made, unless '
@@ -1499,6 +1474,7 @@ declare
   v_user_id uuid;
   v_parent_id uuid;
   v_shown integer;
+  v_answered integer;
   v_removed bigint := 0;
   v_piece record;
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
@@ -1520,19 +1496,16 @@ begin
       exit;
     end if;
 
-    select greatest(
-      (select max(c.fork_sequence) from public.conversations c where c.parent_id = v_id),
-      (
-        select max(s.sequence_order)
-        from public.conversation_states s
-        where s.user_id = v_user_id and s.conversation_id = v_id
-      )
-    ) into v_shown;
+    select max(c.fork_sequence) into v_shown from public.conversations c where c.parent_id = v_id;
+    if to_regclass('public.conversation_states') is not null then
+      select max(s.sequence_order) into v_answered
+      from public.conversation_states s
+      where s.user_id = v_user_id and s.conversation_id = v_id;
+      v_shown := greatest(v_shown, v_answered);
+    end if;
     -- Of a conversation that responses have made and none is left of, only what forks show, and nobody finds it.
     update public.conversations c set deleted_at = now()
-    where c.id = v_id and c.deleted_at is null and not exists (
-      select from public.conversation_states s where s.user_id = v_user_id and s.conversation_id = v_id
-    );
+    where c.id = v_id and c.deleted_at is null and v_answered is null;
 
     -- Forks and responses always lie above their conversation's own fork, so what that shares with its ancestors stays
     -- shown.
@@ -1585,7 +1558,7 @@ comment on function private.prune_lineage is
 revoke all on function private.prune_lineage from public, anon, authenticated, service_role;
 
 
-create function private.hide_conversations(p_ids uuid[]) returns integer
+create function private.hide_conversations(p_ids uuid[], p_user_id uuid default null) returns integer
 language plpgsql
 security definer
 set search_path = ''
@@ -1596,19 +1569,21 @@ begin
   with hidden as (
     update public.conversations c set
       deleted_at = now(), title = null, summary = null, metadata = '{}', video_id = null, expires_at = null
-    where c.id = any (p_ids) and c.deleted_at is null
+    where c.id = any (p_ids) and c.user_id = coalesce(p_user_id, c.user_id) and c.deleted_at is null
     returning c.id, c.user_id
+  ),
+  queued as (
+    insert into private.prune_queue (conversation_id, user_id)
+    select h.id, h.user_id from hidden h
+    on conflict do nothing
   )
-  insert into private.prune_queue (conversation_id, user_id)
-  select h.id, h.user_id from hidden h
-  on conflict do nothing;
-  get diagnostics v_hidden = row_count;
+  select count(*) into v_hidden from hidden;
   return v_hidden;
 end;
 $$;
 comment on function private.hide_conversations is
-  'Deletes conversations for everybody who asks; private.drain_prune_queue then removes what is left of them. Answers how '
-  'many there were. Checks nobody''s rights.';
+  'Deletes conversations, of one user or whoever''s, for everybody who asks; private.drain_prune_queue then removes what is '
+  'left of them. Answers how many there were. Checks nobody''s rights.';
 revoke all on function private.hide_conversations from public, anon, authenticated, service_role;
 
 
@@ -1671,10 +1646,7 @@ set search_path = ''
 as $$
 begin
   -- Retention empties the queue as it fills it, and takes turns with who writes: both at once would be twice the load.
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or private.retention_is_running()
-    or not pg_try_advisory_xact_lock(hashtext('private.prune_queue_step'))
-  then
+  if private.retention_is_running() or not private.begin_step('private.prune_queue_step') then
     return false;
   end if;
   return (private.drain_prune_queue(5000)).progress;
@@ -1684,15 +1656,7 @@ comment on function private.prune_queue_step is
   'Removes up to 5,000 messages that deletions have left behind. True while there may be more to do.';
 revoke all on function private.prune_queue_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-prune-queue',
-  '* * * * *',
-  'do $job$ begin loop exit when not private.prune_queue_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-prune-queue', '* * * * *', 'private.prune_queue_step()');
 
 
 create function private.delete_conversation(p_conversation_id uuid, p_user_id uuid) returns void
@@ -1700,13 +1664,8 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
-declare
-  v_user_id uuid := private.caller_id(p_user_id);
 begin
-  update public.conversations c set
-    deleted_at = now(), title = null, summary = null, metadata = '{}', video_id = null, expires_at = null
-  where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
-  if not found then
+  if private.hide_conversations(array[p_conversation_id], private.caller_id(p_user_id)) = 0 then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
   perform private.prune_lineage(p_conversation_id);
@@ -1735,27 +1694,12 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_user_id uuid := private.caller_id(p_user_id);
   v_conversation_id uuid;
   v_sequence_order integer;
 begin
-  if not exists (
-    select from public.conversations c
-    where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
-  ) then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
-  with recursive line (id, parent_id, fork_sequence, upper) as (
-    select c.id, c.parent_id, c.fork_sequence, 2147483647
-    from public.conversations c
-    where c.id = p_conversation_id
-    union all
-    select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
-    from line l
-    join public.conversations c on c.id = l.parent_id
-  )
+  perform private.require_conversation(p_conversation_id, private.caller_id(p_user_id));
   delete from public.conversation_messages m
-  using line l
+  using private.lineage(p_conversation_id) l
   where m.id = p_message_id and m.conversation_id = l.id and m.sequence_order <= l.upper
   returning m.conversation_id, m.sequence_order into v_conversation_id, v_sequence_order;
   if not found then
@@ -1782,7 +1726,7 @@ comment on function public.delete_message is
 revoke all on function public.delete_message from public, anon, authenticated, service_role;
 grant execute on function public.delete_message to authenticated, service_role;
 
--- Erasure
+-- Erasure of a user's conversations: everything is hidden first, then messages go, then conversations.
 
 create table private.erasure_conversations (
   erasure_id uuid not null,
@@ -1837,6 +1781,7 @@ declare
   c_messages constant integer := 2000;
   c_states constant integer := 2000;
   c_keys constant integer := 500;
+  v_has_responses constant boolean := to_regclass('public.conversation_states') is not null;
   v_stage smallint;
   v_listed uuid[];
   v_ids uuid[];
@@ -1890,16 +1835,18 @@ begin
   );
 
   if v_stage = 0 then
-    delete from public.conversation_states s
-    where s.ctid = any (array(
-      select s.ctid
-      from public.conversation_states s
-      where s.user_id = p_user_id and s.conversation_id = any (v_ids)
-      limit c_states
-    ));
-    get diagnostics v_states = row_count;
-    if v_states = c_states then
-      return jsonb_build_object('conversation_states', v_states, 'imports', v_imports);
+    if v_has_responses then
+      delete from public.conversation_states s
+      where s.ctid = any (array(
+        select s.ctid
+        from public.conversation_states s
+        where s.user_id = p_user_id and s.conversation_id = any (v_ids)
+        limit c_states
+      ));
+      get diagnostics v_states = row_count;
+      if v_states = c_states then
+        return jsonb_build_object('conversation_states', v_states, 'imports', v_imports);
+      end if;
     end if;
     perform private.hide_conversations(v_ids);
     -- Removed here and counted, not by the job of the queue.
@@ -1925,8 +1872,10 @@ begin
     if found then
       return '{}';
     end if;
-    delete from private.response_conversations r where r.user_id = p_user_id and r.conversation_id = any (v_ids);
-    get diagnostics v_made = row_count;
+    if v_has_responses then
+      delete from private.response_conversations r where r.user_id = p_user_id and r.conversation_id = any (v_ids);
+      get diagnostics v_made = row_count;
+    end if;
     -- What forks of them are left is on the list, hidden and empty. So the order does not matter.
     update public.conversations c set parent_id = null, fork_sequence = null where c.parent_id = any (v_ids);
     delete from public.conversations c where c.id = any (v_ids);
@@ -1956,7 +1905,7 @@ comment on function private.erase_conversations_piece is
   '{table: rows}, null when there is nothing left.';
 revoke all on function private.erase_conversations_piece from public, anon, authenticated, service_role;
 
--- Export
+-- Export: all conversations of a user, page by page, as lines of NDJSON.
 
 create function private.export_conversation(p_conversation_id uuid) returns jsonb
 language sql
@@ -2147,7 +2096,34 @@ comment on function public.export_page is
 revoke all on function public.export_page from public, anon, authenticated, service_role;
 grant execute on function public.export_page to authenticated, service_role;
 
--- Forks
+-- A fork is one row: it shares the first fork_sequence messages of its parent, through any number of parents.
+
+create function private.lineage(p_conversation_id uuid) returns table (id uuid, upper integer)
+language plpgsql
+stable
+security definer
+rows 10
+set search_path = ''
+as $$
+begin
+  return query
+    with recursive line (id, parent_id, fork_sequence, upper) as (
+      select c.id, c.parent_id, c.fork_sequence, 2147483647
+      from public.conversations c
+      where c.id = p_conversation_id
+      union all
+      select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
+      from line l
+      -- A probe of the primary key for each step, however few rows the planner believes there to be.
+      cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
+    )
+    select l.id, l.upper from line l;
+end;
+$$;
+comment on function private.lineage is
+  'The conversations whose messages a conversation shows, itself first, and up to which number of each. Checks nobody''s rights.';
+revoke all on function private.lineage from public, anon, authenticated, service_role;
+
 
 create function private.fork_conversation(
   p_conversation_id uuid, p_at integer, p_idempotency_key text, p_user_id uuid
@@ -2167,7 +2143,7 @@ declare
   v_fork jsonb;
 begin
   if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(v_user_id, v_scope, p_idempotency_key, jsonb_build_array(p_at));
+    v_result := private.claim_idempotency_key(v_user_id::text, v_scope, p_idempotency_key, jsonb_build_array(p_at));
     if v_result is not null then
       return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
     end if;
@@ -2182,9 +2158,7 @@ begin
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
   if p_at is null or p_at < 0 or p_at > v_source.last_sequence_order then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('at is %s, the conversation goes from 0 to %s.', p_at, v_source.last_sequence_order);
+    perform private.refuse(format('at is %s, the conversation goes from 0 to %s.', p_at, v_source.last_sequence_order));
   end if;
 
   -- Point at the ancestor that owns message p_at: lines stay short, and a parent's share always exceeds its own fork.
@@ -2208,7 +2182,7 @@ begin
   returning to_jsonb(c) - 'deleted_at' into v_fork;
   if p_idempotency_key is not null then
     perform private.keep_idempotent_result(
-      v_user_id, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
+      v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
     );
   end if;
   return v_fork;
@@ -2233,7 +2207,7 @@ comment on function public.fork_conversation is
 revoke all on function public.fork_conversation from public, anon, authenticated, service_role;
 grant execute on function public.fork_conversation to authenticated, service_role;
 
--- Import
+-- Import: what an export has, one conversation at a time.
 
 create table private.imports (
   user_id uuid not null,
@@ -2247,6 +2221,8 @@ create table private.imports (
     references public.conversations (user_id, id) on delete cascade
 );
 
+create index idx_imports_created_at on private.imports (created_at);
+
 comment on table private.imports is
   'Imported conversations that nobody may see yet: parts are missing, or it is a tombstone whose forks are still to come. '
   'public.finish_import clears it.';
@@ -2258,8 +2234,6 @@ alter table private.imports force row level security;
 revoke all on private.imports from public, anon, authenticated, service_role;
 
 create policy "No client sees imports" on private.imports for select to authenticated using (false);
-
-create index idx_imports_created_at on private.imports (created_at);
 
 
 create function private.check_import(p_conversation jsonb, p_messages jsonb) returns void
@@ -2308,7 +2282,7 @@ begin
   end if;
 
   if v_detail is not null then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = v_detail;
+    perform private.refuse(v_detail);
   end if;
 end;
 $$;
@@ -2343,12 +2317,10 @@ begin
   end if;
   -- private.prune_lineage relies on it: a fork lies above its parent's own fork.
   if v_at is null or v_at <= coalesce(v_parent.fork_sequence, 0) or v_at > v_parent.last_sequence_order then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format(
-        'fork_sequence is %s, the parent''s own messages go from %s to %s.',
-        coalesce(v_at::text, 'missing'), coalesce(v_parent.fork_sequence, 0) + 1, v_parent.last_sequence_order
-      );
+    perform private.refuse(format(
+      'fork_sequence is %s, the parent''s own messages go from %s to %s.',
+      coalesce(v_at::text, 'missing'), coalesce(v_parent.fork_sequence, 0) + 1, v_parent.last_sequence_order
+    ));
   end if;
 end;
 $$;
@@ -2427,23 +2399,17 @@ begin
   order by m.n
   limit 1;
   if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format(
-        'messages[%s]: sequence_order does not rise, or is not between %s and last_sequence_order.',
-        v_misplaced, v_lower + 1
-      );
+    perform private.refuse(format(
+      'messages[%s]: sequence_order does not rise, or is not between %s and last_sequence_order.',
+      v_misplaced, v_lower + 1
+    ));
   end if;
   v_last := greatest(v_last, v_upper, v_lower, (p_messages -> -1 ->> 'sequence_order')::integer);
   if v_last > 2000000000 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = 'A sequence number is above 2,000,000,000: there has to be room to append.';
+    perform private.refuse('A sequence number is above 2,000,000,000: there has to be room to append.');
   end if;
   if v_upper < v_last then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('last_sequence_order is %s, the conversation shows %s messages.', v_upper, v_last);
+    perform private.refuse(format('last_sequence_order is %s, the conversation shows %s messages.', v_upper, v_last));
   end if;
 
   if v_id is null then
@@ -2605,7 +2571,7 @@ comment on function public.finish_import is
 revoke all on function public.finish_import from public, anon, authenticated, service_role;
 grant execute on function public.finish_import to authenticated, service_role;
 
--- Loading pages
+-- Loading: pages of messages, through the lineage of forks.
 
 create function private.read_messages(
   p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text
@@ -2794,7 +2760,7 @@ declare
 begin
   if p_limit is null or p_limit not between 1 and 1000 or p_order is null or p_order not in ('asc', 'desc') then
     perform private.require_limit(p_limit);
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'order is not asc or desc.';
+    perform private.refuse('order is not asc or desc.');
   end if;
   v_max_bytes := 8 * 1024 * 1024 / p_limit;
   select c.fork_sequence into v_fork_sequence
@@ -2869,7 +2835,10 @@ comment on function public.list_messages is
 revoke all on function public.list_messages from public, anon, authenticated, service_role;
 grant execute on function public.list_messages to authenticated, service_role;
 
--- Retention
+-- Retention of conversations: since the last message, or when the conversation itself says.
+
+insert into private.retention_policies (kind, keep) values ('conversations', null);
+
 
 create function private.retain_conversations(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
@@ -2992,7 +2961,7 @@ comment on function private.retain_imports is
   'Ends up to 500 imports that broke off more than a day ago. What nothing shows of them is left to private.prune_queue.';
 revoke all on function private.retain_imports from public, anon, authenticated, service_role;
 
--- Search
+-- Search: the query, how well a text matches it, and what to show. The text decides; filters spare reading most of it.
 
 create function private.parse_search(
   p_query text,
@@ -3401,7 +3370,8 @@ comment on function public.search_messages is
 revoke all on function public.search_messages from public, anon, authenticated, service_role;
 grant execute on function public.search_messages to authenticated, service_role;
 
--- Filters
+-- Search filters: off the path of who appends, one for every 64 numbers of a conversation instead of an index entry for every
+-- word of a message (docs/decisions/0016).
 
 create table private.search_filters (
   conversation_id uuid not null,
@@ -3590,9 +3560,7 @@ declare
   v_filled boolean := false;
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or not pg_try_advisory_xact_lock(hashtext('private.search_filter_step'))
-  then
+  if not private.begin_step('private.search_filter_step') then
     return false;
   end if;
   -- Of a conversation that goes on, complete blocks only: its last one would be made again with every turn.
@@ -3617,15 +3585,7 @@ comment on function private.search_filter_step is
   'minutes. True while there may be more to do.';
 revoke all on function private.search_filter_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-search-filters',
-  '* * * * *',
-  'do $job$ begin loop exit when not private.search_filter_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-search-filters', '* * * * *', 'private.search_filter_step()');
 
 
 create function private.forget_words(p_conversation_id uuid, p_sequence_order integer) returns void
@@ -3641,7 +3601,7 @@ comment on function private.forget_words is
   'Has the filter of a message''s block made again: something there is deleted, and nothing is to tell of it.';
 revoke all on function private.forget_words from public, anon, authenticated, service_role;
 
--- Text to words
+-- Text to words, for searches and their filters.
 
 -- Character classes as the inside of a bracket expression. Spelled out instead of \w or the text search parser: those
 -- follow the C library or ICU, and an index built with one version of it would quietly miss rows under the next.

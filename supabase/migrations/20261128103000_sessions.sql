@@ -2,7 +2,7 @@
 
 set check_function_bodies = off;
 
--- Sessions and event logs
+-- Sessions and event logs: every event of a call, in an order that the database assigns.
 
 create table public.sessions (
   id uuid not null default gen_random_uuid(),
@@ -41,6 +41,11 @@ with (fillfactor = 80);
 create index idx_sessions_user_id on public.sessions (user_id, start_time, id);
 create index idx_sessions_start_time on public.sessions (start_time, id);
 create index idx_sessions_conversation_id on public.sessions (conversation_id) where conversation_id is not null;
+-- The summaries of one user, the latest first. An append changes none of these columns, so its update stays HOT.
+create index idx_sessions_summary on public.sessions (user_id, start_time, id) where summary <> '';
+-- In no append's way: it moves neither column.
+create index idx_sessions_open on public.sessions (created_at) where end_time is null;
+create index idx_sessions_created_at on public.sessions (created_at, id);
 
 comment on table public.sessions is 'A call: who, when, how long, and what happened in it. Its events are in event_logs.';
 comment on column public.sessions.user_id is
@@ -73,12 +78,6 @@ create policy "Users open their own sessions" on public.sessions
 create policy "Users change their own sessions" on public.sessions
   for update to authenticated
   using (user_id = (select auth.uid())::text) with check (user_id = (select auth.uid())::text);
-
--- The summaries of one user, the latest first. An append changes none of these columns, so its update stays HOT.
-create index idx_sessions_summary on public.sessions (user_id, start_time, id) where summary <> '';
--- In no append's way: it moves neither column.
-create index idx_sessions_open on public.sessions (created_at) where end_time is null;
-create index idx_sessions_created_at on public.sessions (created_at, id);
 
 
 create table public.event_logs (
@@ -177,9 +176,8 @@ revoke all on private.event_counts from public, anon, authenticated, service_rol
 
 create policy "No client sees event counts" on private.event_counts for select to authenticated using (false);
 
--- Analytics
-
 -- Analytics: sessions and what happened in them, by hours, days, weeks or months of a time zone.
+
 create function private.bucket_borders(p_from timestamptz, p_to timestamptz, p_bucket text) returns timestamptz[]
 language sql
 stable
@@ -252,7 +250,7 @@ declare
   v_answer jsonb;
 begin
   if coalesce(p_bucket not in ('hour', 'day', 'week', 'month'), true) then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'bucket is not hour, day, week or month.';
+    perform private.refuse('bucket is not hour, day, week or month.');
   end if;
 
   begin
@@ -444,7 +442,7 @@ comment on function public.session_analytics is
 revoke all on function public.session_analytics from public, anon, authenticated, service_role;
 grant execute on function public.session_analytics to authenticated, service_role;
 
--- Audit
+-- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
 
 create function private.fold_chunks(
   p_session_id uuid,
@@ -549,7 +547,7 @@ declare
   -- What a call looks through, so that no search runs into the platform's 8 seconds: the next one goes on from there.
   c_max_events constant integer := 100000;
   c_max_time constant interval := '3 seconds';
-  -- As in private.read_events.
+  -- As in private.read_page.
   c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_deadline timestamptz := clock_timestamp() + c_max_time;
   v_user_id text := private.session_caller_id(p_user_id);
@@ -574,10 +572,10 @@ declare
 begin
   perform private.require_limit(p_limit);
   if char_length(p_query) not between 1 and 1000 then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'q has between 1 and 1000 characters.';
+    perform private.refuse('q has between 1 and 1000 characters.');
   end if;
   if v_from >= v_to then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'from is not before to.';
+    perform private.refuse('from is not before to.');
   end if;
   if v_of_user_id <> v_user_id then
     return '{"data": [], "has_more": false, "next": null}';
@@ -726,7 +724,7 @@ comment on function public.audit_events is
 revoke all on function public.audit_events from public, anon, authenticated, service_role;
 grant execute on function public.audit_events to authenticated, service_role;
 
--- Context
+-- What a returning caller's model has to know: the summaries of their last sessions, and the latest turns.
 
 create function private.text_tokens(p_text text) returns bigint
 language plpgsql
@@ -814,8 +812,7 @@ declare
   v_messages jsonb;
 begin
   if p_max_tokens is null or p_max_tokens < 1 or p_max_sessions is null or p_max_sessions not between 0 and 100 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'max_tokens is at least 1, max_sessions between 0 and 100.';
+    perform private.refuse('max_tokens is at least 1, max_sessions between 0 and 100.');
   end if;
   if v_of_user_id <> v_user_id then
     return '{"messages": [], "total_tokens": 0, "truncated": false}';
@@ -966,7 +963,7 @@ comment on function public.get_session_context is
 revoke all on function public.get_session_context from public, anon, authenticated, service_role;
 grant execute on function public.get_session_context to authenticated, service_role;
 
--- Erasure
+-- Erasure of a user's sessions and their events.
 
 create function private.erase_sessions_piece(p_user_id text) returns jsonb
 language plpgsql
@@ -1042,7 +1039,7 @@ comment on function private.erase_sessions_piece is
   '{table: rows}, null when there is none left.';
 revoke all on function private.erase_sessions_piece from public, anon, authenticated, service_role;
 
--- Events
+-- Events: numbered under the session's row lock, appended and listed.
 
 create function private.require_events(p_events jsonb) returns void
 language plpgsql
@@ -1053,7 +1050,7 @@ declare
   v_invalid bigint;
 begin
   if jsonb_typeof(p_events) is distinct from 'array' or jsonb_array_length(p_events) not between 1 and 1000 then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'events is not an array of 1 to 1000.';
+    perform private.refuse('events is not an array of 1 to 1000.');
   end if;
   select e.n - 1 into v_invalid
   from jsonb_array_elements(p_events) with ordinality as e (value, n)
@@ -1069,9 +1066,9 @@ begin
   end
   limit 1;
   if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('events[%s] is not an event, or has a field, a type or a length that events do not have.', v_invalid);
+    perform private.refuse(format(
+      'events[%s] is not an event, or has a field, a type or a length that events do not have.', v_invalid
+    ));
   end if;
 end;
 $$;
@@ -1116,42 +1113,24 @@ stable
 set search_path = ''
 as $$
 declare
-  -- A worker has 256 MB for the answer and its copies; events may have 4 MiB each.
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_from timestamptz;
   v_to timestamptz;
-  v_event public.event_logs;
-  v_events public.event_logs[] := '{}';
-  v_bytes bigint := 0;
-  v_has_more boolean := false;
-  v_page jsonb;
+  v_rows refcursor;
 begin
   -- The partitions between are all that is looked into.
   select s.created_at, s.last_event_at into v_from, v_to
   from public.sessions s
   where s.id = p_session_id;
-
-  -- One more than the page, to know whether there is more. A page that is full of bytes ends early, after one event at
-  -- the least.
-  for v_event in
-    select *
+  open v_rows for
+    select to_jsonb(e) - 'user_id'
     from public.event_logs e
     where e.session_id = p_session_id
       and e.sequence > p_after
       and e.created_at between v_from and v_to
       and (p_types is null or e.event_type = any (p_types))
     order by e.sequence
-    limit p_limit + 1
-  loop
-    v_bytes := v_bytes + octet_length(v_event.content::text);
-    v_has_more := cardinality(v_events) = p_limit or (v_bytes > c_max_bytes and v_events <> '{}');
-    exit when v_has_more;
-    v_events := v_events || v_event;
-  end loop;
-
-  select coalesce(jsonb_agg(to_jsonb(e) - 'user_id' order by e.sequence), '[]') into v_page
-  from unnest(v_events) e;
-  return jsonb_build_object('data', v_page, 'has_more', v_has_more);
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function private.read_events is
@@ -1213,11 +1192,9 @@ begin
     not between v_now - interval '168 hours' and v_now + interval '5 minutes'
   limit 1;
   if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format(
-        'events[%s].occurred_at is more than seven days ago, or more than five minutes ahead.', v_invalid
-      );
+    perform private.refuse(format(
+      'events[%s].occurred_at is more than seven days ago, or more than five minutes ahead.', v_invalid
+    ));
   end if;
 
   with stored as (
@@ -1334,9 +1311,8 @@ comment on function public.list_events is
 revoke all on function public.list_events from public, anon, authenticated, service_role;
 grant execute on function public.list_events to authenticated, service_role;
 
--- Partitions
-
 -- A partition of event_logs for every month, made ahead. An event never waits for one: the default partition takes it.
+
 create function private.make_event_partition(p_month timestamptz) returns void
 language plpgsql
 security definer
@@ -1396,9 +1372,7 @@ declare
   v_months timestamptz[];
   v_waiting bigint[];
 begin
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or not pg_try_advisory_xact_lock(hashtext('private.event_partition_step'))
-  then
+  if not private.begin_step('private.event_partition_step') then
     return false;
   end if;
 
@@ -1443,16 +1417,13 @@ begin
 end;
 $$;
 
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-event-partitions',
-  '17 * * * *',
-  'do $job$ begin loop exit when not private.event_partition_step(); commit; end loop; end; $job$'
-);
+select private.schedule_job('threadbase-event-partitions', '17 * * * *', 'private.event_partition_step()');
 
-select private.schedule_jobs();
+-- Retention of sessions, since their last event, and of events, by whole months of when they were stored. What is counted
+-- of these, private.event_counts, stays and goes with the session.
 
--- Retention
+insert into private.retention_policies (kind, keep) values ('sessions', null), ('event_logs', null);
+
 
 create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
@@ -1660,9 +1631,7 @@ begin
     or new.end_time not between now() - interval '168 hours' and now() + interval '5 minutes'
       and (tg_op = 'INSERT' or new.end_time is distinct from old.end_time)
   ) then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = 'start_time or end_time is more than seven days ago, or more than five minutes ahead.';
+    perform private.refuse('start_time or end_time is more than seven days ago, or more than five minutes ahead.');
   end if;
   return new;
 end;
@@ -1712,12 +1681,11 @@ begin
   if jsonb_typeof(p_session) is distinct from 'object'
     or p_session - '{id,conversation_id,start_time,metadata}'::text[] <> '{}'
   then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'The session has a field that sessions do not have.';
+    perform private.refuse('The session has a field that sessions do not have.');
   end if;
   perform private.require_metadata(v_metadata);
   if v_start_time not between now() - interval '168 hours' and now() + interval '5 minutes' then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'start_time is more than seven days ago, or more than five minutes ahead.';
+    perform private.refuse('start_time is more than seven days ago, or more than five minutes ahead.');
   end if;
   if v_conversation_id is not null and not exists (
     select from public.conversations c
@@ -1793,8 +1761,7 @@ declare
   v_session jsonb;
 begin
   if char_length(p_summary) > 65536 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'summary has more than 65,536 characters.';
+    perform private.refuse('summary has more than 65,536 characters.');
   end if;
   update public.sessions s set
     end_time = coalesce(s.end_time, greatest(clock_timestamp(), s.start_time)),
@@ -1852,46 +1819,25 @@ set search_path = ''
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-  -- A worker has 256 MB for the answer and its copies.
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_user_id text := private.session_caller_id(p_user_id);
   v_of_user_id text := private.session_user_id(p_of_user_id);
-  v_read bigint;
-  v_page jsonb;
+  v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
   if v_of_user_id <> v_user_id then
     return '{"data": [], "has_more": false}';
   end if;
   v_user_id := coalesce(v_user_id, v_of_user_id);
-
-  -- One more than the page, to know whether there is more. A page that is full of bytes ends early, after one session at the
-  -- least.
-  select
-    count(*),
-    coalesce(
-      jsonb_agg(to_jsonb(s) - '{n,bytes}'::text[] order by s.n) filter (where s.n = 1 or s.n <= p_limit and s.bytes <= c_max_bytes),
-      '[]'
-    )
-  into v_read, v_page
-  from (
-    select
-      s.*,
-      row_number() over newest as n,
-      sum(coalesce(octet_length(s.summary), 0) + octet_length(s.metadata::text)) over newest as bytes
-    from (
-      select *
-      from public.sessions s
-      where (v_user_id is null or s.user_id = v_user_id)
-        and (p_from is null or s.start_time >= p_from)
-        and (p_to is null or s.start_time < p_to)
-        and (p_before_start_time is null or (s.start_time, s.id) < (p_before_start_time, p_before_id))
-      order by s.start_time desc, s.id desc
-      limit p_limit + 1
-    ) s
-    window newest as (order by s.start_time desc, s.id desc rows unbounded preceding)
-  ) s;
-  return jsonb_build_object('data', v_page, 'has_more', v_read > jsonb_array_length(v_page));
+  open v_rows for
+    select to_jsonb(s)
+    from public.sessions s
+    where (v_user_id is null or s.user_id = v_user_id)
+      and (p_from is null or s.start_time >= p_from)
+      and (p_to is null or s.start_time < p_to)
+      and (p_before_start_time is null or (s.start_time, s.id) < (p_before_start_time, p_before_id))
+    order by s.start_time desc, s.id desc
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function public.list_sessions is
@@ -1900,7 +1846,8 @@ comment on function public.list_sessions is
 revoke all on function public.list_sessions from public, anon, authenticated, service_role;
 grant execute on function public.list_sessions to authenticated, service_role;
 
--- Summaries
+-- Summaries: ended sessions wait in a queue until somebody has summarised them, and sessions that nobody ends are ended.
+-- No model is called: a worker of the application takes sessions from the queue and brings their summaries.
 
 create table private.unsummarized_sessions (
   session_id uuid not null,
@@ -1984,8 +1931,7 @@ begin
   end if;
   perform private.require_limit(p_limit);
   if p_lease_seconds is null or p_lease_seconds not between 1 and 86400 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'lease_seconds is not between 1 and 86400.';
+    perform private.refuse('lease_seconds is not between 1 and 86400.');
   end if;
 
   -- What another worker is taking at this moment is locked, and passed by.
@@ -2091,9 +2037,7 @@ declare
   v_idle_since timestamptz := p_now - (select t.idle_timeout from private.session_settings t);
   v_closed integer;
 begin
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or not pg_try_advisory_xact_lock(hashtext('private.close_idle_sessions_step'))
-  then
+  if not private.begin_step('private.close_idle_sessions_step') then
     return false;
   end if;
 
@@ -2120,14 +2064,6 @@ comment on function private.close_idle_sessions_step is
   'have none. True while there may be more to do. p_now is there for tests.';
 revoke all on function private.close_idle_sessions_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-idle-sessions',
-  '* * * * *',
-  'do $job$ begin loop exit when not private.close_idle_sessions_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-idle-sessions', '* * * * *', 'private.close_idle_sessions_step()');
 
 reset check_function_bodies;

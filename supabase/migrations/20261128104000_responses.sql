@@ -2,7 +2,8 @@
 
 set check_function_bodies = off;
 
--- Responses
+-- Responses: what an LLM gateway keeps for previous_response_id. A response is a pointer into a conversation: the history
+-- behind it is what that conversation shows up to there, and no message of it is stored again.
 
 create table public.conversation_states (
   user_id uuid not null,
@@ -36,6 +37,7 @@ create index idx_conversation_states_conversation_id
   on public.conversation_states (user_id, conversation_id, sequence_order);
 create index idx_conversation_states_history_hash
   on public.conversation_states (user_id, history_hash) where history_hash is not null;
+create index idx_conversation_states_updated_at on public.conversation_states (updated_at);
 
 comment on table public.conversation_states is
   'The responses of a model, by the id that previous_response_id names. Each points at the message where its history ends.';
@@ -59,8 +61,6 @@ grant select on public.conversation_states to authenticated, service_role;
 
 create policy "Users see their own responses" on public.conversation_states
   for select to authenticated using (user_id = (select auth.uid()));
-
-create index idx_conversation_states_updated_at on public.conversation_states (updated_at);
 
 
 create table private.response_conversations (
@@ -284,7 +284,11 @@ revoke all on function private.delete_gateway_state from public, anon, authentic
 create trigger delete_gateway_state instead of delete on gateway.conversation_states
   for each row execute function private.delete_gateway_state();
 
--- Items
+-- Items: what the OpenAI Responses and Conversations APIs call the parts of a conversation, as messages and back.
+--
+-- A message, a function call and its output become what the columns of a message hold anyway, so search, context and
+-- GET /conversations/:id/messages know them. The column item keeps what the columns leave out, and its being there says that
+-- the message came as an item. Everything else (reasoning, searches, types not yet known) is kept whole.
 
 create function private.text_part(p_role text, p_text text, p_generated boolean) returns jsonb
 language sql
@@ -320,7 +324,7 @@ declare
   v_rest jsonb;
 begin
   if jsonb_typeof(p_item) is distinct from 'object' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'An item is not an object.';
+    perform private.refuse('An item is not an object.');
   end if;
 
   if p_item -> 'status' = 'false' then
@@ -578,14 +582,8 @@ as $$
 declare
   v_messages jsonb;
 begin
-  with recursive line (id, parent_id, fork_sequence, upper) as (
-    select c.id, c.parent_id, c.fork_sequence, 2147483647
-    from public.conversations c
-    where c.id = p_conversation_id
-    union all
-    select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
-    from line l
-    cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
+  with line as materialized (
+    select * from private.lineage(p_conversation_id)
   ),
   messages as materialized (
     select m.value, i.n, row_number() over (partition by m.value ->> 'item_id' order by i.n) > 1 as repeated
@@ -632,7 +630,7 @@ comment on function private.place_items is
   'the lineage; elsewhere it stays in the item alone. To be called under the conversation''s row lock.';
 revoke all on function private.place_items from public, anon, authenticated, service_role;
 
--- Responses
+-- Responses: storing, reading and removing them, for whoever is said to own them, and the API.
 
 create function private.input_items(p_input jsonb) returns jsonb
 language sql
@@ -660,9 +658,7 @@ begin
     or jsonb_path_exists(p_items, 'strict $[*] ? (@.type() != "object")')
     or jsonb_array_length(p_items) > p_limit
   then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('%s is not an array of at most %s items, each an object.', p_field, p_limit);
+    perform private.refuse(format('%s is not an array of at most %s items, each an object.', p_field, p_limit));
   end if;
 end;
 $$;
@@ -875,11 +871,9 @@ begin
     or jsonb_typeof(p_response -> 'provider') is distinct from 'string'
     or jsonb_typeof(p_response -> 'previous_response_id') not in ('string', 'null')
   then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = 'A field of the response is missing, unknown, or of the wrong type.';
+    perform private.refuse('A field of the response is missing, unknown, or of the wrong type.');
   elsif p_response ->> 'previous_response_id' = p_response_id then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A response does not continue itself.';
+    perform private.refuse('A response does not continue itself.');
   end if;
   perform private.require_items(private.input_items(p_response -> 'input'), 'input');
   perform private.require_items(p_response -> 'output', 'output');
@@ -993,7 +987,7 @@ declare
   v_items jsonb;
 begin
   if jsonb_typeof(p_body) is distinct from 'object' or p_body - 'input' <> '{}' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A field is unknown.';
+    perform private.refuse('A field is unknown.');
   end if;
   perform private.require_items(v_input, 'input');
   select private.response_items(s.conversation_id, 0, s.sequence_order) into v_items
@@ -1025,7 +1019,10 @@ comment on function public.merge_response is
 revoke all on function public.merge_response from public, anon, authenticated, service_role;
 grant execute on function public.merge_response to authenticated, service_role;
 
--- Retention
+-- Retention of responses: since they were stored, or replaced last.
+
+insert into private.retention_policies (kind, keep) values ('conversation_states', '7 days');
+
 
 create function private.retain_conversation_states(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean

@@ -2,7 +2,7 @@
 
 set check_function_bodies = off;
 
--- Items
+-- The part of the OpenAI API that remembers: the same conversations and messages, as items. One function for each request.
 
 create function private.normal_item(p_item jsonb) returns jsonb
 language sql
@@ -107,8 +107,7 @@ declare
   v_invalid bigint;
 begin
   if jsonb_typeof(p_items) is distinct from 'array' or jsonb_array_length(p_items) > 1000 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'items is not an array, or has more than 1,000 items.';
+    perform private.refuse('items is not an array, or has more than 1,000 items.');
   end if;
   select i.n - 1 into v_invalid
   from jsonb_array_elements(p_items) with ordinality as i (value, n)
@@ -125,7 +124,7 @@ begin
   end
   limit 1;
   if found then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = format('items[%s] is not an item.', v_invalid);
+    perform private.refuse(format('items[%s] is not an item.', v_invalid));
   end if;
 end;
 $$;
@@ -141,14 +140,8 @@ stable
 security definer
 set search_path = ''
 as $$
-  with recursive line (id, parent_id, fork_sequence, upper) as (
-    select c.id, c.parent_id, c.fork_sequence, 2147483647
-    from public.conversations c
-    where c.id = p_conversation_id
-    union all
-    select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
-    from line l
-    cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
+  with line as materialized (
+    select * from private.lineage(p_conversation_id)
   ),
   -- An id is a message's item_id, or made of its uuid and a place in it. Each is an index probe for a step of the line,
   -- however few rows the planner believes there to be.
@@ -201,15 +194,14 @@ declare
 begin
   perform private.require_limit(p_limit);
   if p_order is null or p_order not in ('asc', 'desc') then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'order is not asc or desc.';
+    perform private.refuse('order is not asc or desc.');
   end if;
   if p_after is not null then
     select (f.message).sequence_order, f.place into v_sequence, v_place
     from private.find_item(p_conversation_id, p_after) f
     where (f.message).sequence_order <= p_upper;
     if not found then
-      raise sqlstate 'PT400' using
-        message = 'invalid_request', detail = 'after is not the id of an item in the list.';
+      perform private.refuse('after is not the id of an item in the list.');
     end if;
   end if;
 
@@ -318,7 +310,7 @@ declare
 begin
   if p_idempotency_key is not null then
     v_result := private.claim_idempotency_key(
-      v_user_id, c_scope, p_idempotency_key, jsonb_build_array(p_items, p_metadata)
+      v_user_id::text, c_scope, p_idempotency_key, jsonb_build_array(p_items, p_metadata)
     );
     if v_result is not null then
       return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
@@ -329,7 +321,7 @@ begin
   perform private.append_items(v_id, p_items, null, v_user_id);
   if p_idempotency_key is not null then
     perform private.keep_idempotent_result(
-      v_user_id, c_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_id)
+      v_user_id::text, c_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_id)
     );
   end if;
   return public.get_conversation(v_id, v_user_id);
@@ -368,7 +360,7 @@ declare
   v_conversation jsonb;
 begin
   if p_metadata is null then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'metadata is null.';
+    perform private.refuse('metadata is null.');
   end if;
   perform private.require_metadata(p_metadata);
   update public.conversations c set metadata = p_metadata
@@ -498,7 +490,7 @@ comment on function public.delete_item is
 revoke all on function public.delete_item from public, anon, authenticated, service_role;
 grant execute on function public.delete_item to authenticated, service_role;
 
--- Responses
+-- Stored responses as the OpenAI API answers them.
 
 create function private.require_response(p_response_id text, p_user_id uuid) returns public.conversation_states
 language plpgsql

@@ -2,7 +2,7 @@
 
 set check_function_bodies = off;
 
--- Documents
+-- Documents: any number of collections in one table, each owner's apart.
 
 create table public.documents (
   owner_id uuid not null,
@@ -24,6 +24,7 @@ create table public.documents (
 
 create index idx_documents_sort_at on public.documents (owner_id, collection, sort_at, id);
 create index idx_documents_data on public.documents using gin (data jsonb_path_ops);
+create index idx_documents_collection on public.documents (collection, sort_at);
 
 comment on table public.documents is
   'The documents of all collections. A collection is a name: it is there with its first document. A document is read and '
@@ -45,8 +46,6 @@ grant select on public.documents to authenticated, service_role;
 create policy "Users see their own documents" on public.documents
   for select to authenticated using (owner_id = (select auth.uid()));
 
-create index idx_documents_collection on public.documents (collection, sort_at);
-
 
 create table public.document_failures (
   owner_id uuid not null,
@@ -62,6 +61,8 @@ create table public.document_failures (
   constraint document_failures_reason_check check (char_length(reason) between 1 and 2000)
 );
 
+create index idx_document_failures_collection on public.document_failures (collection, sort_at);
+
 comment on table public.document_failures is
   'Documents that a client could not convert to its version, out of the way of what reads the collection.';
 comment on column public.document_failures.reason is 'What went wrong, in the client''s words.';
@@ -74,8 +75,6 @@ grant select on public.document_failures to authenticated, service_role;
 
 create policy "Users see their own failed documents" on public.document_failures
   for select to authenticated using (owner_id = (select auth.uid()));
-
-create index idx_document_failures_collection on public.document_failures (collection, sort_at);
 
 
 create table private.collection_versions (
@@ -96,7 +95,7 @@ revoke all on private.collection_versions from public, anon, authenticated, serv
 
 create policy "No client sees collection versions" on private.collection_versions for select to authenticated using (false);
 
--- Owners and arguments
+-- Documents: whose they are, and what may be stored as one.
 
 create function private.document_owner(p_user_id uuid) returns uuid
 language sql
@@ -245,7 +244,7 @@ $$;
 comment on function private.to_document is 'A stored document as the flat object that came in.';
 revoke all on function private.to_document from public, anon, authenticated, service_role;
 
--- Collections
+-- Collections and the versions of their stores.
 
 create function private.list_collections(p_limit integer, p_after text, p_user_id uuid) returns jsonb
 language plpgsql
@@ -255,42 +254,34 @@ set search_path = ''
 as $$
 declare
   v_owner_id uuid := private.document_owner(p_user_id);
-  v_page jsonb;
+  v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'collection', c.collection,
-        'documents', (
-          select count(*) from public.documents d where d.owner_id = v_owner_id and d.collection = c.collection
-        ),
-        'version', (
-          select v.version from private.collection_versions v where v.owner_id = v_owner_id and v.collection = c.collection
-        ),
-        'failures', (
-          select count(*) from public.document_failures f where f.owner_id = v_owner_id and f.collection = c.collection
-        )
+  open v_rows for
+    select jsonb_build_object(
+      'collection', c.collection,
+      'documents', (
+        select count(*) from public.documents d where d.owner_id = v_owner_id and d.collection = c.collection
+      ),
+      'version', (
+        select v.version from private.collection_versions v where v.owner_id = v_owner_id and v.collection = c.collection
+      ),
+      'failures', (
+        select count(*) from public.document_failures f where f.owner_id = v_owner_id and f.collection = c.collection
       )
-      order by c.collection
-    ),
-    '[]'
-  ) into v_page
-  from (
-    -- One whose documents are all in quarantine, or that has a version only, is to be found as well.
-    select n.collection
+    )
     from (
+      -- One whose documents are all in quarantine, or that has a version only, is to be found as well.
       select d.collection from public.documents d where d.owner_id = v_owner_id
       union
       select f.collection from public.document_failures f where f.owner_id = v_owner_id
       union
       select v.collection from private.collection_versions v where v.owner_id = v_owner_id
-    ) n
-    where n.collection > coalesce(p_after, '')
-    order by n.collection
-    limit p_limit + 1
-  ) c;
-  return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
+    ) c
+    where c.collection > coalesce(p_after, '')
+    order by c.collection
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function private.list_collections is 'See public.list_collections.';
@@ -432,8 +423,6 @@ comment on function public.set_collection_version is
 revoke all on function public.set_collection_version from public, anon, authenticated, service_role;
 grant execute on function public.set_collection_version to authenticated, service_role;
 
--- Filters
-
 -- Filters: {"age": {"$gte": 18}, "$or": [{"name": "Ada"}, {"tags": {"$contains": "vip"}}]} becomes a condition in SQL.
 --
 -- No value is ever part of the SQL text. A condition refers to its operand by the path at which it stands in the filter,
@@ -443,6 +432,7 @@ grant execute on function public.set_collection_version to authenticated, servic
 --   and (… or …)
 --
 -- What the text does contain of a filter, names of fields, is there as quoted literals.
+
 create function private.document_field(
   p_field text, out is_column boolean, out path text[], out value text, out number text, out string text
 )
@@ -767,10 +757,9 @@ comment on function private.compile_sort is
   'is missing, then strings, then numbers.';
 revoke all on function private.compile_sort from public, anon, authenticated, service_role;
 
--- Indexes
-
 -- Indexes of single fields, made when they are asked for. They are what range filters and sorts by a field use; equality
 -- and containment have the index on data.
+
 create function private.document_index(
   p_collection text, p_field text, out name text, out number text, out string text, out definition text
 )
@@ -975,7 +964,7 @@ comment on function public.list_document_indexes is
 revoke all on function public.list_document_indexes from public, anon, authenticated, service_role;
 grant execute on function public.list_document_indexes to service_role;
 
--- Quarantine
+-- Quarantine: documents that a client could not convert to its version.
 
 create function private.to_failure(p_failure public.document_failures) returns jsonb
 language sql
@@ -1099,28 +1088,18 @@ security definer
 set search_path = ''
 as $$
 declare
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_owner_id uuid := private.document_owner(p_user_id);
-  v_failure jsonb;
-  v_page jsonb[] := '{}';
-  v_bytes bigint := 0;
-  v_has_more boolean := false;
+  v_rows refcursor;
 begin
   perform private.require_collection(p_collection);
   perform private.require_limit(p_limit);
-  for v_failure in
+  open v_rows for
     select private.to_failure(f)
     from public.document_failures f
     where f.owner_id = v_owner_id and f.collection = p_collection and f.id > coalesce(p_after, '')
     order by f.id
-    limit p_limit + 1
-  loop
-    v_bytes := v_bytes + octet_length(v_failure::text);
-    v_has_more := cardinality(v_page) = p_limit or (v_bytes > c_max_bytes and cardinality(v_page) > 0);
-    exit when v_has_more;
-    v_page := array_append(v_page, v_failure);
-  end loop;
-  return jsonb_build_object('data', to_jsonb(v_page), 'has_more', v_has_more);
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function private.list_failures is 'See public.list_failures.';
@@ -1142,7 +1121,8 @@ comment on function public.list_failures is
 revoke all on function public.list_failures from public, anon, authenticated, service_role;
 grant execute on function public.list_failures to authenticated, service_role;
 
--- Reading
+-- Reading documents, in definer functions that filter by the owner themselves: under row level security the containment
+-- operator could not use its index.
 
 create function private.find_documents(
   p_collection text, p_filters jsonb, p_limit integer, p_cursor jsonb, p_sort text, p_count boolean, p_user_id uuid
@@ -1153,16 +1133,12 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- A worker has 256 MB for the answer and its copies.
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_owner_id uuid := private.document_owner(p_user_id);
   v_sort_at timestamptz := private.creation_time(p_cursor ->> 'creation_utc');
   v_is_page boolean := v_sort_at is not null and p_cursor ->> 'id' is not null;
   v_from text;
-  v_item jsonb;
-  v_items jsonb[] := '{}';
-  v_bytes bigint := 0;
-  v_has_more boolean := false;
+  v_rows refcursor;
+  v_page jsonb;
   v_total_count bigint;
 begin
   perform private.require_collection(p_collection);
@@ -1175,32 +1151,25 @@ begin
     'from public.documents where owner_id = $2 and collection = $3 and %s', private.compile_filters(p_filters)
   );
 
-  -- One more than the page, to know whether there is more. An answer that is full of bytes ends early, after one document at
-  -- the least.
-  for v_item in
+  open v_rows for
     execute format(
       'select private.to_document(id, version, creation_utc, data) %1$s %2$s order by sort_at %3$s, id %3$s limit $6',
       v_from,
       case when v_is_page then format('and (sort_at, id) %s ($4, $5)', case p_sort when 'asc' then '>' else '<' end) end,
       p_sort
     )
-    using p_filters, v_owner_id, p_collection, v_sort_at, p_cursor ->> 'id', p_limit::bigint + 1
-  loop
-    v_bytes := v_bytes + octet_length(v_item::text);
-    v_has_more := coalesce(cardinality(v_items) = p_limit, false)
-      or (v_bytes > c_max_bytes and cardinality(v_items) > 0);
-    exit when v_has_more;
-    v_items := array_append(v_items, v_item);
-  end loop;
-
+    using p_filters, v_owner_id, p_collection, v_sort_at, p_cursor ->> 'id', p_limit::bigint + 1;
+  v_page := private.read_page(v_rows, p_limit);
   if coalesce(p_count, true) then
-    if v_has_more or v_is_page then
+    if v_is_page or v_page -> 'has_more' = 'true' then
       execute 'select count(*) ' || v_from into v_total_count using p_filters, v_owner_id, p_collection;
     else
-      v_total_count := cardinality(v_items);
+      v_total_count := jsonb_array_length(v_page -> 'data');
     end if;
   end if;
-  return jsonb_build_object('items', to_jsonb(v_items), 'total_count', v_total_count, 'has_more', v_has_more);
+  return jsonb_build_object(
+    'items', v_page -> 'data', 'total_count', v_total_count, 'has_more', v_page -> 'has_more'
+  );
 end;
 $$;
 comment on function private.find_documents is 'See public.find_documents.';
@@ -1311,7 +1280,7 @@ comment on function public.count_documents is 'How many documents match: {count}
 revoke all on function public.count_documents from public, anon, authenticated, service_role;
 grant execute on function public.count_documents to authenticated, service_role;
 
--- Retention
+-- Retention of documents: by their creation_utc, in the collections that have a policy.
 
 create function private.retain_documents(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
@@ -1386,7 +1355,7 @@ comment on function private.retain_documents is
   'Deletes up to 2,000 documents, those in quarantine included, of the collections that have a policy, whoever owns them.';
 revoke all on function private.retain_documents from public, anon, authenticated, service_role;
 
--- Writing
+-- Inserting, updating and deleting documents.
 
 create function private.insert_documents(
   p_collection text, p_documents jsonb, p_idempotency_key text, p_user_id uuid

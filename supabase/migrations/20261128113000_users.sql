@@ -2,7 +2,8 @@
 
 set check_function_bodies = off;
 
--- Erasure
+-- Erasure: everything of a user's, or all their conversations, in steps that hurt nobody. A receipt says how far it is. A piece
+-- removes a bounded number of rows and answers how many of which table, or null when there is nothing left.
 
 create function private.erase_rows_piece(p_user_id text) returns jsonb
 language plpgsql
@@ -21,15 +22,16 @@ begin
   for v_table, v_column in
     select a.attrelid, a.attname
     from (
+      -- Those that are there: a module may not be installed.
       values
-        ('public.documents'::regclass, 'owner_id'),
+        ('public.documents', 'owner_id'),
         ('public.document_failures', 'owner_id'),
         ('private.collection_versions', 'owner_id'),
         ('private.idempotency_keys', 'user_id'),
         -- Last: a table of the host's may hold one fast.
         ('public.videos', 'user_id')
     ) as t (id, name)
-    join pg_catalog.pg_attribute a on a.attrelid = t.id and a.attname = t.name
+    join pg_catalog.pg_attribute a on a.attrelid = to_regclass(t.id) and a.attname = t.name
     where a.atttypid = 'text'::regtype or v_is_uuid
   loop
     execute format('select exists (select from %s where %I = %L)', v_table, v_column, p_user_id) into v_left;
@@ -67,7 +69,11 @@ begin
   if p_scope = 'conversations' then
     return private.erase_conversations_piece(p_erasure_id, v_uuid);
   end if;
-  foreach v_kind in array '{conversations,sessions,rows}'::text[] loop
+  foreach v_kind in array array_remove(array[
+    case when to_regclass('public.conversations') is not null then 'conversations' end,
+    case when to_regclass('public.sessions') is not null then 'sessions' end,
+    'rows'
+  ], null) loop
     -- What cannot be removed of one kind, because a table of the host's or a lock holds it, keeps none of another.
     begin
       case v_kind
@@ -160,9 +166,7 @@ as $$
 declare
   v_id uuid;
 begin
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or not pg_try_advisory_xact_lock(hashtext('private.erasure_step'))
-  then
+  if not private.begin_step('private.erasure_step') then
     return false;
   end if;
   -- In turn; one that has failed waits for the next run and holds up no other.
@@ -188,15 +192,7 @@ comment on function private.erasure_step is
   'more to do.';
 revoke all on function private.erasure_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-erasures',
-  '* * * * *',
-  'do $job$ begin loop exit when not private.erasure_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-erasures', '* * * * *', 'private.erasure_step()');
 
 
 create function private.request_erasure(p_scope text, p_user_id text) returns jsonb
@@ -272,8 +268,7 @@ begin
     raise sqlstate 'PT403' using message = 'forbidden';
   end if;
   if v_user_id = '00000000-0000-0000-0000-000000000000' then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'It is no user: it owns the documents of the backend itself.';
+    perform private.refuse('It is no user: it owns the documents of the backend itself.');
   end if;
   return private.request_erasure('user', v_user_id);
 end;
@@ -345,19 +340,22 @@ begin
   -- See private.hold_owner.
   perform pg_advisory_xact_lock(hashtextextended('session owner ' || old.id, 0));
   -- In the order in which an append locks them.
-  delete from public.sessions s where s.user_id = old.id::text;
+  if to_regclass('public.sessions') is not null then
+    delete from public.sessions s where s.user_id = old.id::text;
+  end if;
   delete from private.idempotency_keys k where k.user_id = old.id::text;
-  delete from public.documents d where d.owner_id = old.id;
-  delete from public.document_failures f where f.owner_id = old.id;
-  delete from private.collection_versions v where v.owner_id = old.id;
+  if to_regclass('public.documents') is not null then
+    delete from public.documents d where d.owner_id = old.id;
+    delete from public.document_failures f where f.owner_id = old.id;
+    delete from private.collection_versions v where v.owner_id = old.id;
+  end if;
   delete from private.erasures e where e.user_id = old.id::text and (e.scope = 'conversations' or e.finished_at is not null);
+  if to_regclass('private.erasure_conversations') is not null then
+    delete from private.erasure_conversations l using private.erasures e where e.id = l.erasure_id and e.user_id = old.id::text;
+  end if;
   -- What this erasure was to do is done, and whoever asked for it wants to hear that.
-  with finished as (
-    update private.erasures e set user_id = null, error = null, updated_at = clock_timestamp(), finished_at = clock_timestamp()
-    where e.user_id = old.id::text
-    returning e.id
-  )
-  delete from private.erasure_conversations l using finished f where l.erasure_id = f.id;
+  update private.erasures e set user_id = null, error = null, updated_at = clock_timestamp(), finished_at = clock_timestamp()
+  where e.user_id = old.id::text;
   return null;
 end;
 $$;
@@ -368,7 +366,7 @@ revoke all on function private.erase_deleted_user from public, anon, authenticat
 create trigger erase_deleted_user after delete on auth.users
   for each row execute function private.erase_deleted_user();
 
--- Export
+-- The export of a user: everything that is stored about one, of all kinds, page by page.
 
 create function private.export_user_page(p_cursor jsonb, p_user_id text) returns jsonb
 language plpgsql
@@ -406,8 +404,7 @@ declare
   }';
 begin
   if v_owner_id = c_nil then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'The owner of a backend''s own documents is nobody, and no user.';
+    perform private.refuse('The owner of a backend''s own documents is nobody, and no user.');
   end if;
   if p_cursor ->> 'kind' is null then
     v_header := '{"type": "export", '
@@ -415,6 +412,19 @@ begin
   end if;
 
   while v_kind is not null and v_count < c_lines and v_bytes < c_bytes loop
+    -- A module that is not installed has nothing: the next one's first kind comes instead.
+    if v_kind = 'videos' and to_regclass('public.videos') is null then
+      v_kind := 'responses';
+    end if;
+    if v_kind = 'responses' and to_regclass('public.conversation_states') is null then
+      v_kind := 'sessions';
+    end if;
+    if v_kind = 'sessions' and to_regclass('public.sessions') is null then
+      v_kind := 'documents';
+    end if;
+    if v_kind = 'documents' and to_regclass('public.documents') is null then
+      v_kind := 'idempotency_keys';
+    end if;
     if v_kind = 'conversations' then
       -- The page is private.export_page's own, which has these limits. What it leaves of them is for the kinds that follow.
       exit when v_count > 0;
@@ -513,10 +523,7 @@ begin
       when 'document_failures' then
         open v_rows for
           select
-            jsonb_build_object(
-              'collection', f.collection, 'reason', f.reason, 'failed_at', f.failed_at,
-              'document', private.to_document(f.id, f.version, f.creation_utc, f.data)
-            ) as line,
+            private.to_failure(f) || jsonb_build_object('collection', f.collection) as line,
             jsonb_build_object('collection', f.collection, 'id', f.id) as key
           from public.document_failures f
           where f.owner_id = v_owner_id
@@ -541,7 +548,7 @@ begin
             and k.created_at <= v_as_of
           order by k.scope, k.key;
       else
-        raise sqlstate 'PT400' using message = 'invalid_request', detail = 'p_cursor is not one of this export.';
+        perform private.refuse('p_cursor is not one of this export.');
     end case;
 
     v_found := 0;

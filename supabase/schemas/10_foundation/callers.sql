@@ -122,8 +122,7 @@ begin
     return auth.uid()::text;
   elsif v_role = 'service_role' then
     if char_length(p_user_id) not between 1 and 256 then
-      raise sqlstate 'PT400' using
-        message = 'invalid_request', detail = 'The user id of a session has between 1 and 256 characters.';
+      perform private.refuse('The user id of a session has between 1 and 256 characters.');
     end if;
     return private.session_user_id(p_user_id);
   end if;

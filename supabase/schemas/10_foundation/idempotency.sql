@@ -60,11 +60,10 @@ begin
   return v_known.result;
 end;
 $$;
-comment on function private.claim_idempotency_key(text, text, text, jsonb) is
+comment on function private.claim_idempotency_key is
   'Null if the request is new, and then the key is taken with the transaction; else the result of the first one. Raises '
   'PT409 idempotency_mismatch if that had another body.';
-revoke all on function private.claim_idempotency_key(text, text, text, jsonb)
-  from public, anon, authenticated, service_role;
+revoke all on function private.claim_idempotency_key from public, anon, authenticated, service_role;
 
 
 create function private.keep_idempotent_result(p_user_id text, p_scope text, p_key text, p_result jsonb) returns void
@@ -75,36 +74,8 @@ as $$
   update private.idempotency_keys k set result = p_result
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
 $$;
-comment on function private.keep_idempotent_result(text, text, text, jsonb) is
-  'Keeps where the answer of a claimed key is found.';
-revoke all on function private.keep_idempotent_result(text, text, text, jsonb)
-  from public, anon, authenticated, service_role;
-
-
-create function private.claim_idempotency_key(p_user_id uuid, p_scope text, p_key text, p_request jsonb)
-returns jsonb
-language sql
-security definer
-set search_path = ''
-as $$
-  select private.claim_idempotency_key(p_user_id::text, p_scope, p_key, p_request);
-$$;
-comment on function private.claim_idempotency_key(uuid, text, text, jsonb) is 'The same for a user of Auth.';
-revoke all on function private.claim_idempotency_key(uuid, text, text, jsonb)
-  from public, anon, authenticated, service_role;
-
-
-create function private.keep_idempotent_result(p_user_id uuid, p_scope text, p_key text, p_result jsonb)
-returns void
-language sql
-security definer
-set search_path = ''
-as $$
-  select private.keep_idempotent_result(p_user_id::text, p_scope, p_key, p_result);
-$$;
-comment on function private.keep_idempotent_result(uuid, text, text, jsonb) is 'The same for a user of Auth.';
-revoke all on function private.keep_idempotent_result(uuid, text, text, jsonb)
-  from public, anon, authenticated, service_role;
+comment on function private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found.';
+revoke all on function private.keep_idempotent_result from public, anon, authenticated, service_role;
 
 
 create function private.retain_idempotency_keys(

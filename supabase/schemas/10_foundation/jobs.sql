@@ -1,8 +1,6 @@
 -- Scheduled work. pg_cron runs it where there is pg_cron, the local stack's scheduler where there is not; both read this
 -- table.
 
--- Scheduled work. pg_cron runs it where there is pg_cron, the local stack's scheduler where there is not; both read this
--- table.
 create table private.scheduled_jobs (
   name text not null,
   schedule text not null,
@@ -22,7 +20,6 @@ alter table private.scheduled_jobs force row level security;
 revoke all on private.scheduled_jobs from public, anon, authenticated, service_role;
 
 create policy "No client sees scheduled jobs" on private.scheduled_jobs for select to authenticated using (false);
-
 
 do $$
 begin
@@ -51,3 +48,33 @@ end;
 $$;
 comment on function private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
 revoke all on function private.schedule_jobs from public, anon, authenticated, service_role;
+
+
+create function private.schedule_job(p_name text, p_schedule text, p_step text) returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  insert into private.scheduled_jobs (name, schedule, command)
+  values (p_name, p_schedule, format('do $job$ begin loop exit when not %s; commit; end loop; end; $job$', p_step));
+  perform private.schedule_jobs();
+end;
+$$;
+comment on function private.schedule_job is 'Adds a job that calls a step, an expression such as private.retention_step().';
+revoke all on function private.schedule_job from public, anon, authenticated, service_role;
+
+
+create function private.begin_step(p_step text) returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  return clock_timestamp() <= statement_timestamp() + interval '60 seconds'
+    and pg_try_advisory_xact_lock(hashtext(p_step));
+end;
+$$;
+comment on function private.begin_step is
+  'Whether a step may begin: not when the job has run for a minute, nor beside another step of the same name.';
+revoke all on function private.begin_step from public, anon, authenticated, service_role;

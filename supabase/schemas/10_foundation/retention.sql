@@ -1,4 +1,5 @@
--- Retention: how long each kind of data is kept, and the record of what went. Each module says what its kinds are.
+-- Retention: how long each kind of data is kept, and the record of what went. What removes is in the modules whose data it is,
+-- and the job in 80_retention.
 
 create table private.retention_policies (
   kind text not null,
@@ -38,15 +39,7 @@ revoke all on private.retention_policies from public, anon, authenticated, servi
 
 create policy "No client sees retention policies" on private.retention_policies for select to authenticated using (false);
 
-
-insert into private.retention_policies (kind, keep) values
-  ('conversations', null),
-  ('sessions', null),
-  ('event_logs', null),
-  ('conversation_states', '7 days'),
-  ('idempotency_keys', '24 hours'),
-  ('job_run_details', '7 days'),
-  ('retention_runs', '90 days');
+insert into private.retention_policies (kind, keep) values ('idempotency_keys', '24 hours');
 
 
 create function private.set_retention_policy(p_kind text, p_keep interval, p_collection text default null) returns void
@@ -60,6 +53,9 @@ begin
   insert into private.retention_policies (kind, collection, keep)
   values (p_kind, coalesce(p_collection, ''), p_keep)
   on conflict (kind, collection) do update set keep = excluded.keep, updated_at = now();
+  if to_regprocedure(format('private.retain_%s(timestamptz, jsonb)', p_kind)) is null then
+    raise check_violation; -- the kind of a module that is not installed
+  end if;
 exception
   when check_violation or not_null_violation then
     get stacked diagnostics v_constraint = constraint_name;
@@ -145,3 +141,20 @@ $$;
 comment on function private.retention_is_running is
   'Whether there is a run that has made a step within five seconds. One that was killed is none.';
 revoke all on function private.retention_is_running from public, anon, authenticated, service_role;
+
+
+create function private.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_object_agg(s.key, s.total), '{}')
+  from (
+    select c.key, sum(c.value::bigint) as total
+    from (select * from jsonb_each_text(p_counts) union all select * from jsonb_each_text(p_more)) c
+    group by c.key
+    having sum(c.value::bigint) > 0
+  ) s;
+$$;
+comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
+revoke all on function private.add_counts from public, anon, authenticated, service_role;

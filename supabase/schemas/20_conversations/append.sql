@@ -1,4 +1,4 @@
--- Appending: numbered under the row lock.
+-- Appending: messages are numbered under the conversation's row lock, one batch after the other.
 
 create function private.require_messages(p_messages jsonb, p_more_fields text[] default '{}') returns void
 language plpgsql
@@ -11,7 +11,7 @@ declare
   v_invalid bigint;
 begin
   if jsonb_typeof(p_messages) is distinct from 'array' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'messages is not an array.';
+    perform private.refuse('messages is not an array.');
   end if;
   select m.n - 1 into v_invalid
   from jsonb_array_elements(p_messages) with ordinality as m (value, n)
@@ -24,9 +24,9 @@ begin
   end
   limit 1;
   if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('messages[%s] is not a message, or has a field or a type that messages do not have.', v_invalid);
+    perform private.refuse(format(
+      'messages[%s] is not a message, or has a field or a type that messages do not have.', v_invalid
+    ));
   end if;
 end;
 $$;
@@ -55,18 +55,9 @@ begin
   limit 1;
 
   if v_conflict is null then
-    with recursive line (id, parent_id, fork_sequence, upper) as (
-      select c.id, c.parent_id, c.fork_sequence, 2147483647
-      from public.conversations c
-      where c.id = p_conversation_id
-      union all
-      select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
-      from line l
-      cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
-    ),
     -- One index probe for each item and step of the line, however few rows the planner believes there to be, and none for
     -- messages without an item_id.
-    pairs as materialized (
+    with pairs as materialized (
       select
         s.sequence_order, s.item_id,
         (coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'), m.name,
@@ -83,7 +74,7 @@ begin
         tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
         metadata jsonb
       )
-      cross join line l
+      cross join private.lineage(p_conversation_id) l
       cross join lateral (
         select *
         from public.conversation_messages s
@@ -214,7 +205,7 @@ declare
 begin
   if p_idempotency_key is not null then
     v_result := private.claim_idempotency_key(
-      v_user_id, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
+      v_user_id::text, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
     );
   end if;
 
@@ -259,7 +250,7 @@ begin
     ) m;
     v_result := jsonb_build_object('sequences', v_sequences, 'last_sequence_order', v_last);
     if p_idempotency_key is not null then
-      perform private.keep_idempotent_result(v_user_id, p_scope, p_idempotency_key, v_result);
+      perform private.keep_idempotent_result(v_user_id::text, p_scope, p_idempotency_key, v_result);
     end if;
     if v_known <> '{}' then
       return private.append_result(p_conversation_id, v_result);

@@ -1,4 +1,4 @@
--- Context
+-- The context of a conversation: what of it fits a model, with its calls and their results together.
 
 create function private.is_whole_item(p_message public.conversation_messages) returns boolean
 language plpgsql

@@ -57,12 +57,12 @@ begin
   if p_conversation - '{title,video_id,metadata,expires_at}'::text[] is distinct from '{}'
     or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
   then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A field of the conversation is unknown, or of the wrong type.';
+    perform private.refuse('A field of the conversation is unknown, or of the wrong type.');
   end if;
 
   if p_idempotency_key is not null then
     v_result := private.claim_idempotency_key(
-      v_user_id, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
+      v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
     );
     if v_result is not null then
       return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
@@ -86,7 +86,7 @@ begin
   end if;
   if p_idempotency_key is not null then
     perform private.keep_idempotent_result(
-      v_user_id, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
+      v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
     );
   end if;
   select to_jsonb(c) - 'deleted_at' into v_conversation from public.conversations c where c.id = v_id;
@@ -152,42 +152,22 @@ stable
 set search_path = ''
 as $$
 declare
-  -- A worker has 256 MB for the answer and its copies; a summary may have 4 MiB.
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_user_id uuid := private.acting_user(p_user_id);
-  v_read bigint;
-  v_page jsonb;
+  v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
-  -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it. One more than the
-  -- page is read, to know whether there is more; a page that is full of bytes ends early, after one row at the least.
-  select
-    count(*),
-    coalesce(
-      jsonb_agg(to_jsonb(c) - '{deleted_at,n,bytes}'::text[] order by c.n)
-        filter (where c.n = 1 or c.n <= p_limit and c.bytes <= c_max_bytes),
-      '[]'
-    )
-  into v_read, v_page
-  from (
-    select
-      c.*,
-      row_number() over newest as n,
-      sum(coalesce(octet_length(c.summary), 0) + octet_length(c.metadata::text)) over newest as bytes
-    from (
-      select *
-      from public.conversations c
-      where c.user_id = v_user_id
-        and c.deleted_at is null
-        and (p_before_updated_at is null or (c.updated_at, c.id) < (p_before_updated_at, p_before_id))
-        and (p_video_id is null or c.video_id = p_video_id)
-        and (p_metadata is null or c.metadata @> p_metadata)
-      order by c.updated_at desc, c.id desc
-      limit p_limit + 1
-    ) c
-    window newest as (order by c.updated_at desc, c.id desc rows unbounded preceding)
-  ) c;
-  return jsonb_build_object('data', v_page, 'has_more', v_read > jsonb_array_length(v_page));
+  -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it.
+  open v_rows for
+    select to_jsonb(c) - 'deleted_at'
+    from public.conversations c
+    where c.user_id = v_user_id
+      and c.deleted_at is null
+      and (p_before_updated_at is null or (c.updated_at, c.id) < (p_before_updated_at, p_before_id))
+      and (p_video_id is null or c.video_id = p_video_id)
+      and (p_metadata is null or c.metadata @> p_metadata)
+    order by c.updated_at desc, c.id desc
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function public.list_conversations is
@@ -213,7 +193,7 @@ begin
     or jsonb_typeof(p_changes -> 'summary') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'metadata') <> 'object'
   then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A changed field is unknown, or of the wrong type.';
+    perform private.refuse('A changed field is unknown, or of the wrong type.');
   end if;
   perform private.require_video(v_video_id, v_user_id);
   -- Locked before the merge, so that two changes of metadata cannot lose one another.

@@ -1,6 +1,5 @@
--- Deletion
-
 -- Deletion in pieces: what is deleted is gone at once, and its messages follow, a bounded number at a time.
+
 create table private.prune_queue (
   conversation_id uuid not null,
   user_id uuid not null,
@@ -31,20 +30,26 @@ create policy "No client sees what waits to be pruned" on private.prune_queue fo
 
 
 create function private.shows_itself(p_conversation_id uuid) returns boolean
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select c.deleted_at is null and not exists (
+declare
+  v_conversation public.conversations;
+begin
+  select * into v_conversation from public.conversations c where c.id = p_conversation_id;
+  if v_conversation.deleted_at is not null or to_regclass('private.response_conversations') is null then
+    return v_conversation.deleted_at is null;
+  end if;
+  return not exists (
     select
     from private.response_conversations r
-    where r.user_id = c.user_id
-      and r.conversation_id = c.id
-      and r.last_sequence_order = c.last_sequence_order
-  )
-  from public.conversations c
-  where c.id = p_conversation_id;
+    where r.user_id = v_conversation.user_id
+      and r.conversation_id = v_conversation.id
+      and r.last_sequence_order = v_conversation.last_sequence_order
+  );
+end;
 $$;
 comment on function private.shows_itself is
   'Whether a conversation keeps its messages by itself. A deleted one does not, nor one that responses have made, unless '
@@ -121,6 +126,7 @@ declare
   v_user_id uuid;
   v_parent_id uuid;
   v_shown integer;
+  v_answered integer;
   v_removed bigint := 0;
   v_piece record;
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
@@ -142,19 +148,16 @@ begin
       exit;
     end if;
 
-    select greatest(
-      (select max(c.fork_sequence) from public.conversations c where c.parent_id = v_id),
-      (
-        select max(s.sequence_order)
-        from public.conversation_states s
-        where s.user_id = v_user_id and s.conversation_id = v_id
-      )
-    ) into v_shown;
+    select max(c.fork_sequence) into v_shown from public.conversations c where c.parent_id = v_id;
+    if to_regclass('public.conversation_states') is not null then
+      select max(s.sequence_order) into v_answered
+      from public.conversation_states s
+      where s.user_id = v_user_id and s.conversation_id = v_id;
+      v_shown := greatest(v_shown, v_answered);
+    end if;
     -- Of a conversation that responses have made and none is left of, only what forks show, and nobody finds it.
     update public.conversations c set deleted_at = now()
-    where c.id = v_id and c.deleted_at is null and not exists (
-      select from public.conversation_states s where s.user_id = v_user_id and s.conversation_id = v_id
-    );
+    where c.id = v_id and c.deleted_at is null and v_answered is null;
 
     -- Forks and responses always lie above their conversation's own fork, so what that shares with its ancestors stays
     -- shown.
@@ -207,7 +210,7 @@ comment on function private.prune_lineage is
 revoke all on function private.prune_lineage from public, anon, authenticated, service_role;
 
 
-create function private.hide_conversations(p_ids uuid[]) returns integer
+create function private.hide_conversations(p_ids uuid[], p_user_id uuid default null) returns integer
 language plpgsql
 security definer
 set search_path = ''
@@ -218,19 +221,21 @@ begin
   with hidden as (
     update public.conversations c set
       deleted_at = now(), title = null, summary = null, metadata = '{}', video_id = null, expires_at = null
-    where c.id = any (p_ids) and c.deleted_at is null
+    where c.id = any (p_ids) and c.user_id = coalesce(p_user_id, c.user_id) and c.deleted_at is null
     returning c.id, c.user_id
+  ),
+  queued as (
+    insert into private.prune_queue (conversation_id, user_id)
+    select h.id, h.user_id from hidden h
+    on conflict do nothing
   )
-  insert into private.prune_queue (conversation_id, user_id)
-  select h.id, h.user_id from hidden h
-  on conflict do nothing;
-  get diagnostics v_hidden = row_count;
+  select count(*) into v_hidden from hidden;
   return v_hidden;
 end;
 $$;
 comment on function private.hide_conversations is
-  'Deletes conversations for everybody who asks; private.drain_prune_queue then removes what is left of them. Answers how '
-  'many there were. Checks nobody''s rights.';
+  'Deletes conversations, of one user or whoever''s, for everybody who asks; private.drain_prune_queue then removes what is '
+  'left of them. Answers how many there were. Checks nobody''s rights.';
 revoke all on function private.hide_conversations from public, anon, authenticated, service_role;
 
 
@@ -293,10 +298,7 @@ set search_path = ''
 as $$
 begin
   -- Retention empties the queue as it fills it, and takes turns with who writes: both at once would be twice the load.
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or private.retention_is_running()
-    or not pg_try_advisory_xact_lock(hashtext('private.prune_queue_step'))
-  then
+  if private.retention_is_running() or not private.begin_step('private.prune_queue_step') then
     return false;
   end if;
   return (private.drain_prune_queue(5000)).progress;
@@ -306,15 +308,7 @@ comment on function private.prune_queue_step is
   'Removes up to 5,000 messages that deletions have left behind. True while there may be more to do.';
 revoke all on function private.prune_queue_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-prune-queue',
-  '* * * * *',
-  'do $job$ begin loop exit when not private.prune_queue_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-prune-queue', '* * * * *', 'private.prune_queue_step()');
 
 
 create function private.delete_conversation(p_conversation_id uuid, p_user_id uuid) returns void
@@ -322,13 +316,8 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
-declare
-  v_user_id uuid := private.caller_id(p_user_id);
 begin
-  update public.conversations c set
-    deleted_at = now(), title = null, summary = null, metadata = '{}', video_id = null, expires_at = null
-  where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
-  if not found then
+  if private.hide_conversations(array[p_conversation_id], private.caller_id(p_user_id)) = 0 then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
   perform private.prune_lineage(p_conversation_id);
@@ -357,27 +346,12 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_user_id uuid := private.caller_id(p_user_id);
   v_conversation_id uuid;
   v_sequence_order integer;
 begin
-  if not exists (
-    select from public.conversations c
-    where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
-  ) then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
-  with recursive line (id, parent_id, fork_sequence, upper) as (
-    select c.id, c.parent_id, c.fork_sequence, 2147483647
-    from public.conversations c
-    where c.id = p_conversation_id
-    union all
-    select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
-    from line l
-    join public.conversations c on c.id = l.parent_id
-  )
+  perform private.require_conversation(p_conversation_id, private.caller_id(p_user_id));
   delete from public.conversation_messages m
-  using line l
+  using private.lineage(p_conversation_id) l
   where m.id = p_message_id and m.conversation_id = l.id and m.sequence_order <= l.upper
   returning m.conversation_id, m.sequence_order into v_conversation_id, v_sequence_order;
   if not found then

@@ -1,4 +1,4 @@
--- Erasure
+-- Erasure of a user's conversations: everything is hidden first, then messages go, then conversations.
 
 create table private.erasure_conversations (
   erasure_id uuid not null,
@@ -53,6 +53,7 @@ declare
   c_messages constant integer := 2000;
   c_states constant integer := 2000;
   c_keys constant integer := 500;
+  v_has_responses constant boolean := to_regclass('public.conversation_states') is not null;
   v_stage smallint;
   v_listed uuid[];
   v_ids uuid[];
@@ -106,16 +107,18 @@ begin
   );
 
   if v_stage = 0 then
-    delete from public.conversation_states s
-    where s.ctid = any (array(
-      select s.ctid
-      from public.conversation_states s
-      where s.user_id = p_user_id and s.conversation_id = any (v_ids)
-      limit c_states
-    ));
-    get diagnostics v_states = row_count;
-    if v_states = c_states then
-      return jsonb_build_object('conversation_states', v_states, 'imports', v_imports);
+    if v_has_responses then
+      delete from public.conversation_states s
+      where s.ctid = any (array(
+        select s.ctid
+        from public.conversation_states s
+        where s.user_id = p_user_id and s.conversation_id = any (v_ids)
+        limit c_states
+      ));
+      get diagnostics v_states = row_count;
+      if v_states = c_states then
+        return jsonb_build_object('conversation_states', v_states, 'imports', v_imports);
+      end if;
     end if;
     perform private.hide_conversations(v_ids);
     -- Removed here and counted, not by the job of the queue.
@@ -141,8 +144,10 @@ begin
     if found then
       return '{}';
     end if;
-    delete from private.response_conversations r where r.user_id = p_user_id and r.conversation_id = any (v_ids);
-    get diagnostics v_made = row_count;
+    if v_has_responses then
+      delete from private.response_conversations r where r.user_id = p_user_id and r.conversation_id = any (v_ids);
+      get diagnostics v_made = row_count;
+    end if;
     -- What forks of them are left is on the list, hidden and empty. So the order does not matter.
     update public.conversations c set parent_id = null, fork_sequence = null where c.parent_id = any (v_ids);
     delete from public.conversations c where c.id = any (v_ids);

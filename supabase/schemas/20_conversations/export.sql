@@ -1,4 +1,4 @@
--- Export
+-- Export: all conversations of a user, page by page, as lines of NDJSON.
 
 create function private.export_conversation(p_conversation_id uuid) returns jsonb
 language sql

@@ -1,4 +1,31 @@
--- Forks
+-- A fork is one row: it shares the first fork_sequence messages of its parent, through any number of parents.
+
+create function private.lineage(p_conversation_id uuid) returns table (id uuid, upper integer)
+language plpgsql
+stable
+security definer
+rows 10
+set search_path = ''
+as $$
+begin
+  return query
+    with recursive line (id, parent_id, fork_sequence, upper) as (
+      select c.id, c.parent_id, c.fork_sequence, 2147483647
+      from public.conversations c
+      where c.id = p_conversation_id
+      union all
+      select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
+      from line l
+      -- A probe of the primary key for each step, however few rows the planner believes there to be.
+      cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
+    )
+    select l.id, l.upper from line l;
+end;
+$$;
+comment on function private.lineage is
+  'The conversations whose messages a conversation shows, itself first, and up to which number of each. Checks nobody''s rights.';
+revoke all on function private.lineage from public, anon, authenticated, service_role;
+
 
 create function private.fork_conversation(
   p_conversation_id uuid, p_at integer, p_idempotency_key text, p_user_id uuid
@@ -18,7 +45,7 @@ declare
   v_fork jsonb;
 begin
   if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(v_user_id, v_scope, p_idempotency_key, jsonb_build_array(p_at));
+    v_result := private.claim_idempotency_key(v_user_id::text, v_scope, p_idempotency_key, jsonb_build_array(p_at));
     if v_result is not null then
       return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
     end if;
@@ -33,9 +60,7 @@ begin
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
   if p_at is null or p_at < 0 or p_at > v_source.last_sequence_order then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('at is %s, the conversation goes from 0 to %s.', p_at, v_source.last_sequence_order);
+    perform private.refuse(format('at is %s, the conversation goes from 0 to %s.', p_at, v_source.last_sequence_order));
   end if;
 
   -- Point at the ancestor that owns message p_at: lines stay short, and a parent's share always exceeds its own fork.
@@ -59,7 +84,7 @@ begin
   returning to_jsonb(c) - 'deleted_at' into v_fork;
   if p_idempotency_key is not null then
     perform private.keep_idempotent_result(
-      v_user_id, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
+      v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
     );
   end if;
   return v_fork;

@@ -1,4 +1,4 @@
--- Import
+-- Import: what an export has, one conversation at a time.
 
 create table private.imports (
   user_id uuid not null,
@@ -12,6 +12,8 @@ create table private.imports (
     references public.conversations (user_id, id) on delete cascade
 );
 
+create index idx_imports_created_at on private.imports (created_at);
+
 comment on table private.imports is
   'Imported conversations that nobody may see yet: parts are missing, or it is a tombstone whose forks are still to come. '
   'public.finish_import clears it.';
@@ -23,8 +25,6 @@ alter table private.imports force row level security;
 revoke all on private.imports from public, anon, authenticated, service_role;
 
 create policy "No client sees imports" on private.imports for select to authenticated using (false);
-
-create index idx_imports_created_at on private.imports (created_at);
 
 
 create function private.check_import(p_conversation jsonb, p_messages jsonb) returns void
@@ -73,7 +73,7 @@ begin
   end if;
 
   if v_detail is not null then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = v_detail;
+    perform private.refuse(v_detail);
   end if;
 end;
 $$;
@@ -108,12 +108,10 @@ begin
   end if;
   -- private.prune_lineage relies on it: a fork lies above its parent's own fork.
   if v_at is null or v_at <= coalesce(v_parent.fork_sequence, 0) or v_at > v_parent.last_sequence_order then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format(
-        'fork_sequence is %s, the parent''s own messages go from %s to %s.',
-        coalesce(v_at::text, 'missing'), coalesce(v_parent.fork_sequence, 0) + 1, v_parent.last_sequence_order
-      );
+    perform private.refuse(format(
+      'fork_sequence is %s, the parent''s own messages go from %s to %s.',
+      coalesce(v_at::text, 'missing'), coalesce(v_parent.fork_sequence, 0) + 1, v_parent.last_sequence_order
+    ));
   end if;
 end;
 $$;
@@ -192,23 +190,17 @@ begin
   order by m.n
   limit 1;
   if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format(
-        'messages[%s]: sequence_order does not rise, or is not between %s and last_sequence_order.',
-        v_misplaced, v_lower + 1
-      );
+    perform private.refuse(format(
+      'messages[%s]: sequence_order does not rise, or is not between %s and last_sequence_order.',
+      v_misplaced, v_lower + 1
+    ));
   end if;
   v_last := greatest(v_last, v_upper, v_lower, (p_messages -> -1 ->> 'sequence_order')::integer);
   if v_last > 2000000000 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = 'A sequence number is above 2,000,000,000: there has to be room to append.';
+    perform private.refuse('A sequence number is above 2,000,000,000: there has to be room to append.');
   end if;
   if v_upper < v_last then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('last_sequence_order is %s, the conversation shows %s messages.', v_upper, v_last);
+    perform private.refuse(format('last_sequence_order is %s, the conversation shows %s messages.', v_upper, v_last));
   end if;
 
   if v_id is null then

@@ -1,4 +1,4 @@
--- Loading pages
+-- Loading: pages of messages, through the lineage of forks.
 
 create function private.read_messages(
   p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text
@@ -187,7 +187,7 @@ declare
 begin
   if p_limit is null or p_limit not between 1 and 1000 or p_order is null or p_order not in ('asc', 'desc') then
     perform private.require_limit(p_limit);
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'order is not asc or desc.';
+    perform private.refuse('order is not asc or desc.');
   end if;
   v_max_bytes := 8 * 1024 * 1024 / p_limit;
   select c.fork_sequence into v_fork_sequence

@@ -1,4 +1,7 @@
--- Retention
+-- Retention of conversations: since the last message, or when the conversation itself says.
+
+insert into private.retention_policies (kind, keep) values ('conversations', null);
+
 
 create function private.retain_conversations(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean

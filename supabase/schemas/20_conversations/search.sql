@@ -1,4 +1,4 @@
--- Search
+-- Search: the query, how well a text matches it, and what to show. The text decides; filters spare reading most of it.
 
 create function private.parse_search(
   p_query text,

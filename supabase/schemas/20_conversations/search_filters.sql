@@ -1,4 +1,5 @@
--- Filters
+-- Search filters: off the path of who appends, one for every 64 numbers of a conversation instead of an index entry for every
+-- word of a message (docs/decisions/0016).
 
 create table private.search_filters (
   conversation_id uuid not null,
@@ -187,9 +188,7 @@ declare
   v_filled boolean := false;
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or not pg_try_advisory_xact_lock(hashtext('private.search_filter_step'))
-  then
+  if not private.begin_step('private.search_filter_step') then
     return false;
   end if;
   -- Of a conversation that goes on, complete blocks only: its last one would be made again with every turn.
@@ -214,15 +213,7 @@ comment on function private.search_filter_step is
   'minutes. True while there may be more to do.';
 revoke all on function private.search_filter_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-search-filters',
-  '* * * * *',
-  'do $job$ begin loop exit when not private.search_filter_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-search-filters', '* * * * *', 'private.search_filter_step()');
 
 
 create function private.forget_words(p_conversation_id uuid, p_sequence_order integer) returns void

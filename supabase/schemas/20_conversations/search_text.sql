@@ -1,4 +1,4 @@
--- Text to words
+-- Text to words, for searches and their filters.
 
 -- Character classes as the inside of a bracket expression. Spelled out instead of \w or the text search parser: those
 -- follow the C library or ICU, and an index built with one version of it would quietly miss rows under the next.

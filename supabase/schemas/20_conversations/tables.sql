@@ -67,6 +67,12 @@ with (fillfactor = 80);
 
 create index idx_conversations_video_id on public.conversations (user_id, video_id) where video_id is not null;
 create index idx_conversations_parent_id on public.conversations (parent_id, fork_sequence) where parent_id is not null;
+-- By creation, because an index on updated_at would make every append write to all indexes (docs/decisions/0013). No append
+-- moves a column of these two.
+create index idx_conversations_created_at on public.conversations (created_at, id)
+  where deleted_at is null and expires_at is null and not pinned;
+create index idx_conversations_expires_at on public.conversations (expires_at)
+  where deleted_at is null and expires_at is not null and not pinned;
 
 comment on table public.conversations is 'A conversation of one user. Its messages are in conversation_messages.';
 comment on column public.conversations.video_id is 'The video it is about, one of the same user''s; null when that is deleted.';
@@ -99,13 +105,6 @@ create policy "Users create their own conversations" on public.conversations
 create policy "Users change their own conversations" on public.conversations
   for update to authenticated
   using (user_id = (select auth.uid()) and deleted_at is null) with check (user_id = (select auth.uid()));
-
--- By creation, because an index on updated_at would make every append write to all indexes (docs/decisions/0013). No append
--- moves a column of these two.
-create index idx_conversations_created_at on public.conversations (created_at, id)
-  where deleted_at is null and expires_at is null and not pinned;
-create index idx_conversations_expires_at on public.conversations (expires_at)
-  where deleted_at is null and expires_at is not null and not pinned;
 
 
 create table public.conversation_messages (

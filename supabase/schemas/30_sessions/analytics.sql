@@ -1,6 +1,5 @@
--- Analytics
-
 -- Analytics: sessions and what happened in them, by hours, days, weeks or months of a time zone.
+
 create function private.bucket_borders(p_from timestamptz, p_to timestamptz, p_bucket text) returns timestamptz[]
 language sql
 stable
@@ -73,7 +72,7 @@ declare
   v_answer jsonb;
 begin
   if coalesce(p_bucket not in ('hour', 'day', 'week', 'month'), true) then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'bucket is not hour, day, week or month.';
+    perform private.refuse('bucket is not hour, day, week or month.');
   end if;
 
   begin

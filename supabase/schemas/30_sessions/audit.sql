@@ -1,4 +1,4 @@
--- Audit
+-- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
 
 create function private.fold_chunks(
   p_session_id uuid,
@@ -103,7 +103,7 @@ declare
   -- What a call looks through, so that no search runs into the platform's 8 seconds: the next one goes on from there.
   c_max_events constant integer := 100000;
   c_max_time constant interval := '3 seconds';
-  -- As in private.read_events.
+  -- As in private.read_page.
   c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_deadline timestamptz := clock_timestamp() + c_max_time;
   v_user_id text := private.session_caller_id(p_user_id);
@@ -128,10 +128,10 @@ declare
 begin
   perform private.require_limit(p_limit);
   if char_length(p_query) not between 1 and 1000 then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'q has between 1 and 1000 characters.';
+    perform private.refuse('q has between 1 and 1000 characters.');
   end if;
   if v_from >= v_to then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'from is not before to.';
+    perform private.refuse('from is not before to.');
   end if;
   if v_of_user_id <> v_user_id then
     return '{"data": [], "has_more": false, "next": null}';

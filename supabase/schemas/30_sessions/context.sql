@@ -1,4 +1,4 @@
--- Context
+-- What a returning caller's model has to know: the summaries of their last sessions, and the latest turns.
 
 create function private.text_tokens(p_text text) returns bigint
 language plpgsql
@@ -86,8 +86,7 @@ declare
   v_messages jsonb;
 begin
   if p_max_tokens is null or p_max_tokens < 1 or p_max_sessions is null or p_max_sessions not between 0 and 100 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'max_tokens is at least 1, max_sessions between 0 and 100.';
+    perform private.refuse('max_tokens is at least 1, max_sessions between 0 and 100.');
   end if;
   if v_of_user_id <> v_user_id then
     return '{"messages": [], "total_tokens": 0, "truncated": false}';

@@ -1,4 +1,4 @@
--- Erasure
+-- Erasure of a user's sessions and their events.
 
 create function private.erase_sessions_piece(p_user_id text) returns jsonb
 language plpgsql

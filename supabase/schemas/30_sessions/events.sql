@@ -1,4 +1,4 @@
--- Events
+-- Events: numbered under the session's row lock, appended and listed.
 
 create function private.require_events(p_events jsonb) returns void
 language plpgsql
@@ -9,7 +9,7 @@ declare
   v_invalid bigint;
 begin
   if jsonb_typeof(p_events) is distinct from 'array' or jsonb_array_length(p_events) not between 1 and 1000 then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'events is not an array of 1 to 1000.';
+    perform private.refuse('events is not an array of 1 to 1000.');
   end if;
   select e.n - 1 into v_invalid
   from jsonb_array_elements(p_events) with ordinality as e (value, n)
@@ -25,9 +25,9 @@ begin
   end
   limit 1;
   if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('events[%s] is not an event, or has a field, a type or a length that events do not have.', v_invalid);
+    perform private.refuse(format(
+      'events[%s] is not an event, or has a field, a type or a length that events do not have.', v_invalid
+    ));
   end if;
 end;
 $$;
@@ -72,42 +72,24 @@ stable
 set search_path = ''
 as $$
 declare
-  -- A worker has 256 MB for the answer and its copies; events may have 4 MiB each.
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_from timestamptz;
   v_to timestamptz;
-  v_event public.event_logs;
-  v_events public.event_logs[] := '{}';
-  v_bytes bigint := 0;
-  v_has_more boolean := false;
-  v_page jsonb;
+  v_rows refcursor;
 begin
   -- The partitions between are all that is looked into.
   select s.created_at, s.last_event_at into v_from, v_to
   from public.sessions s
   where s.id = p_session_id;
-
-  -- One more than the page, to know whether there is more. A page that is full of bytes ends early, after one event at
-  -- the least.
-  for v_event in
-    select *
+  open v_rows for
+    select to_jsonb(e) - 'user_id'
     from public.event_logs e
     where e.session_id = p_session_id
       and e.sequence > p_after
       and e.created_at between v_from and v_to
       and (p_types is null or e.event_type = any (p_types))
     order by e.sequence
-    limit p_limit + 1
-  loop
-    v_bytes := v_bytes + octet_length(v_event.content::text);
-    v_has_more := cardinality(v_events) = p_limit or (v_bytes > c_max_bytes and v_events <> '{}');
-    exit when v_has_more;
-    v_events := v_events || v_event;
-  end loop;
-
-  select coalesce(jsonb_agg(to_jsonb(e) - 'user_id' order by e.sequence), '[]') into v_page
-  from unnest(v_events) e;
-  return jsonb_build_object('data', v_page, 'has_more', v_has_more);
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function private.read_events is
@@ -169,11 +151,9 @@ begin
     not between v_now - interval '168 hours' and v_now + interval '5 minutes'
   limit 1;
   if found then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format(
-        'events[%s].occurred_at is more than seven days ago, or more than five minutes ahead.', v_invalid
-      );
+    perform private.refuse(format(
+      'events[%s].occurred_at is more than seven days ago, or more than five minutes ahead.', v_invalid
+    ));
   end if;
 
   with stored as (

@@ -1,6 +1,5 @@
--- Partitions
-
 -- A partition of event_logs for every month, made ahead. An event never waits for one: the default partition takes it.
+
 create function private.make_event_partition(p_month timestamptz) returns void
 language plpgsql
 security definer
@@ -60,9 +59,7 @@ declare
   v_months timestamptz[];
   v_waiting bigint[];
 begin
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or not pg_try_advisory_xact_lock(hashtext('private.event_partition_step'))
-  then
+  if not private.begin_step('private.event_partition_step') then
     return false;
   end if;
 
@@ -107,11 +104,4 @@ begin
 end;
 $$;
 
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-event-partitions',
-  '17 * * * *',
-  'do $job$ begin loop exit when not private.event_partition_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-event-partitions', '17 * * * *', 'private.event_partition_step()');

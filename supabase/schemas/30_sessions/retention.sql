@@ -1,4 +1,8 @@
--- Retention
+-- Retention of sessions, since their last event, and of events, by whole months of when they were stored. What is counted
+-- of these, private.event_counts, stays and goes with the session.
+
+insert into private.retention_policies (kind, keep) values ('sessions', null), ('event_logs', null);
+
 
 create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql

@@ -21,9 +21,7 @@ begin
     or new.end_time not between now() - interval '168 hours' and now() + interval '5 minutes'
       and (tg_op = 'INSERT' or new.end_time is distinct from old.end_time)
   ) then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = 'start_time or end_time is more than seven days ago, or more than five minutes ahead.';
+    perform private.refuse('start_time or end_time is more than seven days ago, or more than five minutes ahead.');
   end if;
   return new;
 end;
@@ -73,12 +71,11 @@ begin
   if jsonb_typeof(p_session) is distinct from 'object'
     or p_session - '{id,conversation_id,start_time,metadata}'::text[] <> '{}'
   then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'The session has a field that sessions do not have.';
+    perform private.refuse('The session has a field that sessions do not have.');
   end if;
   perform private.require_metadata(v_metadata);
   if v_start_time not between now() - interval '168 hours' and now() + interval '5 minutes' then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'start_time is more than seven days ago, or more than five minutes ahead.';
+    perform private.refuse('start_time is more than seven days ago, or more than five minutes ahead.');
   end if;
   if v_conversation_id is not null and not exists (
     select from public.conversations c
@@ -154,8 +151,7 @@ declare
   v_session jsonb;
 begin
   if char_length(p_summary) > 65536 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'summary has more than 65,536 characters.';
+    perform private.refuse('summary has more than 65,536 characters.');
   end if;
   update public.sessions s set
     end_time = coalesce(s.end_time, greatest(clock_timestamp(), s.start_time)),
@@ -213,46 +209,25 @@ set search_path = ''
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-  -- A worker has 256 MB for the answer and its copies.
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_user_id text := private.session_caller_id(p_user_id);
   v_of_user_id text := private.session_user_id(p_of_user_id);
-  v_read bigint;
-  v_page jsonb;
+  v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
   if v_of_user_id <> v_user_id then
     return '{"data": [], "has_more": false}';
   end if;
   v_user_id := coalesce(v_user_id, v_of_user_id);
-
-  -- One more than the page, to know whether there is more. A page that is full of bytes ends early, after one session at the
-  -- least.
-  select
-    count(*),
-    coalesce(
-      jsonb_agg(to_jsonb(s) - '{n,bytes}'::text[] order by s.n) filter (where s.n = 1 or s.n <= p_limit and s.bytes <= c_max_bytes),
-      '[]'
-    )
-  into v_read, v_page
-  from (
-    select
-      s.*,
-      row_number() over newest as n,
-      sum(coalesce(octet_length(s.summary), 0) + octet_length(s.metadata::text)) over newest as bytes
-    from (
-      select *
-      from public.sessions s
-      where (v_user_id is null or s.user_id = v_user_id)
-        and (p_from is null or s.start_time >= p_from)
-        and (p_to is null or s.start_time < p_to)
-        and (p_before_start_time is null or (s.start_time, s.id) < (p_before_start_time, p_before_id))
-      order by s.start_time desc, s.id desc
-      limit p_limit + 1
-    ) s
-    window newest as (order by s.start_time desc, s.id desc rows unbounded preceding)
-  ) s;
-  return jsonb_build_object('data', v_page, 'has_more', v_read > jsonb_array_length(v_page));
+  open v_rows for
+    select to_jsonb(s)
+    from public.sessions s
+    where (v_user_id is null or s.user_id = v_user_id)
+      and (p_from is null or s.start_time >= p_from)
+      and (p_to is null or s.start_time < p_to)
+      and (p_before_start_time is null or (s.start_time, s.id) < (p_before_start_time, p_before_id))
+    order by s.start_time desc, s.id desc
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function public.list_sessions is

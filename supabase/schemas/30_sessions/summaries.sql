@@ -1,4 +1,5 @@
--- Summaries
+-- Summaries: ended sessions wait in a queue until somebody has summarised them, and sessions that nobody ends are ended.
+-- No model is called: a worker of the application takes sessions from the queue and brings their summaries.
 
 create table private.unsummarized_sessions (
   session_id uuid not null,
@@ -82,8 +83,7 @@ begin
   end if;
   perform private.require_limit(p_limit);
   if p_lease_seconds is null or p_lease_seconds not between 1 and 86400 then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'lease_seconds is not between 1 and 86400.';
+    perform private.refuse('lease_seconds is not between 1 and 86400.');
   end if;
 
   -- What another worker is taking at this moment is locked, and passed by.
@@ -189,9 +189,7 @@ declare
   v_idle_since timestamptz := p_now - (select t.idle_timeout from private.session_settings t);
   v_closed integer;
 begin
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or not pg_try_advisory_xact_lock(hashtext('private.close_idle_sessions_step'))
-  then
+  if not private.begin_step('private.close_idle_sessions_step') then
     return false;
   end if;
 
@@ -218,12 +216,4 @@ comment on function private.close_idle_sessions_step is
   'have none. True while there may be more to do. p_now is there for tests.';
 revoke all on function private.close_idle_sessions_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-idle-sessions',
-  '* * * * *',
-  'do $job$ begin loop exit when not private.close_idle_sessions_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-idle-sessions', '* * * * *', 'private.close_idle_sessions_step()');

@@ -1,4 +1,4 @@
--- Sessions and event logs
+-- Sessions and event logs: every event of a call, in an order that the database assigns.
 
 create table public.sessions (
   id uuid not null default gen_random_uuid(),
@@ -37,6 +37,11 @@ with (fillfactor = 80);
 create index idx_sessions_user_id on public.sessions (user_id, start_time, id);
 create index idx_sessions_start_time on public.sessions (start_time, id);
 create index idx_sessions_conversation_id on public.sessions (conversation_id) where conversation_id is not null;
+-- The summaries of one user, the latest first. An append changes none of these columns, so its update stays HOT.
+create index idx_sessions_summary on public.sessions (user_id, start_time, id) where summary <> '';
+-- In no append's way: it moves neither column.
+create index idx_sessions_open on public.sessions (created_at) where end_time is null;
+create index idx_sessions_created_at on public.sessions (created_at, id);
 
 comment on table public.sessions is 'A call: who, when, how long, and what happened in it. Its events are in event_logs.';
 comment on column public.sessions.user_id is
@@ -69,12 +74,6 @@ create policy "Users open their own sessions" on public.sessions
 create policy "Users change their own sessions" on public.sessions
   for update to authenticated
   using (user_id = (select auth.uid())::text) with check (user_id = (select auth.uid())::text);
-
--- The summaries of one user, the latest first. An append changes none of these columns, so its update stays HOT.
-create index idx_sessions_summary on public.sessions (user_id, start_time, id) where summary <> '';
--- In no append's way: it moves neither column.
-create index idx_sessions_open on public.sessions (created_at) where end_time is null;
-create index idx_sessions_created_at on public.sessions (created_at, id);
 
 
 create table public.event_logs (

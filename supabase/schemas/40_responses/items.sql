@@ -1,4 +1,8 @@
--- Items
+-- Items: what the OpenAI Responses and Conversations APIs call the parts of a conversation, as messages and back.
+--
+-- A message, a function call and its output become what the columns of a message hold anyway, so search, context and
+-- GET /conversations/:id/messages know them. The column item keeps what the columns leave out, and its being there says that
+-- the message came as an item. Everything else (reasoning, searches, types not yet known) is kept whole.
 
 create function private.text_part(p_role text, p_text text, p_generated boolean) returns jsonb
 language sql
@@ -34,7 +38,7 @@ declare
   v_rest jsonb;
 begin
   if jsonb_typeof(p_item) is distinct from 'object' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'An item is not an object.';
+    perform private.refuse('An item is not an object.');
   end if;
 
   if p_item -> 'status' = 'false' then
@@ -292,14 +296,8 @@ as $$
 declare
   v_messages jsonb;
 begin
-  with recursive line (id, parent_id, fork_sequence, upper) as (
-    select c.id, c.parent_id, c.fork_sequence, 2147483647
-    from public.conversations c
-    where c.id = p_conversation_id
-    union all
-    select c.id, c.parent_id, c.fork_sequence, least(l.upper, l.fork_sequence)
-    from line l
-    cross join lateral (select * from public.conversations c where c.id = l.parent_id offset 0) c
+  with line as materialized (
+    select * from private.lineage(p_conversation_id)
   ),
   messages as materialized (
     select m.value, i.n, row_number() over (partition by m.value ->> 'item_id' order by i.n) > 1 as repeated

@@ -1,4 +1,4 @@
--- Responses
+-- Responses: storing, reading and removing them, for whoever is said to own them, and the API.
 
 create function private.input_items(p_input jsonb) returns jsonb
 language sql
@@ -26,9 +26,7 @@ begin
     or jsonb_path_exists(p_items, 'strict $[*] ? (@.type() != "object")')
     or jsonb_array_length(p_items) > p_limit
   then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = format('%s is not an array of at most %s items, each an object.', p_field, p_limit);
+    perform private.refuse(format('%s is not an array of at most %s items, each an object.', p_field, p_limit));
   end if;
 end;
 $$;
@@ -241,11 +239,9 @@ begin
     or jsonb_typeof(p_response -> 'provider') is distinct from 'string'
     or jsonb_typeof(p_response -> 'previous_response_id') not in ('string', 'null')
   then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request',
-      detail = 'A field of the response is missing, unknown, or of the wrong type.';
+    perform private.refuse('A field of the response is missing, unknown, or of the wrong type.');
   elsif p_response ->> 'previous_response_id' = p_response_id then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A response does not continue itself.';
+    perform private.refuse('A response does not continue itself.');
   end if;
   perform private.require_items(private.input_items(p_response -> 'input'), 'input');
   perform private.require_items(p_response -> 'output', 'output');
@@ -359,7 +355,7 @@ declare
   v_items jsonb;
 begin
   if jsonb_typeof(p_body) is distinct from 'object' or p_body - 'input' <> '{}' then
-    raise sqlstate 'PT400' using message = 'invalid_request', detail = 'A field is unknown.';
+    perform private.refuse('A field is unknown.');
   end if;
   perform private.require_items(v_input, 'input');
   select private.response_items(s.conversation_id, 0, s.sequence_order) into v_items

@@ -1,4 +1,7 @@
--- Retention
+-- Retention of responses: since they were stored, or replaced last.
+
+insert into private.retention_policies (kind, keep) values ('conversation_states', '7 days');
+
 
 create function private.retain_conversation_states(
   p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean

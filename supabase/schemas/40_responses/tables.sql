@@ -1,4 +1,5 @@
--- Responses
+-- Responses: what an LLM gateway keeps for previous_response_id. A response is a pointer into a conversation: the history
+-- behind it is what that conversation shows up to there, and no message of it is stored again.
 
 create table public.conversation_states (
   user_id uuid not null,
@@ -32,6 +33,7 @@ create index idx_conversation_states_conversation_id
   on public.conversation_states (user_id, conversation_id, sequence_order);
 create index idx_conversation_states_history_hash
   on public.conversation_states (user_id, history_hash) where history_hash is not null;
+create index idx_conversation_states_updated_at on public.conversation_states (updated_at);
 
 comment on table public.conversation_states is
   'The responses of a model, by the id that previous_response_id names. Each points at the message where its history ends.';
@@ -55,8 +57,6 @@ grant select on public.conversation_states to authenticated, service_role;
 
 create policy "Users see their own responses" on public.conversation_states
   for select to authenticated using (user_id = (select auth.uid()));
-
-create index idx_conversation_states_updated_at on public.conversation_states (updated_at);
 
 
 create table private.response_conversations (

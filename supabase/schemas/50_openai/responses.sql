@@ -1,4 +1,4 @@
--- Responses
+-- Stored responses as the OpenAI API answers them.
 
 create function private.require_response(p_response_id text, p_user_id uuid) returns public.conversation_states
 language plpgsql

@@ -1,4 +1,4 @@
--- Owners and arguments
+-- Documents: whose they are, and what may be stored as one.
 
 create function private.document_owner(p_user_id uuid) returns uuid
 language sql

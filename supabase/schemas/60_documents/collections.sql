@@ -1,4 +1,4 @@
--- Collections
+-- Collections and the versions of their stores.
 
 create function private.list_collections(p_limit integer, p_after text, p_user_id uuid) returns jsonb
 language plpgsql
@@ -8,42 +8,34 @@ set search_path = ''
 as $$
 declare
   v_owner_id uuid := private.document_owner(p_user_id);
-  v_page jsonb;
+  v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'collection', c.collection,
-        'documents', (
-          select count(*) from public.documents d where d.owner_id = v_owner_id and d.collection = c.collection
-        ),
-        'version', (
-          select v.version from private.collection_versions v where v.owner_id = v_owner_id and v.collection = c.collection
-        ),
-        'failures', (
-          select count(*) from public.document_failures f where f.owner_id = v_owner_id and f.collection = c.collection
-        )
+  open v_rows for
+    select jsonb_build_object(
+      'collection', c.collection,
+      'documents', (
+        select count(*) from public.documents d where d.owner_id = v_owner_id and d.collection = c.collection
+      ),
+      'version', (
+        select v.version from private.collection_versions v where v.owner_id = v_owner_id and v.collection = c.collection
+      ),
+      'failures', (
+        select count(*) from public.document_failures f where f.owner_id = v_owner_id and f.collection = c.collection
       )
-      order by c.collection
-    ),
-    '[]'
-  ) into v_page
-  from (
-    -- One whose documents are all in quarantine, or that has a version only, is to be found as well.
-    select n.collection
+    )
     from (
+      -- One whose documents are all in quarantine, or that has a version only, is to be found as well.
       select d.collection from public.documents d where d.owner_id = v_owner_id
       union
       select f.collection from public.document_failures f where f.owner_id = v_owner_id
       union
       select v.collection from private.collection_versions v where v.owner_id = v_owner_id
-    ) n
-    where n.collection > coalesce(p_after, '')
-    order by n.collection
-    limit p_limit + 1
-  ) c;
-  return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
+    ) c
+    where c.collection > coalesce(p_after, '')
+    order by c.collection
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function private.list_collections is 'See public.list_collections.';

@@ -1,5 +1,3 @@
--- Filters
-
 -- Filters: {"age": {"$gte": 18}, "$or": [{"name": "Ada"}, {"tags": {"$contains": "vip"}}]} becomes a condition in SQL.
 --
 -- No value is ever part of the SQL text. A condition refers to its operand by the path at which it stands in the filter,
@@ -9,6 +7,7 @@
 --   and (… or …)
 --
 -- What the text does contain of a filter, names of fields, is there as quoted literals.
+
 create function private.document_field(
   p_field text, out is_column boolean, out path text[], out value text, out number text, out string text
 )

@@ -1,7 +1,6 @@
--- Indexes
-
 -- Indexes of single fields, made when they are asked for. They are what range filters and sorts by a field use; equality
 -- and containment have the index on data.
+
 create function private.document_index(
   p_collection text, p_field text, out name text, out number text, out string text, out definition text
 )

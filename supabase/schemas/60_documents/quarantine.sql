@@ -1,4 +1,4 @@
--- Quarantine
+-- Quarantine: documents that a client could not convert to its version.
 
 create function private.to_failure(p_failure public.document_failures) returns jsonb
 language sql
@@ -122,28 +122,18 @@ security definer
 set search_path = ''
 as $$
 declare
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_owner_id uuid := private.document_owner(p_user_id);
-  v_failure jsonb;
-  v_page jsonb[] := '{}';
-  v_bytes bigint := 0;
-  v_has_more boolean := false;
+  v_rows refcursor;
 begin
   perform private.require_collection(p_collection);
   perform private.require_limit(p_limit);
-  for v_failure in
+  open v_rows for
     select private.to_failure(f)
     from public.document_failures f
     where f.owner_id = v_owner_id and f.collection = p_collection and f.id > coalesce(p_after, '')
     order by f.id
-    limit p_limit + 1
-  loop
-    v_bytes := v_bytes + octet_length(v_failure::text);
-    v_has_more := cardinality(v_page) = p_limit or (v_bytes > c_max_bytes and cardinality(v_page) > 0);
-    exit when v_has_more;
-    v_page := array_append(v_page, v_failure);
-  end loop;
-  return jsonb_build_object('data', to_jsonb(v_page), 'has_more', v_has_more);
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function private.list_failures is 'See public.list_failures.';

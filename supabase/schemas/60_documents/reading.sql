@@ -1,4 +1,5 @@
--- Reading
+-- Reading documents, in definer functions that filter by the owner themselves: under row level security the containment
+-- operator could not use its index.
 
 create function private.find_documents(
   p_collection text, p_filters jsonb, p_limit integer, p_cursor jsonb, p_sort text, p_count boolean, p_user_id uuid
@@ -9,16 +10,12 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- A worker has 256 MB for the answer and its copies.
-  c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_owner_id uuid := private.document_owner(p_user_id);
   v_sort_at timestamptz := private.creation_time(p_cursor ->> 'creation_utc');
   v_is_page boolean := v_sort_at is not null and p_cursor ->> 'id' is not null;
   v_from text;
-  v_item jsonb;
-  v_items jsonb[] := '{}';
-  v_bytes bigint := 0;
-  v_has_more boolean := false;
+  v_rows refcursor;
+  v_page jsonb;
   v_total_count bigint;
 begin
   perform private.require_collection(p_collection);
@@ -31,32 +28,25 @@ begin
     'from public.documents where owner_id = $2 and collection = $3 and %s', private.compile_filters(p_filters)
   );
 
-  -- One more than the page, to know whether there is more. An answer that is full of bytes ends early, after one document at
-  -- the least.
-  for v_item in
+  open v_rows for
     execute format(
       'select private.to_document(id, version, creation_utc, data) %1$s %2$s order by sort_at %3$s, id %3$s limit $6',
       v_from,
       case when v_is_page then format('and (sort_at, id) %s ($4, $5)', case p_sort when 'asc' then '>' else '<' end) end,
       p_sort
     )
-    using p_filters, v_owner_id, p_collection, v_sort_at, p_cursor ->> 'id', p_limit::bigint + 1
-  loop
-    v_bytes := v_bytes + octet_length(v_item::text);
-    v_has_more := coalesce(cardinality(v_items) = p_limit, false)
-      or (v_bytes > c_max_bytes and cardinality(v_items) > 0);
-    exit when v_has_more;
-    v_items := array_append(v_items, v_item);
-  end loop;
-
+    using p_filters, v_owner_id, p_collection, v_sort_at, p_cursor ->> 'id', p_limit::bigint + 1;
+  v_page := private.read_page(v_rows, p_limit);
   if coalesce(p_count, true) then
-    if v_has_more or v_is_page then
+    if v_is_page or v_page -> 'has_more' = 'true' then
       execute 'select count(*) ' || v_from into v_total_count using p_filters, v_owner_id, p_collection;
     else
-      v_total_count := cardinality(v_items);
+      v_total_count := jsonb_array_length(v_page -> 'data');
     end if;
   end if;
-  return jsonb_build_object('items', to_jsonb(v_items), 'total_count', v_total_count, 'has_more', v_has_more);
+  return jsonb_build_object(
+    'items', v_page -> 'data', 'total_count', v_total_count, 'has_more', v_page -> 'has_more'
+  );
 end;
 $$;
 comment on function private.find_documents is 'See public.find_documents.';

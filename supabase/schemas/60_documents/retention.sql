@@ -1,4 +1,4 @@
--- Retention
+-- Retention of documents: by their creation_utc, in the collections that have a policy.
 
 create function private.retain_documents(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql

@@ -1,4 +1,4 @@
--- Documents
+-- Documents: any number of collections in one table, each owner's apart.
 
 create table public.documents (
   owner_id uuid not null,
@@ -20,6 +20,7 @@ create table public.documents (
 
 create index idx_documents_sort_at on public.documents (owner_id, collection, sort_at, id);
 create index idx_documents_data on public.documents using gin (data jsonb_path_ops);
+create index idx_documents_collection on public.documents (collection, sort_at);
 
 comment on table public.documents is
   'The documents of all collections. A collection is a name: it is there with its first document. A document is read and '
@@ -41,8 +42,6 @@ grant select on public.documents to authenticated, service_role;
 create policy "Users see their own documents" on public.documents
   for select to authenticated using (owner_id = (select auth.uid()));
 
-create index idx_documents_collection on public.documents (collection, sort_at);
-
 
 create table public.document_failures (
   owner_id uuid not null,
@@ -58,6 +57,8 @@ create table public.document_failures (
   constraint document_failures_reason_check check (char_length(reason) between 1 and 2000)
 );
 
+create index idx_document_failures_collection on public.document_failures (collection, sort_at);
+
 comment on table public.document_failures is
   'Documents that a client could not convert to its version, out of the way of what reads the collection.';
 comment on column public.document_failures.reason is 'What went wrong, in the client''s words.';
@@ -70,8 +71,6 @@ grant select on public.document_failures to authenticated, service_role;
 
 create policy "Users see their own failed documents" on public.document_failures
   for select to authenticated using (owner_id = (select auth.uid()));
-
-create index idx_document_failures_collection on public.document_failures (collection, sort_at);
 
 
 create table private.collection_versions (

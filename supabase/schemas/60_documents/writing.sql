@@ -1,4 +1,4 @@
--- Writing
+-- Inserting, updating and deleting documents.
 
 create function private.insert_documents(
   p_collection text, p_documents jsonb, p_idempotency_key text, p_user_id uuid

@@ -1,4 +1,4 @@
--- API
+-- What backends read: the policies, the runs, and what a run would remove.
 
 create function private.get_retention_policies() returns jsonb
 language sql
@@ -48,12 +48,11 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_page jsonb;
+  v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
-  -- One more than the page, to know whether there is more.
-  select coalesce(jsonb_agg(
-    jsonb_build_object(
+  open v_rows for
+    select jsonb_build_object(
       'id', r.id,
       'status', case
         when r.finished_at is null then
@@ -70,12 +69,11 @@ begin
       'removed', r.removed,
       'errors', r.errors
     )
+    from private.retention_runs r
+    where p_before is null or r.id < p_before
     order by r.id desc
-  ), '[]') into v_page
-  from (
-    select * from private.retention_runs r where p_before is null or r.id < p_before order by r.id desc limit p_limit + 1
-  ) r;
-  return jsonb_build_object('data', v_page - p_limit, 'has_more', jsonb_array_length(v_page) > p_limit);
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
 end;
 $$;
 comment on function private.list_retention_runs is 'See public.list_retention_runs.';

@@ -1,20 +1,9 @@
--- The job
+-- The job that removes what is past its time. A function for each kind, private.retain_<kind>, looks at a bounded number of
+-- rows in the order of an index, from p_position on, where the last call of the same run left off, and removes those that
+-- are past their time. It waits for no row that somebody holds: the next run finds it. removed: {table: count}; more:
+-- whether to call again. Each module has those of its own.
 
-create function private.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
-language sql
-immutable
-set search_path = ''
-as $$
-  select coalesce(jsonb_object_agg(s.key, s.total), '{}')
-  from (
-    select c.key, sum(c.value::bigint) as total
-    from (select * from jsonb_each_text(p_counts) union all select * from jsonb_each_text(p_more)) c
-    group by c.key
-    having sum(c.value::bigint) > 0
-  ) s;
-$$;
-comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
-revoke all on function private.add_counts from public, anon, authenticated, service_role;
+insert into private.retention_policies (kind, keep) values ('job_run_details', '7 days'), ('retention_runs', '90 days');
 
 
 create function private.retain_job_run_details(
@@ -105,10 +94,12 @@ begin
     end if;
     -- By itself, so that the run is on record whatever comes.
     insert into private.retention_runs (started_at, kinds_left)
-    values (
-      statement_timestamp(),
-      '{prune_queue,conversations,conversation_states,imports,sessions,event_logs,documents,idempotency_keys,job_run_details,retention_runs}'
-    );
+    select statement_timestamp(), array_agg(k.kind order by k.n)
+    from unnest(
+      '{prune_queue,conversations,conversation_states,imports,sessions,event_logs,documents,idempotency_keys,job_run_details,retention_runs}'::text[]
+    ) with ordinality as k (kind, n)
+    -- Of a module that is not installed there is none.
+    where to_regprocedure(format('private.retain_%s(timestamptz, jsonb)', k.kind)) is not null;
     return true;
   end if;
 
@@ -142,7 +133,7 @@ begin
   end if;
 
   v_run.complete := v_run.kinds_left = '{}';
-  if v_run.complete then
+  if v_run.complete and to_regclass('private.prune_queue') is not null then
     -- The queue goes on without what fails in it. That it did is said once.
     v_run.errors := v_run.errors || coalesce((
       select jsonb_build_object(
@@ -178,12 +169,4 @@ comment on function private.retention_step is
   'p_now is there for tests.';
 revoke all on function private.retention_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-retention',
-  '37 * * * *',
-  'do $job$ begin loop exit when not private.retention_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-retention', '37 * * * *', 'private.retention_step()');

@@ -1,4 +1,5 @@
--- Erasure
+-- Erasure: everything of a user's, or all their conversations, in steps that hurt nobody. A receipt says how far it is. A piece
+-- removes a bounded number of rows and answers how many of which table, or null when there is nothing left.
 
 create function private.erase_rows_piece(p_user_id text) returns jsonb
 language plpgsql
@@ -17,15 +18,16 @@ begin
   for v_table, v_column in
     select a.attrelid, a.attname
     from (
+      -- Those that are there: a module may not be installed.
       values
-        ('public.documents'::regclass, 'owner_id'),
+        ('public.documents', 'owner_id'),
         ('public.document_failures', 'owner_id'),
         ('private.collection_versions', 'owner_id'),
         ('private.idempotency_keys', 'user_id'),
         -- Last: a table of the host's may hold one fast.
         ('public.videos', 'user_id')
     ) as t (id, name)
-    join pg_catalog.pg_attribute a on a.attrelid = t.id and a.attname = t.name
+    join pg_catalog.pg_attribute a on a.attrelid = to_regclass(t.id) and a.attname = t.name
     where a.atttypid = 'text'::regtype or v_is_uuid
   loop
     execute format('select exists (select from %s where %I = %L)', v_table, v_column, p_user_id) into v_left;
@@ -63,7 +65,11 @@ begin
   if p_scope = 'conversations' then
     return private.erase_conversations_piece(p_erasure_id, v_uuid);
   end if;
-  foreach v_kind in array '{conversations,sessions,rows}'::text[] loop
+  foreach v_kind in array array_remove(array[
+    case when to_regclass('public.conversations') is not null then 'conversations' end,
+    case when to_regclass('public.sessions') is not null then 'sessions' end,
+    'rows'
+  ], null) loop
     -- What cannot be removed of one kind, because a table of the host's or a lock holds it, keeps none of another.
     begin
       case v_kind
@@ -156,9 +162,7 @@ as $$
 declare
   v_id uuid;
 begin
-  if clock_timestamp() > statement_timestamp() + interval '60 seconds'
-    or not pg_try_advisory_xact_lock(hashtext('private.erasure_step'))
-  then
+  if not private.begin_step('private.erasure_step') then
     return false;
   end if;
   -- In turn; one that has failed waits for the next run and holds up no other.
@@ -184,15 +188,7 @@ comment on function private.erasure_step is
   'more to do.';
 revoke all on function private.erasure_step from public, anon, authenticated, service_role;
 
-
-insert into private.scheduled_jobs (name, schedule, command)
-values (
-  'threadbase-erasures',
-  '* * * * *',
-  'do $job$ begin loop exit when not private.erasure_step(); commit; end loop; end; $job$'
-);
-
-select private.schedule_jobs();
+select private.schedule_job('threadbase-erasures', '* * * * *', 'private.erasure_step()');
 
 
 create function private.request_erasure(p_scope text, p_user_id text) returns jsonb
@@ -268,8 +264,7 @@ begin
     raise sqlstate 'PT403' using message = 'forbidden';
   end if;
   if v_user_id = '00000000-0000-0000-0000-000000000000' then
-    raise sqlstate 'PT400' using
-      message = 'invalid_request', detail = 'It is no user: it owns the documents of the backend itself.';
+    perform private.refuse('It is no user: it owns the documents of the backend itself.');
   end if;
   return private.request_erasure('user', v_user_id);
 end;
@@ -341,19 +336,22 @@ begin
   -- See private.hold_owner.
   perform pg_advisory_xact_lock(hashtextextended('session owner ' || old.id, 0));
   -- In the order in which an append locks them.
-  delete from public.sessions s where s.user_id = old.id::text;
+  if to_regclass('public.sessions') is not null then
+    delete from public.sessions s where s.user_id = old.id::text;
+  end if;
   delete from private.idempotency_keys k where k.user_id = old.id::text;
-  delete from public.documents d where d.owner_id = old.id;
-  delete from public.document_failures f where f.owner_id = old.id;
-  delete from private.collection_versions v where v.owner_id = old.id;
+  if to_regclass('public.documents') is not null then
+    delete from public.documents d where d.owner_id = old.id;
+    delete from public.document_failures f where f.owner_id = old.id;
+    delete from private.collection_versions v where v.owner_id = old.id;
+  end if;
   delete from private.erasures e where e.user_id = old.id::text and (e.scope = 'conversations' or e.finished_at is not null);
+  if to_regclass('private.erasure_conversations') is not null then
+    delete from private.erasure_conversations l using private.erasures e where e.id = l.erasure_id and e.user_id = old.id::text;
+  end if;
   -- What this erasure was to do is done, and whoever asked for it wants to hear that.
-  with finished as (
-    update private.erasures e set user_id = null, error = null, updated_at = clock_timestamp(), finished_at = clock_timestamp()
-    where e.user_id = old.id::text
-    returning e.id
-  )
-  delete from private.erasure_conversations l using finished f where l.erasure_id = f.id;
+  update private.erasures e set user_id = null, error = null, updated_at = clock_timestamp(), finished_at = clock_timestamp()
+  where e.user_id = old.id::text;
   return null;
 end;
 $$;
