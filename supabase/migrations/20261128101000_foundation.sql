@@ -215,8 +215,7 @@ comment on column private.erasures.removed is 'How many rows of which table: {ta
 comment on column private.erasures.error is
   'The SQLSTATE with which the last step failed; null when it did not. The next run tries again.';
 
-alter table private.erasures enable row level security;
-alter table private.erasures force row level security;
+alter table private.erasures enable row level security, force row level security;
 revoke all on private.erasures from public, anon, authenticated, service_role;
 
 create policy "No client sees erasures" on private.erasures for select to authenticated using (false);
@@ -243,8 +242,7 @@ comment on column private.idempotency_keys.user_id is
 comment on column private.idempotency_keys.scope is 'Method and path of the request: a key means something there only.';
 comment on column private.idempotency_keys.result is 'Where to find the first answer: ids and sequence numbers.';
 
-alter table private.idempotency_keys enable row level security;
-alter table private.idempotency_keys force row level security;
+alter table private.idempotency_keys enable row level security, force row level security;
 revoke all on private.idempotency_keys from public, anon, authenticated, service_role;
 
 create policy "No client sees idempotency keys" on private.idempotency_keys
@@ -260,6 +258,9 @@ declare
   v_hash bytea := sha256(convert_to(p_request::text, 'UTF8'));
   v_known private.idempotency_keys;
 begin
+  if p_key is null then
+    return null;
+  end if;
   delete from private.idempotency_keys k
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key and k.created_at < now() - interval '24 hours';
 
@@ -284,8 +285,8 @@ begin
 end;
 $$;
 comment on function private.claim_idempotency_key is
-  'Null if the request is new, and then the key is taken with the transaction; else the result of the first one. Raises '
-  'PT409 idempotency_mismatch if that had another body.';
+  'Null if the request is new, and then the key is taken with the transaction, or has no key; else the result of the first '
+  'one. Raises PT409 idempotency_mismatch if that had another body.';
 revoke all on function private.claim_idempotency_key from public, anon, authenticated, service_role;
 
 
@@ -297,7 +298,7 @@ as $$
   update private.idempotency_keys k set result = p_result
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
 $$;
-comment on function private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found.';
+comment on function private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found. Without a key it keeps nothing.';
 revoke all on function private.keep_idempotent_result from public, anon, authenticated, service_role;
 
 
@@ -349,8 +350,7 @@ comment on column private.scheduled_jobs.command is
   'A do block that calls a step function until that answers false, and commits in between. A step is bounded, so that no '
   'lock is held for long; the block is what may commit: a procedure with a pinned search_path cannot.';
 
-alter table private.scheduled_jobs enable row level security;
-alter table private.scheduled_jobs force row level security;
+alter table private.scheduled_jobs enable row level security, force row level security;
 revoke all on private.scheduled_jobs from public, anon, authenticated, service_role;
 
 create policy "No client sees scheduled jobs" on private.scheduled_jobs for select to authenticated using (false);
@@ -540,8 +540,7 @@ comment on column private.retention_policies.collection is
   'The collection, of kind documents. One without a policy is kept; empty for every other kind.';
 comment on column private.retention_policies.keep is 'Since the last activity, or the creation, of a row; null: for ever.';
 
-alter table private.retention_policies enable row level security;
-alter table private.retention_policies force row level security;
+alter table private.retention_policies enable row level security, force row level security;
 revoke all on private.retention_policies from public, anon, authenticated, service_role;
 
 create policy "No client sees retention policies" on private.retention_policies for select to authenticated using (false);
@@ -627,8 +626,7 @@ comment on column private.retention_runs.kinds_left is 'What is still to be look
 comment on column private.retention_runs.positions is
   'How far it has come in each kind: what it has passed and kept is not read again by the same run.';
 
-alter table private.retention_runs enable row level security;
-alter table private.retention_runs force row level security;
+alter table private.retention_runs enable row level security, force row level security;
 revoke all on private.retention_runs from public, anon, authenticated, service_role;
 
 create policy "No client sees retention runs" on private.retention_runs for select to authenticated using (false);
@@ -665,5 +663,46 @@ as $$
 $$;
 comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
 revoke all on function private.add_counts from public, anon, authenticated, service_role;
+
+
+create function private.remove_oldest(
+  p_table regclass, p_condition text, p_before timestamptz, p_order name, p_content name, p_limit integer,
+  out removed integer, out more boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- What is stored aside is removed in chunks of 2 kB: this is 32,000 of them, and takes about as long as 10,000 rows.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+begin
+  execute format(
+    $query$
+      with oldest as (
+        select t.ctid as row_id, pg_column_size(t.%4$I) as bytes
+        from %1$s t
+        where %2$s
+        order by t.%3$I
+        limit $1
+        for update skip locked
+      ),
+      piece as (
+        select o.*, sum(o.bytes) over (rows unbounded preceding) - o.bytes as before from oldest o
+      ),
+      deleted as (
+        delete from %1$s t using piece p where t.ctid = p.row_id and p.before < $2 returning 1
+      )
+      select count(*), count(*) = $1 or coalesce((select max(p.before) >= $2 from piece p), false) from deleted
+    $query$,
+    p_table, p_condition, p_order, p_content
+  )
+  into removed, more using p_limit, c_bytes, p_before;
+end;
+$$;
+comment on function private.remove_oldest is
+  'Removes the first rows of a table by p_order that meet a condition in SQL, where $3 is p_before: at most p_limit, and no '
+  'more after 64 MiB of p_content. It waits for nobody. more: there may be more of them. No client has a part in p_condition.';
+revoke all on function private.remove_oldest from public, anon, authenticated, service_role;
 
 reset check_function_bodies;

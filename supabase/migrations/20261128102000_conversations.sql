@@ -19,8 +19,7 @@ create table public.videos (
 comment on table public.videos is
   'What conversations.video_id points at. Minimal on purpose: a host adds its own columns, or its own table.';
 
-alter table public.videos enable row level security;
-alter table public.videos force row level security;
+alter table public.videos enable row level security, force row level security;
 revoke all on public.videos from anon, authenticated, service_role;
 grant select, delete on public.videos to authenticated, service_role;
 grant insert (id, user_id, title) on public.videos to authenticated, service_role;
@@ -92,8 +91,7 @@ comment on column public.conversations.deleted_at is 'Set on a tombstone: delete
 comment on column public.conversations.updated_at is
   'The last activity: creation or the newest message. Reading and renaming do not move it.';
 
-alter table public.conversations enable row level security;
-alter table public.conversations force row level security;
+alter table public.conversations enable row level security, force row level security;
 revoke all on public.conversations from anon, authenticated, service_role;
 grant select on public.conversations to authenticated, service_role;
 -- Not granted, so not forgeable: counters, forks, timestamps. Nobody deletes here: public.delete_conversation does.
@@ -206,8 +204,7 @@ comment on column public.conversation_messages.author is
   'With which trust it was written, set by the database from the caller''s role: user, or service (a backend).';
 
 -- Column defaults aside, everything is what the client wrote, except author, created_at and (checked) the number.
-alter table public.conversation_messages enable row level security;
-alter table public.conversation_messages force row level security;
+alter table public.conversation_messages enable row level security, force row level security;
 revoke all on public.conversation_messages from anon, authenticated, service_role;
 grant select on public.conversation_messages to authenticated, service_role;
 grant insert (
@@ -430,11 +427,9 @@ declare
   v_messages json;
   v_sequences jsonb;
 begin
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(
-      v_user_id::text, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
-    );
-  end if;
+  v_result := private.claim_idempotency_key(
+    v_user_id::text, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
+  );
 
   -- The row lock is the queue: batches on one conversation are numbered one after the other.
   select c.last_sequence_order into v_last
@@ -476,9 +471,7 @@ begin
       from jsonb_array_elements(p_messages) with ordinality as m (value, n)
     ) m;
     v_result := jsonb_build_object('sequences', v_sequences, 'last_sequence_order', v_last);
-    if p_idempotency_key is not null then
-      perform private.keep_idempotent_result(v_user_id::text, p_scope, p_idempotency_key, v_result);
-    end if;
+    perform private.keep_idempotent_result(v_user_id::text, p_scope, p_idempotency_key, v_result);
     if v_known <> '{}' then
       return private.append_result(p_conversation_id, v_result);
     end if;
@@ -535,8 +528,6 @@ end;
 $$;
 comment on function private.append_messages is
   'Appends a batch: all of it, contiguously, or nothing. See public.append_messages.';
-revoke all on function private.append_messages from public, anon, authenticated, service_role;
-grant execute on function private.append_messages to authenticated, service_role;
 
 
 create function public.append_messages(
@@ -557,8 +548,8 @@ comment on function public.append_messages is
   'Appends messages (a JSON array) to a conversation: contiguous and gapless, all or none. Answers {messages, '
   'last_sequence_order}. With p_expected_sequence it appends only if that is the last number, else PT409. A repeated '
   'p_idempotency_key answers as the first time, with replayed: true; a message whose item_id is known is not stored again.';
-revoke all on function public.append_messages from public, anon, authenticated, service_role;
-grant execute on function public.append_messages to authenticated, service_role;
+revoke all on function private.append_messages, public.append_messages from public, anon, authenticated, service_role;
+grant execute on function private.append_messages, public.append_messages to authenticated, service_role;
 
 
 create function private.number_message() returns trigger
@@ -1093,8 +1084,6 @@ begin
 end;
 $$;
 comment on function private.get_context is 'See public.get_context.';
-revoke all on function private.get_context from public, anon, authenticated, service_role;
-grant execute on function private.get_context to authenticated, service_role;
 
 
 create function public.get_context(
@@ -1107,16 +1096,14 @@ create function public.get_context(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
-$$;
+return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
 comment on function public.get_context is
   'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system '
   'and developer messages, then the newest messages, in order. Answers {messages, total_tokens, truncated}, and with '
   'p_explain explain: {included, left_out}. Never more than p_max_tokens (private.message_tokens counts) or '
   'p_max_messages, never half of a call and its results. The newest turn is always in, else PT409 budget_too_small.';
-revoke all on function public.get_context from public, anon, authenticated, service_role;
-grant execute on function public.get_context to authenticated, service_role;
+revoke all on function private.get_context, public.get_context from public, anon, authenticated, service_role;
+grant execute on function private.get_context, public.get_context to authenticated, service_role;
 
 -- Creating, reading, listing and changing conversations.
 
@@ -1172,7 +1159,6 @@ declare
   v_video_id uuid := (p_conversation ->> 'video_id')::uuid;
   v_result jsonb;
   v_id uuid;
-  v_conversation jsonb;
 begin
   if p_conversation - '{title,video_id,metadata,expires_at}'::text[] is distinct from '{}'
     or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
@@ -1180,13 +1166,11 @@ begin
     perform private.refuse('A field of the conversation is unknown, or of the wrong type.');
   end if;
 
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(
-      v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
-    );
-    if v_result is not null then
-      return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
-    end if;
+  v_result := private.claim_idempotency_key(
+    v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
+  );
+  if v_result is not null then
+    return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
   end if;
 
   perform private.require_video(v_video_id, v_user_id);
@@ -1204,18 +1188,13 @@ begin
   if p_messages <> '[]' then
     perform private.append_messages(v_id, p_messages, null, null, v_user_id);
   end if;
-  if p_idempotency_key is not null then
-    perform private.keep_idempotent_result(
-      v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
-    );
-  end if;
-  select to_jsonb(c) - 'deleted_at' into v_conversation from public.conversations c where c.id = v_id;
-  return v_conversation;
+  perform private.keep_idempotent_result(
+    v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
+  );
+  return public.get_conversation(v_id, v_user_id);
 end;
 $$;
 comment on function private.create_conversation is 'See public.create_conversation.';
-revoke all on function private.create_conversation from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation to authenticated, service_role;
 
 
 create function public.create_conversation(
@@ -1226,14 +1205,13 @@ create function public.create_conversation(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
-$$;
+return private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
 comment on function public.create_conversation is
   'Creates a conversation ({title?, video_id?, metadata?, expires_at?}) with its first messages: both or neither. A '
   'repeated p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function public.create_conversation from public, anon, authenticated, service_role;
-grant execute on function public.create_conversation to authenticated, service_role;
+revoke all on function private.create_conversation, public.create_conversation
+  from public, anon, authenticated, service_role;
+grant execute on function private.create_conversation, public.create_conversation to authenticated, service_role;
 
 
 create function public.get_conversation(p_conversation_id uuid, p_user_id uuid default null) returns jsonb
@@ -1370,8 +1348,7 @@ comment on column private.prune_queue.error is
   'The SQLSTATE of that, and the constraint if it was one: "23503 bookmarks_fkey" is a table of the host''s that refers to the '
   'conversation.';
 
-alter table private.prune_queue enable row level security;
-alter table private.prune_queue force row level security;
+alter table private.prune_queue enable row level security, force row level security;
 revoke all on private.prune_queue from public, anon, authenticated, service_role;
 
 create policy "No client sees what waits to be pruned" on private.prune_queue for select to authenticated using (false);
@@ -1672,20 +1649,17 @@ begin
 end;
 $$;
 comment on function private.delete_conversation is 'See public.delete_conversation.';
-revoke all on function private.delete_conversation from public, anon, authenticated, service_role;
-grant execute on function private.delete_conversation to authenticated, service_role;
 
 
 create function public.delete_conversation(p_conversation_id uuid, p_user_id uuid default null) returns void
 language sql
 set search_path = ''
-as $$
-  select private.delete_conversation(p_conversation_id, p_user_id);
-$$;
+return private.delete_conversation(p_conversation_id, p_user_id);
 comment on function public.delete_conversation is
   'Deletes a conversation and its messages, except those that living forks still show.';
-revoke all on function public.delete_conversation from public, anon, authenticated, service_role;
-grant execute on function public.delete_conversation to authenticated, service_role;
+revoke all on function private.delete_conversation, public.delete_conversation
+  from public, anon, authenticated, service_role;
+grant execute on function private.delete_conversation, public.delete_conversation to authenticated, service_role;
 
 
 create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
@@ -1709,22 +1683,18 @@ begin
 end;
 $$;
 comment on function private.delete_message is 'See public.delete_message.';
-revoke all on function private.delete_message from public, anon, authenticated, service_role;
-grant execute on function private.delete_message to authenticated, service_role;
 
 
 create function public.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid default null)
 returns void
 language sql
 set search_path = ''
-as $$
-  select private.delete_message(p_conversation_id, p_message_id, p_user_id);
-$$;
+return private.delete_message(p_conversation_id, p_message_id, p_user_id);
 comment on function public.delete_message is
   'Deletes a message, through whichever conversation shows it, from all that show it. Numbers do not change and are not '
   'used again.';
-revoke all on function public.delete_message from public, anon, authenticated, service_role;
-grant execute on function public.delete_message to authenticated, service_role;
+revoke all on function private.delete_message, public.delete_message from public, anon, authenticated, service_role;
+grant execute on function private.delete_message, public.delete_message to authenticated, service_role;
 
 -- Erasure of a user's conversations: everything is hidden first, then messages go, then conversations.
 
@@ -1745,8 +1715,7 @@ comment on table private.erasure_conversations is
   'comes after the request stays. No foreign key to conversations: every deletion of one would look here.';
 comment on column private.erasure_conversations.stage is '0: to be hidden; 1: hidden; 2: without messages.';
 
-alter table private.erasure_conversations enable row level security;
-alter table private.erasure_conversations force row level security;
+alter table private.erasure_conversations enable row level security, force row level security;
 revoke all on private.erasure_conversations from public, anon, authenticated, service_role;
 
 create policy "No client sees what is being erased" on private.erasure_conversations
@@ -1913,14 +1882,11 @@ stable
 security definer
 set search_path = ''
 as $$
-  select jsonb_build_object(
-    'id', c.id, 'parent_id', c.parent_id, 'fork_sequence', c.fork_sequence,
-    'last_sequence_order', c.last_sequence_order, 'created_at', c.created_at, 'updated_at', c.updated_at
-  ) || case
-    when c.deleted_at is not null then '{"deleted": true}'
+  select case
+    when c.deleted_at is null then to_jsonb(c) - '{user_id,deleted_at}'::text[]
     else jsonb_build_object(
-      'video_id', c.video_id, 'title', c.title, 'summary', c.summary, 'metadata', c.metadata, 'pinned', c.pinned,
-      'expires_at', c.expires_at
+      'id', c.id, 'parent_id', c.parent_id, 'fork_sequence', c.fork_sequence, 'deleted', true,
+      'last_sequence_order', c.last_sequence_order, 'created_at', c.created_at, 'updated_at', c.updated_at
     )
   end
   from public.conversations c
@@ -1936,36 +1902,11 @@ language sql
 stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
-    'id', p_message.id, 'conversation_id', p_message.conversation_id, 'sequence_order', p_message.sequence_order,
-    'message_type', p_message.type, 'role', p_message.role, 'content', p_message.content, 'parts', p_message.parts,
-    'name', p_message.name, 'function_call', p_message.function_call, 'tool_calls', p_message.tool_calls,
-    'tool_call_id', p_message.tool_call_id, 'item', p_message.item, 'item_id', p_message.item_id,
-    'model', p_message.model, 'usage', p_message.usage, 'status', p_message.status,
-    'token_count', p_message.token_count, 'author', p_message.author, 'metadata', p_message.metadata,
-    'created_at', p_message.created_at
-  );
+  select to_jsonb(p_message) - '{user_id,type}'::text[] || jsonb_build_object('message_type', p_message.type);
 $$;
 comment on function private.export_message is
   'A message as an export shows it: every column but its user. Its type is message_type, for type says what a line is.';
 revoke all on function private.export_message from public, anon, authenticated, service_role;
-
-
-create function private.export_result(
-  p_lines text[], p_conversations integer, p_tombstones integer, p_messages integer, p_next jsonb
-) returns jsonb
-language sql
-immutable
-set search_path = ''
-as $$
-  -- The lines are one string: nobody on the way has to parse them, and no number in them loses a digit.
-  select jsonb_build_object(
-    'lines', array_to_string(p_lines, E'\n'), 'conversations', p_conversations, 'tombstones', p_tombstones,
-    'messages', p_messages, 'next', p_next
-  );
-$$;
-comment on function private.export_result is 'The answer of private.export_page.';
-revoke all on function private.export_result from public, anon, authenticated, service_role;
 
 
 create function private.export_page(p_cursor jsonb, p_user_id uuid) returns jsonb
@@ -2001,8 +1942,10 @@ declare
   v_conversations integer := 0;
   v_tombstones integer := 0;
   v_messages integer := 0;
+  v_is_full boolean := false;
 begin
   -- A tree at a time, a level at a time: parents before forks, and a page costs what it shows and one tree.
+  <<trees>>
   for v_root in
     select c.id
     from public.conversations c
@@ -2028,14 +1971,8 @@ begin
       order by t.depth, t.id
     loop
       if v_conversation.id is distinct from v_id then
-        if v_count >= c_lines or v_bytes >= c_bytes then
-          return private.export_result(
-            v_lines, v_conversations, v_tombstones, v_messages,
-            jsonb_build_object(
-              'as_of', v_as_of, 'root_id', v_root_id, 'depth', v_depth, 'id', v_id, 'after', v_after, 'last', v_last
-            )
-          );
-        end if;
+        v_is_full := v_count >= c_lines or v_bytes >= c_bytes;
+        exit trees when v_is_full;
         v_root_id := v_root.id;
         v_depth := v_conversation.depth;
         v_id := v_conversation.id;
@@ -2057,14 +1994,8 @@ begin
         where m.conversation_id = v_id and m.sequence_order > v_after and m.sequence_order <= v_last
         order by m.sequence_order
       loop
-        if v_count >= c_lines or v_bytes >= c_bytes then
-          return private.export_result(
-            v_lines, v_conversations, v_tombstones, v_messages,
-            jsonb_build_object(
-              'as_of', v_as_of, 'root_id', v_root_id, 'depth', v_depth, 'id', v_id, 'after', v_after, 'last', v_last
-            )
-          );
-        end if;
+        v_is_full := v_count >= c_lines or v_bytes >= c_bytes;
+        exit trees when v_is_full;
         v_line := '{"type": "message", ' || substr(private.export_message(v_message)::text, 2);
         v_count := v_count + 1;
         v_lines[v_count] := v_line;
@@ -2073,28 +2004,32 @@ begin
         v_after := v_message.sequence_order;
       end loop;
     end loop;
-  end loop;
-  return private.export_result(v_lines, v_conversations, v_tombstones, v_messages, null);
+  end loop trees;
+  -- The lines are one string: nobody on the way has to parse them, and no number in them loses a digit.
+  return jsonb_build_object(
+    'lines', array_to_string(v_lines, E'\n'), 'conversations', v_conversations, 'tombstones', v_tombstones,
+    'messages', v_messages, 'next', case
+      when v_is_full then jsonb_build_object(
+        'as_of', v_as_of, 'root_id', v_root_id, 'depth', v_depth, 'id', v_id, 'after', v_after, 'last', v_last
+      )
+    end
+  );
 end;
 $$;
 comment on function private.export_page is 'See public.export_page.';
-revoke all on function private.export_page from public, anon, authenticated, service_role;
-grant execute on function private.export_page to authenticated, service_role;
 
 
 create function public.export_page(p_cursor jsonb default '{}', p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.export_page(p_cursor, p_user_id);
-$$;
+return private.export_page(p_cursor, p_user_id);
 comment on function public.export_page is
   'A page of everything the user owns, as lines of NDJSON in one string: {lines, conversations, tombstones, messages, '
   'next}. Each conversation is followed by its own messages and comes before its forks. A page is at most 1,000 lines, '
   'and ends with the line that fills 1 MiB. next is the p_cursor of the page after it, null at the end.';
-revoke all on function public.export_page from public, anon, authenticated, service_role;
-grant execute on function public.export_page to authenticated, service_role;
+revoke all on function private.export_page, public.export_page from public, anon, authenticated, service_role;
+grant execute on function private.export_page, public.export_page to authenticated, service_role;
 
 -- A fork is one row: it shares the first fork_sequence messages of its parent, through any number of parents.
 
@@ -2142,11 +2077,9 @@ declare
   v_result jsonb;
   v_fork jsonb;
 begin
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(v_user_id::text, v_scope, p_idempotency_key, jsonb_build_array(p_at));
-    if v_result is not null then
-      return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
-    end if;
+  v_result := private.claim_idempotency_key(v_user_id::text, v_scope, p_idempotency_key, jsonb_build_array(p_at));
+  if v_result is not null then
+    return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
   end if;
 
   -- Key share: appends go on meanwhile, a deletion of what the fork will share waits.
@@ -2180,17 +2113,13 @@ begin
     case when v_parent_id is not null then p_at end, p_at
   )
   returning to_jsonb(c) - 'deleted_at' into v_fork;
-  if p_idempotency_key is not null then
-    perform private.keep_idempotent_result(
-      v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
-    );
-  end if;
+  perform private.keep_idempotent_result(
+    v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
+  );
   return v_fork;
 end;
 $$;
 comment on function private.fork_conversation is 'See public.fork_conversation.';
-revoke all on function private.fork_conversation from public, anon, authenticated, service_role;
-grant execute on function private.fork_conversation to authenticated, service_role;
 
 
 create function public.fork_conversation(
@@ -2198,14 +2127,13 @@ create function public.fork_conversation(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
-$$;
+return private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
 comment on function public.fork_conversation is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
   'metadata are taken over, the summary is not: it may tell of what comes after.';
-revoke all on function public.fork_conversation from public, anon, authenticated, service_role;
-grant execute on function public.fork_conversation to authenticated, service_role;
+revoke all on function private.fork_conversation, public.fork_conversation
+  from public, anon, authenticated, service_role;
+grant execute on function private.fork_conversation, public.fork_conversation to authenticated, service_role;
 
 -- Import: what an export has, one conversation at a time.
 
@@ -2229,8 +2157,7 @@ comment on table private.imports is
 comment on column private.imports.incomplete is 'More messages follow. Until then the conversation is hidden as if deleted.';
 comment on column private.imports.tombstone is 'It stays hidden: it is there for its forks, and goes if none comes.';
 
-alter table private.imports enable row level security;
-alter table private.imports force row level security;
+alter table private.imports enable row level security, force row level security;
 revoke all on private.imports from public, anon, authenticated, service_role;
 
 create policy "No client sees imports" on private.imports for select to authenticated using (false);
@@ -2491,17 +2418,13 @@ begin
 end;
 $$;
 comment on function private.import_conversation is 'See public.import_conversation.';
-revoke all on function private.import_conversation from public, anon, authenticated, service_role;
-grant execute on function private.import_conversation to authenticated, service_role;
 
 
 create function public.import_conversation(p_conversation jsonb, p_messages jsonb default '[]', p_user_id uuid default null)
 returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.import_conversation(p_conversation, p_messages, p_user_id);
-$$;
+return private.import_conversation(p_conversation, p_messages, p_user_id);
 comment on function public.import_conversation is
   'Imports a conversation {title?, summary?, video_id?, metadata?, pinned?, expires_at?, parent_id?, fork_sequence?, '
   'last_sequence_order?, created_at?, updated_at?} and its own messages, each with its sequence_order and where known '
@@ -2509,8 +2432,9 @@ comment on function public.import_conversation is
   'role, and where that differs the metadata keeps the original as imported_author. parent_id is one''s own conversation. '
   'deleted: true imports a tombstone, hidden and gone with public.finish_import unless a fork shares it. more: true hides '
   'the conversation until {continues: id} brings the rest. Answers {id, messages, video_dropped}.';
-revoke all on function public.import_conversation from public, anon, authenticated, service_role;
-grant execute on function public.import_conversation to authenticated, service_role;
+revoke all on function private.import_conversation, public.import_conversation
+  from public, anon, authenticated, service_role;
+grant execute on function private.import_conversation, public.import_conversation to authenticated, service_role;
 
 
 create function private.expire_imports(p_user_id uuid, p_ids uuid[] default '{}') returns void
@@ -2554,22 +2478,18 @@ begin
 end;
 $$;
 comment on function private.finish_import is 'See public.finish_import.';
-revoke all on function private.finish_import from public, anon, authenticated, service_role;
-grant execute on function private.finish_import to authenticated, service_role;
 
 
 create function public.finish_import(p_ids jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.finish_import(p_ids, p_user_id);
-$$;
+return private.finish_import(p_ids, p_user_id);
 comment on function public.finish_import is
   'Ends an import: of the given conversations (a JSON array of ids) those go that nothing shows, tombstones without forks '
   'and conversations that were never completed, and with them what such an import left more than a day ago. Answers '
   'which of the ids are not there.';
-revoke all on function public.finish_import from public, anon, authenticated, service_role;
-grant execute on function public.finish_import to authenticated, service_role;
+revoke all on function private.finish_import, public.finish_import from public, anon, authenticated, service_role;
+grant execute on function private.finish_import, public.finish_import to authenticated, service_role;
 
 -- Loading: pages of messages, through the lineage of forks.
 
@@ -2809,8 +2729,6 @@ begin
 end;
 $$;
 comment on function private.list_messages is 'See public.list_messages.';
-revoke all on function private.list_messages from public, anon, authenticated, service_role;
-grant execute on function private.list_messages to authenticated, service_role;
 
 
 create function public.list_messages(
@@ -2832,8 +2750,8 @@ $$;
 comment on function public.list_messages is
   'A page of a conversation''s messages with p_after < sequence_order < p_before, in p_order (asc or desc). Answers '
   '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed.';
-revoke all on function public.list_messages from public, anon, authenticated, service_role;
-grant execute on function public.list_messages to authenticated, service_role;
+revoke all on function private.list_messages, public.list_messages from public, anon, authenticated, service_role;
+grant execute on function private.list_messages, public.list_messages to authenticated, service_role;
 
 -- Retention of conversations: since the last message, or when the conversation itself says.
 
@@ -3344,8 +3262,6 @@ begin
 end;
 $$;
 comment on function private.search_messages is 'See public.search_messages. Definer: nobody else reads the filters.';
-revoke all on function private.search_messages from public, anon, authenticated, service_role;
-grant execute on function private.search_messages to authenticated, service_role;
 
 
 create function public.search_messages(
@@ -3359,16 +3275,14 @@ create function public.search_messages(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.search_messages(p_query, p_limit, p_after_score, p_after_created_at, p_after_id, p_user_id);
-$$;
+return private.search_messages(p_query, p_limit, p_after_score, p_after_created_at, p_after_id, p_user_id);
 comment on function public.search_messages is
   'A page of what the user wrote, read or named that matches p_query (see private.parse_search), best first, below '
   '(p_after_score, p_after_created_at, p_after_id). Of messages, the newest 1,000 matches are ranked. Answers {data, '
   'has_more, last}; a hit is {conversation_id, title, message (null: the title matches), snippet (HTML, text escaped, '
   'matches in <mark>), score}, last what the next page comes below.';
-revoke all on function public.search_messages from public, anon, authenticated, service_role;
-grant execute on function public.search_messages to authenticated, service_role;
+revoke all on function private.search_messages, public.search_messages from public, anon, authenticated, service_role;
+grant execute on function private.search_messages, public.search_messages to authenticated, service_role;
 
 -- Search filters: off the path of who appends, one for every 64 numbers of a conversation instead of an index entry for every
 -- word of a message (docs/decisions/0016).
@@ -3394,8 +3308,7 @@ comment on column private.search_filters.up_to_sequence is 'The last of them tha
 comment on column private.search_filters.words is
   'A Bloom filter: two bits for each word, see private.search_filter. Null: private.search_filter_step has yet to fill it.';
 
-alter table private.search_filters enable row level security;
-alter table private.search_filters force row level security;
+alter table private.search_filters enable row level security, force row level security;
 revoke all on private.search_filters from public, anon, authenticated, service_role;
 
 create policy "No client sees search filters" on private.search_filters for select to authenticated using (false);

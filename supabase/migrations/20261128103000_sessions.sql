@@ -61,8 +61,7 @@ comment on column public.sessions.created_at is
   'No event was stored earlier: the lower bound of a read by session, which start_time, a client''s word, cannot be. It is when '
   'the row was made, unless the clock was set back since.';
 
-alter table public.sessions enable row level security;
-alter table public.sessions force row level security;
+alter table public.sessions enable row level security, force row level security;
 revoke all on public.sessions from anon, authenticated, service_role;
 grant select on public.sessions to authenticated, service_role;
 -- Not granted, so not forgeable: counters, timestamps, and the link to a conversation, whose owner open_session checks.
@@ -125,8 +124,7 @@ comment on column public.event_logs.occurred_at is
   'When it happened, by the client''s word: at most seven days before it was stored, or five minutes after.';
 comment on column public.event_logs.created_at is 'When it was stored.';
 
-alter table public.event_logs enable row level security;
-alter table public.event_logs force row level security;
+alter table public.event_logs enable row level security, force row level security;
 revoke all on public.event_logs from anon, authenticated, service_role;
 grant select on public.event_logs to authenticated, service_role;
 grant insert (session_id, event_type, content, source, trace_id, occurred_at)
@@ -143,8 +141,7 @@ create table private.event_logs_default partition of public.event_logs default;
 comment on table private.event_logs_default is
   'Takes the events of a month that has no partition. Empty in health; private.make_event_partition moves what is in it.';
 
-alter table private.event_logs_default enable row level security;
-alter table private.event_logs_default force row level security;
+alter table private.event_logs_default enable row level security, force row level security;
 revoke all on private.event_logs_default from public, anon, authenticated, service_role;
 
 create policy "No client reaches a partition" on private.event_logs_default for select to authenticated using (false);
@@ -170,8 +167,7 @@ comment on table private.event_counts is
 comment on column private.event_counts.slot is
   'The beginning of the quarter. Every time zone''s offset is a multiple of it, so quarters add up to anybody''s days.';
 
-alter table private.event_counts enable row level security;
-alter table private.event_counts force row level security;
+alter table private.event_counts enable row level security, force row level security;
 revoke all on private.event_counts from public, anon, authenticated, service_role;
 
 create policy "No client sees event counts" on private.event_counts for select to authenticated using (false);
@@ -416,8 +412,6 @@ $$;
 comment on function private.session_analytics is
   'See public.session_analytics. Events are counted by private.event_counts; those of a quarter of an hour that a border cuts, '
   'by event_logs: where their partition has gone, not at all.';
-revoke all on function private.session_analytics from public, anon, authenticated, service_role;
-grant execute on function private.session_analytics to authenticated, service_role;
 
 
 create function public.session_analytics(
@@ -431,16 +425,15 @@ create function public.session_analytics(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_id, p_user_id);
-$$;
+return private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_id, p_user_id);
 comment on function public.session_analytics is
   'Figures of [p_from, p_to), by default the 30 days until now, and of each hour, day, week or month of a time zone in it: '
   '{from, to, bucket, time_zone, totals, buckets}. A session counts where it started, an event where it occurred. Messages are '
   'user_message, ai_message and ai_response. A returning user had a session before one of theirs there. A backend that acts '
   'for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
-revoke all on function public.session_analytics from public, anon, authenticated, service_role;
-grant execute on function public.session_analytics to authenticated, service_role;
+revoke all on function private.session_analytics, public.session_analytics
+  from public, anon, authenticated, service_role;
+grant execute on function private.session_analytics, public.session_analytics to authenticated, service_role;
 
 -- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
 
@@ -686,8 +679,6 @@ end;
 $$;
 comment on function private.audit_events is
   'See public.audit_events. Definer: what it calls is granted to nobody, and no policy comes between its query and the index.';
-revoke all on function private.audit_events from public, anon, authenticated, service_role;
-grant execute on function private.audit_events to authenticated, service_role;
 
 
 create function public.audit_events(
@@ -707,12 +698,10 @@ create function public.audit_events(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.audit_events(
-    p_from, p_to, p_types, p_query, p_fold, p_limit, p_after_occurred_at, p_after_session_id, p_after_sequence,
-    p_after_chunk, p_of_user_id, p_user_id
-  );
-$$;
+return private.audit_events(
+  p_from, p_to, p_types, p_query, p_fold, p_limit, p_after_occurred_at, p_after_session_id, p_after_sequence,
+  p_after_chunk, p_of_user_id, p_user_id
+);
 comment on function public.audit_events is
   'What occurred in [p_from, p_to), by default the last 24 hours, over all sessions of the user, ordered by (occurred_at, '
   'session_id, sequence): of the types given, with p_query in its text in either case. With p_fold a run of ai_chunk '
@@ -721,8 +710,8 @@ comment on function public.audit_events is
   'Answers {data, has_more, next}; next holds the window and the p_after_ arguments of the next page. A call looks '
   'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that there is more to look '
   'through. Raises PT400 invalid_request.';
-revoke all on function public.audit_events from public, anon, authenticated, service_role;
-grant execute on function public.audit_events to authenticated, service_role;
+revoke all on function private.audit_events, public.audit_events from public, anon, authenticated, service_role;
+grant execute on function private.audit_events, public.audit_events to authenticated, service_role;
 
 -- What a returning caller's model has to know: the summaries of their last sessions, and the latest turns.
 
@@ -938,8 +927,6 @@ begin
 end;
 $$;
 comment on function private.get_session_context is 'See public.get_session_context.';
-revoke all on function private.get_session_context from public, anon, authenticated, service_role;
-grant execute on function private.get_session_context to authenticated, service_role;
 
 
 create function public.get_session_context(
@@ -951,17 +938,16 @@ create function public.get_session_context(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
-$$;
+return private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
 comment on function public.get_session_context is
   'What a caller and the AI said before, as a model takes it: a system message with the summaries of the last p_max_sessions '
   'sessions that have one, then the latest turns of all sessions, in order, as {role, content}. Never more than '
   'p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are joined, '
   'and left out where their message is there. Answers {messages, total_tokens, truncated}. A backend says whose it '
   'is: p_user_id or p_of_user_id. Raises PT400 user_id_required.';
-revoke all on function public.get_session_context from public, anon, authenticated, service_role;
-grant execute on function public.get_session_context to authenticated, service_role;
+revoke all on function private.get_session_context, public.get_session_context
+  from public, anon, authenticated, service_role;
+grant execute on function private.get_session_context, public.get_session_context to authenticated, service_role;
 
 -- Erasure of a user's sessions and their events.
 
@@ -975,10 +961,8 @@ declare
   -- See private.remove_messages.
   c_bytes constant bigint := 64 * 1024 * 1024;
   v_id uuid;
-  v_last integer;
+  v_piece record;
   v_bytes bigint := 0;
-  v_size bigint;
-  v_complete boolean;
   v_sessions bigint := 0;
   v_events bigint := 0;
   v_counts bigint := 0;
@@ -994,25 +978,10 @@ begin
     limit 100
     for update skip locked
   loop
-    select
-      max(e.sequence) filter (where e.before < c_bytes - v_bytes), sum(e.bytes),
-      count(*) < c_events - v_events and coalesce(bool_and(e.before < c_bytes - v_bytes), true)
-    into v_last, v_size, v_complete
-    from (
-      select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
-      from (
-        select e.sequence, pg_column_size(e.content) as bytes
-        from public.event_logs e
-        where e.session_id = v_id
-        order by e.sequence
-        limit c_events - v_events
-      ) e
-    ) e;
-    delete from public.event_logs e where e.session_id = v_id and e.sequence <= v_last;
-    get diagnostics v_count = row_count;
-    v_events := v_events + v_count;
-    v_bytes := v_bytes + coalesce(v_size, 0);
-    exit when not v_complete;
+    v_piece := private.remove_events(v_id, c_events - v_events, c_bytes - v_bytes);
+    v_events := v_events + v_piece.removed;
+    v_bytes := v_bytes + v_piece.bytes;
+    exit when not v_piece.complete;
 
     delete from private.event_counts c where c.session_id = v_id;
     get diagnostics v_count = row_count;
@@ -1231,8 +1200,6 @@ begin
 end;
 $$;
 comment on function private.append_events is 'See public.append_events.';
-revoke all on function private.append_events from public, anon, authenticated, service_role;
-grant execute on function private.append_events to authenticated, service_role;
 
 
 create function public.append_events(
@@ -1240,15 +1207,13 @@ create function public.append_events(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
-$$;
+return private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
 comment on function public.append_events is
   'Appends 1 to 1,000 events, [{event_type, content, source?, trace_id?, occurred_at?}]: all of them, contiguously, or none. '
   'A session that has ended still takes what comes late. Answers {events, last_sequence}. Raises PT404 session_not_found, '
   'PT400 invalid_request, PT409 idempotency_mismatch.';
-revoke all on function public.append_events from public, anon, authenticated, service_role;
-grant execute on function public.append_events to authenticated, service_role;
+revoke all on function private.append_events, public.append_events from public, anon, authenticated, service_role;
+grant execute on function private.append_events, public.append_events to authenticated, service_role;
 
 
 create function private.number_event() returns trigger
@@ -1425,6 +1390,45 @@ select private.schedule_job('threadbase-event-partitions', '17 * * * *', 'privat
 insert into private.retention_policies (kind, keep) values ('sessions', null), ('event_logs', null);
 
 
+create function private.remove_events(
+  p_session_id uuid, p_limit bigint, p_bytes bigint, out removed integer, out bytes bigint, out complete boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_session public.sessions;
+  v_last integer;
+begin
+  select * into v_session from public.sessions s where s.id = p_session_id;
+  select
+    max(e.sequence) filter (where e.before < p_bytes), coalesce(sum(e.bytes), 0),
+    count(*) < p_limit and coalesce(bool_and(e.before < p_bytes), true)
+  into v_last, bytes, complete
+  from (
+    select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
+    from (
+      select e.sequence, pg_column_size(e.content) as bytes
+      from public.event_logs e
+      where e.session_id = p_session_id and e.created_at between v_session.created_at and v_session.last_event_at
+      order by e.sequence
+      limit p_limit
+    ) e
+  ) e;
+  delete from public.event_logs e
+  where e.session_id = p_session_id
+    and e.created_at between v_session.created_at and v_session.last_event_at
+    and e.sequence <= v_last;
+  get diagnostics removed = row_count;
+end;
+$$;
+comment on function private.remove_events is
+  'Removes the first events of a session that the caller has locked: fewer than p_limit if these were all (complete), and no '
+  'more after p_bytes. Checks nobody''s rights.';
+revoke all on function private.remove_events from public, anon, authenticated, service_role;
+
+
 create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
 security definer
@@ -1438,10 +1442,8 @@ declare
   c_read constant integer := 5000;
   v_cutoff timestamptz := private.retention_cutoff('sessions', p_now);
   v_session record;
-  v_last integer;
+  v_piece record;
   v_bytes bigint := 0;
-  v_size bigint;
-  v_cut boolean := false;
   v_count integer;
   v_read integer := 0;
   v_sessions integer := 0;
@@ -1468,28 +1470,10 @@ begin
       for update skip locked;
       if found then
         -- What hangs on it goes first, as far as the step may: the cascade is not bounded.
-        select
-          max(e.sequence) filter (where e.before < c_bytes - v_bytes), coalesce(sum(e.bytes), 0),
-          coalesce(bool_or(e.before >= c_bytes - v_bytes), false)
-        into v_last, v_size, v_cut
-        from (
-          select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
-          from (
-            select e.sequence, pg_column_size(e.content) as bytes
-            from public.event_logs e
-            where e.session_id = v_session.id and e.created_at between v_session.created_at and v_session.last_event_at
-            order by e.sequence
-            limit c_rows - v_events - v_counts
-          ) e
-        ) e;
-        delete from public.event_logs e
-        where e.session_id = v_session.id
-          and e.created_at between v_session.created_at and v_session.last_event_at
-          and e.sequence <= v_last;
-        get diagnostics v_count = row_count;
-        v_events := v_events + v_count;
-        v_bytes := v_bytes + v_size;
-        exit when v_cut;
+        v_piece := private.remove_events(v_session.id, c_rows - v_events - v_counts, c_bytes - v_bytes);
+        v_events := v_events + v_piece.removed;
+        v_bytes := v_bytes + v_piece.bytes;
+        exit when not v_piece.complete;
         delete from private.event_counts c
         where c.ctid = any (array(
           select c.ctid from private.event_counts c where c.session_id = v_session.id limit c_rows - v_events - v_counts
@@ -1505,7 +1489,7 @@ begin
     exit when v_sessions = c_removed;
   end loop;
   removed := jsonb_build_object('sessions', v_sessions, 'event_logs', v_events, 'event_counts', v_counts);
-  more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_cut;
+  more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_bytes >= c_bytes;
 end;
 $$;
 comment on function private.retain_sessions is
@@ -1565,12 +1549,9 @@ set search_path = ''
 as $$
 declare
   c_removed constant integer := 5000;
-  -- See private.remove_messages.
-  c_bytes constant bigint := 64 * 1024 * 1024;
-  v_cut boolean;
   v_cutoff timestamptz := private.retention_cutoff('event_logs', p_now);
   v_leaf record;
-  v_count integer;
+  v_piece record;
 begin
   select * into v_leaf from private.expired_event_partitions(p_now) p order by p.ends_at limit 1;
   if found then
@@ -1581,26 +1562,12 @@ begin
   end if;
 
   -- No event occurred later than five minutes after it was stored, and there is an index on that.
-  with expired as (
-    select e.session_id, e.sequence, e.created_at, pg_column_size(e.content) as bytes
-    from private.event_logs_default e
-    where e.occurred_at < v_cutoff + interval '5 minutes' and e.created_at < v_cutoff
-    order by e.occurred_at
-    limit c_removed
-    for update skip locked
-  ),
-  piece as (
-    select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
-  ),
-  deleted as (
-    delete from private.event_logs_default e
-    using piece x
-    where e.session_id = x.session_id and e.sequence = x.sequence and e.created_at = x.created_at and x.before < c_bytes
-    returning e.sequence
-  )
-  select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
-  removed := jsonb_build_object('event_logs', v_count);
-  more := v_cut or v_count = c_removed;
+  v_piece := private.remove_oldest(
+    'private.event_logs_default', 't.occurred_at < $3 + interval ''5 minutes'' and t.created_at < $3', v_cutoff,
+    'occurred_at', 'content', c_removed
+  );
+  removed := jsonb_build_object('event_logs', v_piece.removed);
+  more := v_piece.more;
 end;
 $$;
 comment on function private.retain_event_logs is
@@ -1694,19 +1661,15 @@ begin
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
 
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(v_user_id, c_scope, p_idempotency_key, p_session);
-    v_id := coalesce((v_result ->> 'id')::uuid, v_id);
-  end if;
+  v_result := private.claim_idempotency_key(v_user_id, c_scope, p_idempotency_key, p_session);
+  v_id := coalesce((v_result ->> 'id')::uuid, v_id);
   if v_result is null then
     insert into public.sessions as s (id, user_id, conversation_id, start_time, metadata)
     values (v_id, v_user_id, v_conversation_id, coalesce(v_start_time, now()), v_metadata)
     on conflict (id) do nothing
     returning * into v_session;
     v_result := jsonb_build_object('id', v_id, 'created', found);
-    if p_idempotency_key is not null then
-      perform private.keep_idempotent_result(v_user_id, c_scope, p_idempotency_key, v_result);
-    end if;
+    perform private.keep_idempotent_result(v_user_id, c_scope, p_idempotency_key, v_result);
     if v_session.id is null then
       select * into v_session from public.sessions s where s.id = v_id and s.user_id = v_user_id for no key update;
       perform private.require_metadata(v_session.metadata || v_metadata);
@@ -1731,8 +1694,6 @@ begin
 end;
 $$;
 comment on function private.open_session is 'See public.open_session.';
-revoke all on function private.open_session from public, anon, authenticated, service_role;
-grant execute on function private.open_session to authenticated, service_role;
 
 
 create function public.open_session(
@@ -1740,15 +1701,13 @@ create function public.open_session(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.open_session(p_session, p_idempotency_key, p_user_id);
-$$;
+return private.open_session(p_session, p_idempotency_key, p_user_id);
 comment on function public.open_session is
   'Opens a session, {id?, conversation_id?, start_time?, metadata?}, or finds the one of this id: metadata is then merged '
   'into its own, and a session without a conversation gets this one. Answers {session, created}. Raises PT404 '
   'session_not_found for somebody else''s id, PT404 conversation_not_found, PT409 conflict where it has another conversation.';
-revoke all on function public.open_session from public, anon, authenticated, service_role;
-grant execute on function public.open_session to authenticated, service_role;
+revoke all on function private.open_session, public.open_session from public, anon, authenticated, service_role;
+grant execute on function private.open_session, public.open_session to authenticated, service_role;
 
 
 create function public.end_session(p_session_id uuid, p_summary text default null, p_user_id text default null)
@@ -1873,8 +1832,7 @@ comment on column private.unsummarized_sessions.attempts is
 comment on column private.unsummarized_sessions.lease_expires_at is
   'Until then it belongs to the worker that took it; after that it is given to the next one.';
 
-alter table private.unsummarized_sessions enable row level security;
-alter table private.unsummarized_sessions force row level security;
+alter table private.unsummarized_sessions enable row level security, force row level security;
 revoke all on private.unsummarized_sessions from public, anon, authenticated, service_role;
 
 create policy "No client sees the queue of summaries" on private.unsummarized_sessions
@@ -1915,7 +1873,9 @@ create function private.take_unsummarized(p_limit integer, p_lease_seconds integ
 language plpgsql
 security definer
 set search_path = ''
--- The front of an index, whatever the statistics say of a queue that was empty when they were taken.
+-- Planned for the arguments of each call: the front of an index, with a user of one, without of the other, whatever the
+-- statistics say of a queue that was empty when they were taken.
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -1924,7 +1884,6 @@ declare
   v_user_id text := private.session_caller_id(p_user_id);
   v_ids uuid[];
   v_sessions jsonb;
-  v_has_more boolean;
 begin
   if private.caller_role() <> 'service_role' then
     raise sqlstate 'PT403' using message = 'forbidden';
@@ -1935,25 +1894,14 @@ begin
   end if;
 
   -- What another worker is taking at this moment is locked, and passed by.
-  if v_user_id is not null then
-    v_ids := array(
-      select u.session_id
-      from private.unsummarized_sessions u
-      where u.user_id = v_user_id and u.lease_expires_at <= now()
-      order by u.attempts, u.end_time
-      limit p_limit
-      for update skip locked
-    );
-  else
-    v_ids := array(
-      select u.session_id
-      from private.unsummarized_sessions u
-      where u.lease_expires_at <= now()
-      order by u.attempts, u.end_time
-      limit p_limit
-      for update skip locked
-    );
-  end if;
+  v_ids := array(
+    select u.session_id
+    from private.unsummarized_sessions u
+    where (v_user_id is null or u.user_id = v_user_id) and u.lease_expires_at <= now()
+    order by u.attempts, u.end_time
+    limit p_limit
+    for update skip locked
+  );
 
   with taken as (
     update private.unsummarized_sessions u set
@@ -1972,19 +1920,14 @@ begin
   from taken t
   join public.sessions s on s.id = t.session_id;
 
-  v_has_more := case
-    when cardinality(v_ids) < p_limit then false
-    when v_user_id is not null then exists (
-      select from private.unsummarized_sessions u where u.user_id = v_user_id and u.lease_expires_at <= now()
-    )
-    else exists (select from private.unsummarized_sessions u where u.lease_expires_at <= now())
-  end;
-  return jsonb_build_object('data', v_sessions, 'has_more', v_has_more);
+  return jsonb_build_object('data', v_sessions, 'has_more', cardinality(v_ids) = p_limit and exists (
+    select
+    from private.unsummarized_sessions u
+    where (v_user_id is null or u.user_id = v_user_id) and u.lease_expires_at <= now()
+  ));
 end;
 $$;
 comment on function private.take_unsummarized is 'See public.take_unsummarized.';
-revoke all on function private.take_unsummarized from public, anon, authenticated, service_role;
-grant execute on function private.take_unsummarized to service_role;
 
 
 create function public.take_unsummarized(
@@ -1992,15 +1935,14 @@ create function public.take_unsummarized(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
-$$;
+return private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
 comment on function public.take_unsummarized is
   'Takes ended sessions without a summary from the queue, those taken least first, and of these the oldest end: they are the '
   'caller''s for p_lease_seconds, and then given again. end_session with a summary takes them out. Answers {data, '
   'has_more}, sessions with attempts and lease_expires_at. For backends; one that acts for a user gets that user''s.';
-revoke all on function public.take_unsummarized from public, anon, authenticated, service_role;
-grant execute on function public.take_unsummarized to service_role;
+revoke all on function private.take_unsummarized, public.take_unsummarized
+  from public, anon, authenticated, service_role;
+grant execute on function private.take_unsummarized, public.take_unsummarized to service_role;
 
 
 create table private.session_settings (
@@ -2016,8 +1958,7 @@ comment on column private.session_settings.idle_timeout is
   'A session without an event for longer than this is ended. To change it: '
   'update private.session_settings set idle_timeout = ''2 hours'';';
 
-alter table private.session_settings enable row level security;
-alter table private.session_settings force row level security;
+alter table private.session_settings enable row level security, force row level security;
 revoke all on private.session_settings from public, anon, authenticated, service_role;
 
 create policy "No client sees the settings of sessions" on private.session_settings

@@ -275,8 +275,6 @@ begin
 end;
 $$;
 comment on function private.append_items is 'See public.append_items.';
-revoke all on function private.append_items from public, anon, authenticated, service_role;
-grant execute on function private.append_items to authenticated, service_role;
 
 
 create function public.append_items(
@@ -284,15 +282,13 @@ create function public.append_items(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.append_items(p_conversation_id, p_items, p_idempotency_key, p_user_id);
-$$;
+return private.append_items(p_conversation_id, p_items, p_idempotency_key, p_user_id);
 comment on function public.append_items is
   'Appends items of the OpenAI API (a JSON array of at most 1,000) to a conversation: contiguous, all or none. Answers '
   '{data, has_more}: the items as they are stored. An item''s own id stands for it for ever: the same item again keeps its '
   'place, another one is PT409. A repeated p_idempotency_key answers as the first time, with replayed: true.';
-revoke all on function public.append_items from public, anon, authenticated, service_role;
-grant execute on function public.append_items to authenticated, service_role;
+revoke all on function private.append_items, public.append_items from public, anon, authenticated, service_role;
+grant execute on function private.append_items, public.append_items to authenticated, service_role;
 
 
 create function private.create_conversation_of_items(
@@ -308,28 +304,22 @@ declare
   v_result jsonb;
   v_id uuid;
 begin
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(
-      v_user_id::text, c_scope, p_idempotency_key, jsonb_build_array(p_items, p_metadata)
-    );
-    if v_result is not null then
-      return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
-    end if;
+  v_result := private.claim_idempotency_key(
+    v_user_id::text, c_scope, p_idempotency_key, jsonb_build_array(p_items, p_metadata)
+  );
+  if v_result is not null then
+    return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
   end if;
   v_result := private.create_conversation(jsonb_build_object('metadata', p_metadata), '[]', null, v_user_id);
   v_id := (v_result ->> 'id')::uuid;
   perform private.append_items(v_id, p_items, null, v_user_id);
-  if p_idempotency_key is not null then
-    perform private.keep_idempotent_result(
-      v_user_id::text, c_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_id)
-    );
-  end if;
+  perform private.keep_idempotent_result(
+    v_user_id::text, c_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_id)
+  );
   return public.get_conversation(v_id, v_user_id);
 end;
 $$;
 comment on function private.create_conversation_of_items is 'See public.create_conversation_of_items.';
-revoke all on function private.create_conversation_of_items from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation_of_items to authenticated, service_role;
 
 
 create function public.create_conversation_of_items(
@@ -340,14 +330,13 @@ create function public.create_conversation_of_items(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.create_conversation_of_items(p_items, p_metadata, p_idempotency_key, p_user_id);
-$$;
+return private.create_conversation_of_items(p_items, p_metadata, p_idempotency_key, p_user_id);
 comment on function public.create_conversation_of_items is
   'Creates a conversation with its first items: both or neither. Answers the conversation, without them. A repeated '
   'p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function public.create_conversation_of_items from public, anon, authenticated, service_role;
-grant execute on function public.create_conversation_of_items to authenticated, service_role;
+revoke all on function private.create_conversation_of_items, public.create_conversation_of_items
+  from public, anon, authenticated, service_role;
+grant execute on function private.create_conversation_of_items, public.create_conversation_of_items to authenticated, service_role;
 
 
 create function public.replace_metadata(p_conversation_id uuid, p_metadata jsonb, p_user_id uuid default null)
@@ -392,8 +381,6 @@ begin
 end;
 $$;
 comment on function private.list_items is 'See public.list_items.';
-revoke all on function private.list_items from public, anon, authenticated, service_role;
-grant execute on function private.list_items to authenticated, service_role;
 
 
 create function public.list_items(
@@ -406,14 +393,12 @@ create function public.list_items(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_items(p_conversation_id, p_after, p_limit, p_order, p_user_id);
-$$;
+return private.list_items(p_conversation_id, p_after, p_limit, p_order, p_user_id);
 comment on function public.list_items is
   'A page of a conversation''s items after the item with the id p_after, in p_order (asc or desc). Answers {data, '
   'has_more}.';
-revoke all on function public.list_items from public, anon, authenticated, service_role;
-grant execute on function public.list_items to authenticated, service_role;
+revoke all on function private.list_items, public.list_items from public, anon, authenticated, service_role;
+grant execute on function private.list_items, public.list_items to authenticated, service_role;
 
 
 create function private.get_item(p_conversation_id uuid, p_item_id text, p_user_id uuid) returns jsonb
@@ -435,20 +420,16 @@ begin
 end;
 $$;
 comment on function private.get_item is 'See public.get_item.';
-revoke all on function private.get_item from public, anon, authenticated, service_role;
-grant execute on function private.get_item to authenticated, service_role;
 
 
 create function public.get_item(p_conversation_id uuid, p_item_id text, p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_item(p_conversation_id, p_item_id, p_user_id);
-$$;
+return private.get_item(p_conversation_id, p_item_id, p_user_id);
 comment on function public.get_item is 'One item of a conversation. Raises PT404 item_not_found.';
-revoke all on function public.get_item from public, anon, authenticated, service_role;
-grant execute on function public.get_item to authenticated, service_role;
+revoke all on function private.get_item, public.get_item from public, anon, authenticated, service_role;
+grant execute on function private.get_item, public.get_item to authenticated, service_role;
 
 
 create function private.delete_item(p_conversation_id uuid, p_item_id text, p_user_id uuid) returns jsonb
@@ -474,45 +455,19 @@ begin
 end;
 $$;
 comment on function private.delete_item is 'See public.delete_item.';
-revoke all on function private.delete_item from public, anon, authenticated, service_role;
-grant execute on function private.delete_item to authenticated, service_role;
 
 
 create function public.delete_item(p_conversation_id uuid, p_item_id text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.delete_item(p_conversation_id, p_item_id, p_user_id);
-$$;
+return private.delete_item(p_conversation_id, p_item_id, p_user_id);
 comment on function public.delete_item is
   'Deletes the message that shows an item, from every conversation that shows it; of a message with several items, all go. '
   'Answers the conversation. Raises PT404 item_not_found.';
-revoke all on function public.delete_item from public, anon, authenticated, service_role;
-grant execute on function public.delete_item to authenticated, service_role;
+revoke all on function private.delete_item, public.delete_item from public, anon, authenticated, service_role;
+grant execute on function private.delete_item, public.delete_item to authenticated, service_role;
 
 -- Stored responses as the OpenAI API answers them.
-
-create function private.require_response(p_response_id text, p_user_id uuid) returns public.conversation_states
-language plpgsql
-stable
-security definer
-set search_path = ''
-as $$
-declare
-  v_state public.conversation_states;
-begin
-  select * into v_state
-  from public.conversation_states s
-  where s.user_id = private.acting_user(p_user_id) and s.response_id = p_response_id;
-  if not found then
-    raise sqlstate 'PT404' using message = 'response_not_found';
-  end if;
-  return v_state;
-end;
-$$;
-comment on function private.require_response is 'The user''s response, or PT404 response_not_found.';
-revoke all on function private.require_response from public, anon, authenticated, service_role;
-
 
 create function private.get_openai_response(p_response_id text, p_user_id uuid) returns jsonb
 language plpgsql
@@ -544,22 +499,19 @@ begin
 end;
 $$;
 comment on function private.get_openai_response is 'See public.get_openai_response.';
-revoke all on function private.get_openai_response from public, anon, authenticated, service_role;
-grant execute on function private.get_openai_response to authenticated, service_role;
 
 
 create function public.get_openai_response(p_response_id text, p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_openai_response(p_response_id, p_user_id);
-$$;
+return private.get_openai_response(p_response_id, p_user_id);
 comment on function public.get_openai_response is
   'A response with its output as items: {id, created_at (unix seconds), model, output, is_complete, previous_response_id, '
   'conversation_id (null where that is deleted)}. Raises PT404 response_not_found.';
-revoke all on function public.get_openai_response from public, anon, authenticated, service_role;
-grant execute on function public.get_openai_response to authenticated, service_role;
+revoke all on function private.get_openai_response, public.get_openai_response
+  from public, anon, authenticated, service_role;
+grant execute on function private.get_openai_response, public.get_openai_response to authenticated, service_role;
 
 
 create function private.list_input_items(
@@ -577,8 +529,6 @@ begin
 end;
 $$;
 comment on function private.list_input_items is 'See public.list_input_items.';
-revoke all on function private.list_input_items from public, anon, authenticated, service_role;
-grant execute on function private.list_input_items to authenticated, service_role;
 
 
 create function public.list_input_items(
@@ -591,13 +541,11 @@ create function public.list_input_items(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_input_items(p_response_id, p_after, p_limit, p_order, p_user_id);
-$$;
+return private.list_input_items(p_response_id, p_after, p_limit, p_order, p_user_id);
 comment on function public.list_input_items is
   'A page of the items that a response was generated from: the history before it and its own input, without its output. '
   'Answers {data, has_more}. Raises PT404 response_not_found.';
-revoke all on function public.list_input_items from public, anon, authenticated, service_role;
-grant execute on function public.list_input_items to authenticated, service_role;
+revoke all on function private.list_input_items, public.list_input_items from public, anon, authenticated, service_role;
+grant execute on function private.list_input_items, public.list_input_items to authenticated, service_role;
 
 reset check_function_bodies;

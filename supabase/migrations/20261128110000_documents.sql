@@ -37,8 +37,7 @@ comment on column public.documents.creation_utc is
 comment on column public.documents.sort_at is 'creation_utc as a time: documents are ordered by (sort_at, id).';
 comment on column public.documents.data is 'The fields that are not columns.';
 
-alter table public.documents enable row level security;
-alter table public.documents force row level security;
+alter table public.documents enable row level security, force row level security;
 revoke all on public.documents from anon, authenticated, service_role;
 -- Writing takes the functions below: they keep the columns in agreement with each other.
 grant select on public.documents to authenticated, service_role;
@@ -68,8 +67,7 @@ comment on table public.document_failures is
 comment on column public.document_failures.reason is 'What went wrong, in the client''s words.';
 comment on column public.document_failures.failed_at is 'When the document was put here.';
 
-alter table public.document_failures enable row level security;
-alter table public.document_failures force row level security;
+alter table public.document_failures enable row level security, force row level security;
 revoke all on public.document_failures from anon, authenticated, service_role;
 grant select on public.document_failures to authenticated, service_role;
 
@@ -89,8 +87,7 @@ comment on table private.collection_versions is
   'The version of the store that a collection is part of, by its client''s word: where it agrees with the client''s own '
   'there is nothing to convert, and nothing to scan for it.';
 
-alter table private.collection_versions enable row level security;
-alter table private.collection_versions force row level security;
+alter table private.collection_versions enable row level security, force row level security;
 revoke all on private.collection_versions from public, anon, authenticated, service_role;
 
 create policy "No client sees collection versions" on private.collection_versions for select to authenticated using (false);
@@ -285,8 +282,6 @@ begin
 end;
 $$;
 comment on function private.list_collections is 'See public.list_collections.';
-revoke all on function private.list_collections from public, anon, authenticated, service_role;
-grant execute on function private.list_collections to authenticated, service_role;
 
 
 create function public.list_collections(p_limit integer default 50, p_after text default null, p_user_id uuid default null)
@@ -294,14 +289,12 @@ returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_collections(p_limit, p_after, p_user_id);
-$$;
+return private.list_collections(p_limit, p_after, p_user_id);
 comment on function public.list_collections is
   'A page of the collections, by name, also those with failed documents or a version alone: '
   '{data: [{collection, documents, failures, version}], has_more}.';
-revoke all on function public.list_collections from public, anon, authenticated, service_role;
-grant execute on function public.list_collections to authenticated, service_role;
+revoke all on function private.list_collections, public.list_collections from public, anon, authenticated, service_role;
+grant execute on function private.list_collections, public.list_collections to authenticated, service_role;
 
 
 create function private.drop_collection(p_collection text, p_user_id uuid) returns jsonb
@@ -322,21 +315,17 @@ begin
 end;
 $$;
 comment on function private.drop_collection is 'See public.drop_collection.';
-revoke all on function private.drop_collection from public, anon, authenticated, service_role;
-grant execute on function private.drop_collection to authenticated, service_role;
 
 
 create function public.drop_collection(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.drop_collection(p_collection, p_user_id);
-$$;
+return private.drop_collection(p_collection, p_user_id);
 comment on function public.drop_collection is
   'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and '
   'stay.';
-revoke all on function public.drop_collection from public, anon, authenticated, service_role;
-grant execute on function public.drop_collection to authenticated, service_role;
+revoke all on function private.drop_collection, public.drop_collection from public, anon, authenticated, service_role;
+grant execute on function private.drop_collection, public.drop_collection to authenticated, service_role;
 
 
 create function private.get_collection_version(p_collection text, p_user_id uuid) returns jsonb
@@ -355,21 +344,18 @@ begin
 end;
 $$;
 comment on function private.get_collection_version is 'See public.get_collection_version.';
-revoke all on function private.get_collection_version from public, anon, authenticated, service_role;
-grant execute on function private.get_collection_version to authenticated, service_role;
 
 
 create function public.get_collection_version(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_collection_version(p_collection, p_user_id);
-$$;
+return private.get_collection_version(p_collection, p_user_id);
 comment on function public.get_collection_version is
   'The version of the store that a collection is part of: {version}, null if none was set.';
-revoke all on function public.get_collection_version from public, anon, authenticated, service_role;
-grant execute on function public.get_collection_version to authenticated, service_role;
+revoke all on function private.get_collection_version, public.get_collection_version
+  from public, anon, authenticated, service_role;
+grant execute on function private.get_collection_version, public.get_collection_version to authenticated, service_role;
 
 
 create function private.set_collection_version(
@@ -405,8 +391,6 @@ begin
 end;
 $$;
 comment on function private.set_collection_version is 'See public.set_collection_version.';
-revoke all on function private.set_collection_version from public, anon, authenticated, service_role;
-grant execute on function private.set_collection_version to authenticated, service_role;
 
 
 create function public.set_collection_version(
@@ -414,14 +398,13 @@ create function public.set_collection_version(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
-$$;
+return private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
 comment on function public.set_collection_version is
   'Sets the version of a collection''s store if it is p_expected_version (null: none was set): {version}. Raises PT409 '
   'version_conflict.';
-revoke all on function public.set_collection_version from public, anon, authenticated, service_role;
-grant execute on function public.set_collection_version to authenticated, service_role;
+revoke all on function private.set_collection_version, public.set_collection_version
+  from public, anon, authenticated, service_role;
+grant execute on function private.set_collection_version, public.set_collection_version to authenticated, service_role;
 
 -- Filters: {"age": {"$gte": 18}, "$or": [{"name": "Ada"}, {"tags": {"$contains": "vip"}}]} becomes a condition in SQL.
 --
@@ -878,21 +861,18 @@ begin
 end;
 $$;
 comment on function private.create_document_index is 'See public.create_document_index.';
-revoke all on function private.create_document_index from public, anon, authenticated, service_role;
-grant execute on function private.create_document_index to service_role;
 
 
 create function public.create_document_index(p_collection text, p_field text) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.create_document_index(p_collection, p_field);
-$$;
+return private.create_document_index(p_collection, p_field);
 comment on function public.create_document_index is
   'Makes the index of a field of a collection, whoever its documents belong to, or finds it: {index, created}. Nobody '
   'writes a document meanwhile; on a large table run the definition by hand, then call this. Raises PT409 index_limit.';
-revoke all on function public.create_document_index from public, anon, authenticated, service_role;
-grant execute on function public.create_document_index to service_role;
+revoke all on function private.create_document_index, public.create_document_index
+  from public, anon, authenticated, service_role;
+grant execute on function private.create_document_index, public.create_document_index to service_role;
 
 
 create function private.drop_document_index(p_collection text, p_field text) returns void
@@ -916,19 +896,16 @@ begin
 end;
 $$;
 comment on function private.drop_document_index is 'See public.drop_document_index.';
-revoke all on function private.drop_document_index from public, anon, authenticated, service_role;
-grant execute on function private.drop_document_index to service_role;
 
 
 create function public.drop_document_index(p_collection text, p_field text) returns void
 language sql
 set search_path = ''
-as $$
-  select private.drop_document_index(p_collection, p_field);
-$$;
+return private.drop_document_index(p_collection, p_field);
 comment on function public.drop_document_index is 'Drops the index of a field. Raises PT404 index_not_found.';
-revoke all on function public.drop_document_index from public, anon, authenticated, service_role;
-grant execute on function public.drop_document_index to service_role;
+revoke all on function private.drop_document_index, public.drop_document_index
+  from public, anon, authenticated, service_role;
+grant execute on function private.drop_document_index, public.drop_document_index to service_role;
 
 
 create function private.list_document_indexes(p_collection text) returns jsonb
@@ -948,21 +925,18 @@ begin
 end;
 $$;
 comment on function private.list_document_indexes is 'See public.list_document_indexes.';
-revoke all on function private.list_document_indexes from public, anon, authenticated, service_role;
-grant execute on function private.list_document_indexes to service_role;
 
 
 create function public.list_document_indexes(p_collection text) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_document_indexes(p_collection);
-$$;
+return private.list_document_indexes(p_collection);
 comment on function public.list_document_indexes is
   'The indexes of a collection''s fields: {data: [{collection, field, name, definition}], has_more}.';
-revoke all on function public.list_document_indexes from public, anon, authenticated, service_role;
-grant execute on function public.list_document_indexes to service_role;
+revoke all on function private.list_document_indexes, public.list_document_indexes
+  from public, anon, authenticated, service_role;
+grant execute on function private.list_document_indexes, public.list_document_indexes to service_role;
 
 -- Quarantine: documents that a client could not convert to its version.
 
@@ -1016,22 +990,18 @@ exception
 end;
 $$;
 comment on function private.fail_document is 'See public.fail_document.';
-revoke all on function private.fail_document from public, anon, authenticated, service_role;
-grant execute on function private.fail_document to authenticated, service_role;
 
 
 create function public.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid default null)
 returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.fail_document(p_collection, p_id, p_reason, p_user_id);
-$$;
+return private.fail_document(p_collection, p_id, p_reason, p_user_id);
 comment on function public.fail_document is
   'Moves a document out of its collection, to the failed ones: {document, reason, failed_at}. Raises PT404 '
   'document_not_found, PT409 document_exists.';
-revoke all on function public.fail_document from public, anon, authenticated, service_role;
-grant execute on function public.fail_document to authenticated, service_role;
+revoke all on function private.fail_document, public.fail_document from public, anon, authenticated, service_role;
+grant execute on function private.fail_document, public.fail_document to authenticated, service_role;
 
 
 create function private.restore_document(p_collection text, p_id text, p_user_id uuid) returns jsonb
@@ -1065,20 +1035,16 @@ exception
 end;
 $$;
 comment on function private.restore_document is 'See public.restore_document.';
-revoke all on function private.restore_document from public, anon, authenticated, service_role;
-grant execute on function private.restore_document to authenticated, service_role;
 
 
 create function public.restore_document(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.restore_document(p_collection, p_id, p_user_id);
-$$;
+return private.restore_document(p_collection, p_id, p_user_id);
 comment on function public.restore_document is
   'Puts a failed document back into its collection: {document}. Raises PT404 document_not_found, PT409 document_exists.';
-revoke all on function public.restore_document from public, anon, authenticated, service_role;
-grant execute on function public.restore_document to authenticated, service_role;
+revoke all on function private.restore_document, public.restore_document from public, anon, authenticated, service_role;
+grant execute on function private.restore_document, public.restore_document to authenticated, service_role;
 
 
 create function private.list_failures(p_collection text, p_limit integer, p_after text, p_user_id uuid) returns jsonb
@@ -1103,8 +1069,6 @@ begin
 end;
 $$;
 comment on function private.list_failures is 'See public.list_failures.';
-revoke all on function private.list_failures from public, anon, authenticated, service_role;
-grant execute on function private.list_failures to authenticated, service_role;
 
 
 create function public.list_failures(
@@ -1113,13 +1077,11 @@ create function public.list_failures(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_failures(p_collection, p_limit, p_after, p_user_id);
-$$;
+return private.list_failures(p_collection, p_limit, p_after, p_user_id);
 comment on function public.list_failures is
   'A page of a collection''s failed documents, by id, after p_after: {data: [{document, reason, failed_at}], has_more}.';
-revoke all on function public.list_failures from public, anon, authenticated, service_role;
-grant execute on function public.list_failures to authenticated, service_role;
+revoke all on function private.list_failures, public.list_failures from public, anon, authenticated, service_role;
+grant execute on function private.list_failures, public.list_failures to authenticated, service_role;
 
 -- Reading documents, in definer functions that filter by the owner themselves: under row level security the containment
 -- operator could not use its index.
@@ -1173,8 +1135,6 @@ begin
 end;
 $$;
 comment on function private.find_documents is 'See public.find_documents.';
-revoke all on function private.find_documents from public, anon, authenticated, service_role;
-grant execute on function private.find_documents to authenticated, service_role;
 
 
 create function public.find_documents(
@@ -1189,15 +1149,13 @@ create function public.find_documents(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
-$$;
+return private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
 comment on function public.find_documents is
   'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at '
   'most p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all '
   'that match, or is null without p_count.';
-revoke all on function public.find_documents from public, anon, authenticated, service_role;
-grant execute on function public.find_documents to authenticated, service_role;
+revoke all on function private.find_documents, public.find_documents from public, anon, authenticated, service_role;
+grant execute on function private.find_documents, public.find_documents to authenticated, service_role;
 
 
 create function private.find_document(p_collection text, p_filters jsonb, p_sort jsonb, p_user_id uuid) returns jsonb
@@ -1224,8 +1182,6 @@ begin
 end;
 $$;
 comment on function private.find_document is 'See public.find_document.';
-revoke all on function private.find_document from public, anon, authenticated, service_role;
-grant execute on function private.find_document to authenticated, service_role;
 
 
 create function public.find_document(
@@ -1234,14 +1190,12 @@ create function public.find_document(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.find_document(p_collection, p_filters, p_sort, p_user_id);
-$$;
+return private.find_document(p_collection, p_filters, p_sort, p_user_id);
 comment on function public.find_document is
   'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by '
   '(creation_utc, id), or [{field, direction?}].';
-revoke all on function public.find_document from public, anon, authenticated, service_role;
-grant execute on function public.find_document to authenticated, service_role;
+revoke all on function private.find_document, public.find_document from public, anon, authenticated, service_role;
+grant execute on function private.find_document, public.find_document to authenticated, service_role;
 
 
 create function private.count_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -1264,8 +1218,6 @@ begin
 end;
 $$;
 comment on function private.count_documents is 'See public.count_documents.';
-revoke all on function private.count_documents from public, anon, authenticated, service_role;
-grant execute on function private.count_documents to authenticated, service_role;
 
 
 create function public.count_documents(p_collection text, p_filters jsonb default '{}', p_user_id uuid default null)
@@ -1273,12 +1225,10 @@ returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.count_documents(p_collection, p_filters, p_user_id);
-$$;
+return private.count_documents(p_collection, p_filters, p_user_id);
 comment on function public.count_documents is 'How many documents match: {count}.';
-revoke all on function public.count_documents from public, anon, authenticated, service_role;
-grant execute on function public.count_documents to authenticated, service_role;
+revoke all on function private.count_documents, public.count_documents from public, anon, authenticated, service_role;
+grant execute on function private.count_documents, public.count_documents to authenticated, service_role;
 
 -- Retention of documents: by their creation_utc, in the collections that have a policy.
 
@@ -1289,14 +1239,11 @@ set search_path = ''
 as $$
 declare
   c_removed constant integer := 2000;
-  -- See private.remove_messages.
-  c_bytes constant bigint := 64 * 1024 * 1024;
-  v_cut boolean;
   v_policy record;
-  v_documents integer := 0;
-  v_failures integer := 0;
-  v_count integer;
+  v_table text;
+  v_piece record;
 begin
+  removed := '{"documents": 0, "document_failures": 0}';
   more := false;
   for v_policy in
     select p.collection, p_now - p.keep as cutoff
@@ -1305,50 +1252,18 @@ begin
     order by p.collection
   loop
     p_position := jsonb_build_object('collection', v_policy.collection);
-    with expired as (
-      select d.owner_id, d.id, pg_column_size(d.data) as bytes
-      from public.documents d
-      where d.collection = v_policy.collection and d.sort_at < v_policy.cutoff
-      order by d.sort_at
-      limit c_removed - v_documents - v_failures
-      for update skip locked
-    ),
-    piece as (
-      select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
-    ),
-    deleted as (
-      delete from public.documents d
-      using piece x
-      where d.owner_id = x.owner_id and d.collection = v_policy.collection and d.id = x.id and x.before < c_bytes
-      returning d.id
-    )
-    select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
-    v_documents := v_documents + v_count;
-    more := v_cut or v_documents >= c_removed;
-    exit when more;
-    with expired as (
-      select f.owner_id, f.id, pg_column_size(f.data) as bytes
-      from public.document_failures f
-      where f.collection = v_policy.collection and f.sort_at < v_policy.cutoff
-      order by f.sort_at
-      limit c_removed - v_documents - v_failures
-      for update skip locked
-    ),
-    piece as (
-      select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
-    ),
-    deleted as (
-      delete from public.document_failures f
-      using piece x
-      where f.owner_id = x.owner_id and f.collection = v_policy.collection and f.id = x.id and x.before < c_bytes
-      returning f.id
-    )
-    select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
-    v_failures := v_failures + v_count;
-    more := v_cut or v_documents + v_failures >= c_removed;
+    foreach v_table in array '{documents,document_failures}'::text[] loop
+      v_piece := private.remove_oldest(
+        format('public.%I', v_table)::regclass,
+        format('t.collection = %L and t.sort_at < $3', v_policy.collection), v_policy.cutoff, 'sort_at', 'data',
+        c_removed - (removed ->> 'documents')::integer - (removed ->> 'document_failures')::integer
+      );
+      removed := jsonb_set(removed, array[v_table], to_jsonb((removed ->> v_table)::integer + v_piece.removed));
+      more := v_piece.more;
+      exit when more;
+    end loop;
     exit when more;
   end loop;
-  removed := jsonb_build_object('documents', v_documents, 'document_failures', v_failures);
 end;
 $$;
 comment on function private.retain_documents is
@@ -1380,9 +1295,7 @@ begin
   perform private.require_document(d.value, format('documents[%s]', d.n - 1))
   from jsonb_array_elements(p_documents) with ordinality as d (value, n);
 
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(v_owner_id::text, v_scope, p_idempotency_key, p_documents);
-  end if;
+  v_result := private.claim_idempotency_key(v_owner_id::text, v_scope, p_idempotency_key, p_documents);
   if v_result is null then
     -- Those without a time of their own keep the order in which they came.
     v_now := clock_timestamp();
@@ -1418,9 +1331,7 @@ begin
       raise sqlstate 'PT409' using
         message = 'document_exists', detail = format('documents[%s].id belongs to another document.', v_taken);
     end if;
-    if p_idempotency_key is not null then
-      perform private.keep_idempotent_result(v_owner_id::text, v_scope, p_idempotency_key, to_jsonb(v_ids));
-    end if;
+    perform private.keep_idempotent_result(v_owner_id::text, v_scope, p_idempotency_key, to_jsonb(v_ids));
   else
     v_ids := array(select jsonb_array_elements_text(v_result));
   end if;
@@ -1434,8 +1345,6 @@ begin
 end;
 $$;
 comment on function private.insert_documents is 'See public.insert_documents.';
-revoke all on function private.insert_documents from public, anon, authenticated, service_role;
-grant execute on function private.insert_documents to authenticated, service_role;
 
 
 create function public.insert_documents(
@@ -1443,14 +1352,12 @@ create function public.insert_documents(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.insert_documents(p_collection, p_documents, p_idempotency_key, p_user_id);
-$$;
+return private.insert_documents(p_collection, p_documents, p_idempotency_key, p_user_id);
 comment on function public.insert_documents is
   'Inserts 1 to 1,000 documents, all or none. One without id gets a uuid, one without creation_utc the time. Answers '
   '{documents, replayed?}. Raises PT409 document_exists, PT409 idempotency_mismatch.';
-revoke all on function public.insert_documents from public, anon, authenticated, service_role;
-grant execute on function public.insert_documents to authenticated, service_role;
+revoke all on function private.insert_documents, public.insert_documents from public, anon, authenticated, service_role;
+grant execute on function private.insert_documents, public.insert_documents to authenticated, service_role;
 
 
 create function private.lock_document(p_owner_id uuid, p_collection text, p_filters jsonb) returns public.documents
@@ -1541,8 +1448,6 @@ begin
 end;
 $$;
 comment on function private.update_document is 'See public.update_document.';
-revoke all on function private.update_document from public, anon, authenticated, service_role;
-grant execute on function private.update_document to authenticated, service_role;
 
 
 create function public.update_document(
@@ -1555,16 +1460,14 @@ create function public.update_document(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
-$$;
+return private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
 comment on function public.update_document is
   'Merges p_params into the top level of the first document that matches, id and creation_utc included. Without a match '
   'p_upsert inserts p_params as they are. Answers {matched_count, modified_count, updated_document}: 0 modified where '
   'nothing changed, 0 and 0 for an insert. Raises PT409 version_conflict where the document''s version is not '
   'p_if_version, PT409 document_exists.';
-revoke all on function public.update_document from public, anon, authenticated, service_role;
-grant execute on function public.update_document to authenticated, service_role;
+revoke all on function private.update_document, public.update_document from public, anon, authenticated, service_role;
+grant execute on function private.update_document, public.update_document to authenticated, service_role;
 
 
 create function private.delete_document(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -1591,20 +1494,16 @@ begin
 end;
 $$;
 comment on function private.delete_document is 'See public.delete_document.';
-revoke all on function private.delete_document from public, anon, authenticated, service_role;
-grant execute on function private.delete_document to authenticated, service_role;
 
 
 create function public.delete_document(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.delete_document(p_collection, p_filters, p_user_id);
-$$;
+return private.delete_document(p_collection, p_filters, p_user_id);
 comment on function public.delete_document is
   'Deletes the first document that matches: {deleted_count, deleted_document}.';
-revoke all on function public.delete_document from public, anon, authenticated, service_role;
-grant execute on function public.delete_document to authenticated, service_role;
+revoke all on function private.delete_document, public.delete_document from public, anon, authenticated, service_role;
+grant execute on function private.delete_document, public.delete_document to authenticated, service_role;
 
 
 create function private.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -1626,18 +1525,14 @@ begin
 end;
 $$;
 comment on function private.delete_documents is 'See public.delete_documents.';
-revoke all on function private.delete_documents from public, anon, authenticated, service_role;
-grant execute on function private.delete_documents to authenticated, service_role;
 
 
 create function public.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.delete_documents(p_collection, p_filters, p_user_id);
-$$;
+return private.delete_documents(p_collection, p_filters, p_user_id);
 comment on function public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
-revoke all on function public.delete_documents from public, anon, authenticated, service_role;
-grant execute on function public.delete_documents to authenticated, service_role;
+revoke all on function private.delete_documents, public.delete_documents from public, anon, authenticated, service_role;
+grant execute on function private.delete_documents, public.delete_documents to authenticated, service_role;
 
 reset check_function_bodies;

@@ -20,8 +20,7 @@ comment on column private.idempotency_keys.user_id is
 comment on column private.idempotency_keys.scope is 'Method and path of the request: a key means something there only.';
 comment on column private.idempotency_keys.result is 'Where to find the first answer: ids and sequence numbers.';
 
-alter table private.idempotency_keys enable row level security;
-alter table private.idempotency_keys force row level security;
+alter table private.idempotency_keys enable row level security, force row level security;
 revoke all on private.idempotency_keys from public, anon, authenticated, service_role;
 
 create policy "No client sees idempotency keys" on private.idempotency_keys
@@ -37,6 +36,9 @@ declare
   v_hash bytea := sha256(convert_to(p_request::text, 'UTF8'));
   v_known private.idempotency_keys;
 begin
+  if p_key is null then
+    return null;
+  end if;
   delete from private.idempotency_keys k
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key and k.created_at < now() - interval '24 hours';
 
@@ -61,8 +63,8 @@ begin
 end;
 $$;
 comment on function private.claim_idempotency_key is
-  'Null if the request is new, and then the key is taken with the transaction; else the result of the first one. Raises '
-  'PT409 idempotency_mismatch if that had another body.';
+  'Null if the request is new, and then the key is taken with the transaction, or has no key; else the result of the first '
+  'one. Raises PT409 idempotency_mismatch if that had another body.';
 revoke all on function private.claim_idempotency_key from public, anon, authenticated, service_role;
 
 
@@ -74,7 +76,7 @@ as $$
   update private.idempotency_keys k set result = p_result
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
 $$;
-comment on function private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found.';
+comment on function private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found. Without a key it keeps nothing.';
 revoke all on function private.keep_idempotent_result from public, anon, authenticated, service_role;
 
 

@@ -33,8 +33,7 @@ comment on column private.retention_policies.collection is
   'The collection, of kind documents. One without a policy is kept; empty for every other kind.';
 comment on column private.retention_policies.keep is 'Since the last activity, or the creation, of a row; null: for ever.';
 
-alter table private.retention_policies enable row level security;
-alter table private.retention_policies force row level security;
+alter table private.retention_policies enable row level security, force row level security;
 revoke all on private.retention_policies from public, anon, authenticated, service_role;
 
 create policy "No client sees retention policies" on private.retention_policies for select to authenticated using (false);
@@ -120,8 +119,7 @@ comment on column private.retention_runs.kinds_left is 'What is still to be look
 comment on column private.retention_runs.positions is
   'How far it has come in each kind: what it has passed and kept is not read again by the same run.';
 
-alter table private.retention_runs enable row level security;
-alter table private.retention_runs force row level security;
+alter table private.retention_runs enable row level security, force row level security;
 revoke all on private.retention_runs from public, anon, authenticated, service_role;
 
 create policy "No client sees retention runs" on private.retention_runs for select to authenticated using (false);
@@ -158,3 +156,44 @@ as $$
 $$;
 comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
 revoke all on function private.add_counts from public, anon, authenticated, service_role;
+
+
+create function private.remove_oldest(
+  p_table regclass, p_condition text, p_before timestamptz, p_order name, p_content name, p_limit integer,
+  out removed integer, out more boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- What is stored aside is removed in chunks of 2 kB: this is 32,000 of them, and takes about as long as 10,000 rows.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+begin
+  execute format(
+    $query$
+      with oldest as (
+        select t.ctid as row_id, pg_column_size(t.%4$I) as bytes
+        from %1$s t
+        where %2$s
+        order by t.%3$I
+        limit $1
+        for update skip locked
+      ),
+      piece as (
+        select o.*, sum(o.bytes) over (rows unbounded preceding) - o.bytes as before from oldest o
+      ),
+      deleted as (
+        delete from %1$s t using piece p where t.ctid = p.row_id and p.before < $2 returning 1
+      )
+      select count(*), count(*) = $1 or coalesce((select max(p.before) >= $2 from piece p), false) from deleted
+    $query$,
+    p_table, p_condition, p_order, p_content
+  )
+  into removed, more using p_limit, c_bytes, p_before;
+end;
+$$;
+comment on function private.remove_oldest is
+  'Removes the first rows of a table by p_order that meet a condition in SQL, where $3 is p_before: at most p_limit, and no '
+  'more after 64 MiB of p_content. It waits for nobody. more: there may be more of them. No client has a part in p_condition.';
+revoke all on function private.remove_oldest from public, anon, authenticated, service_role;

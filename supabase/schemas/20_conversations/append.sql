@@ -203,11 +203,9 @@ declare
   v_messages json;
   v_sequences jsonb;
 begin
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(
-      v_user_id::text, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
-    );
-  end if;
+  v_result := private.claim_idempotency_key(
+    v_user_id::text, p_scope, p_idempotency_key, jsonb_build_array(p_messages, p_expected_sequence)
+  );
 
   -- The row lock is the queue: batches on one conversation are numbered one after the other.
   select c.last_sequence_order into v_last
@@ -249,9 +247,7 @@ begin
       from jsonb_array_elements(p_messages) with ordinality as m (value, n)
     ) m;
     v_result := jsonb_build_object('sequences', v_sequences, 'last_sequence_order', v_last);
-    if p_idempotency_key is not null then
-      perform private.keep_idempotent_result(v_user_id::text, p_scope, p_idempotency_key, v_result);
-    end if;
+    perform private.keep_idempotent_result(v_user_id::text, p_scope, p_idempotency_key, v_result);
     if v_known <> '{}' then
       return private.append_result(p_conversation_id, v_result);
     end if;
@@ -308,8 +304,6 @@ end;
 $$;
 comment on function private.append_messages is
   'Appends a batch: all of it, contiguously, or nothing. See public.append_messages.';
-revoke all on function private.append_messages from public, anon, authenticated, service_role;
-grant execute on function private.append_messages to authenticated, service_role;
 
 
 create function public.append_messages(
@@ -330,8 +324,8 @@ comment on function public.append_messages is
   'Appends messages (a JSON array) to a conversation: contiguous and gapless, all or none. Answers {messages, '
   'last_sequence_order}. With p_expected_sequence it appends only if that is the last number, else PT409. A repeated '
   'p_idempotency_key answers as the first time, with replayed: true; a message whose item_id is known is not stored again.';
-revoke all on function public.append_messages from public, anon, authenticated, service_role;
-grant execute on function public.append_messages to authenticated, service_role;
+revoke all on function private.append_messages, public.append_messages from public, anon, authenticated, service_role;
+grant execute on function private.append_messages, public.append_messages to authenticated, service_role;
 
 
 create function private.number_message() returns trigger

@@ -480,8 +480,6 @@ begin
 end;
 $$;
 comment on function private.get_context is 'See public.get_context.';
-revoke all on function private.get_context from public, anon, authenticated, service_role;
-grant execute on function private.get_context to authenticated, service_role;
 
 
 create function public.get_context(
@@ -494,13 +492,11 @@ create function public.get_context(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
-$$;
+return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
 comment on function public.get_context is
   'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system '
   'and developer messages, then the newest messages, in order. Answers {messages, total_tokens, truncated}, and with '
   'p_explain explain: {included, left_out}. Never more than p_max_tokens (private.message_tokens counts) or '
   'p_max_messages, never half of a call and its results. The newest turn is always in, else PT409 budget_too_small.';
-revoke all on function public.get_context from public, anon, authenticated, service_role;
-grant execute on function public.get_context to authenticated, service_role;
+revoke all on function private.get_context, public.get_context from public, anon, authenticated, service_role;
+grant execute on function private.get_context, public.get_context to authenticated, service_role;

@@ -52,7 +52,6 @@ declare
   v_video_id uuid := (p_conversation ->> 'video_id')::uuid;
   v_result jsonb;
   v_id uuid;
-  v_conversation jsonb;
 begin
   if p_conversation - '{title,video_id,metadata,expires_at}'::text[] is distinct from '{}'
     or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
@@ -60,13 +59,11 @@ begin
     perform private.refuse('A field of the conversation is unknown, or of the wrong type.');
   end if;
 
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(
-      v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
-    );
-    if v_result is not null then
-      return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
-    end if;
+  v_result := private.claim_idempotency_key(
+    v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_array(p_conversation, p_messages)
+  );
+  if v_result is not null then
+    return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
   end if;
 
   perform private.require_video(v_video_id, v_user_id);
@@ -84,18 +81,13 @@ begin
   if p_messages <> '[]' then
     perform private.append_messages(v_id, p_messages, null, null, v_user_id);
   end if;
-  if p_idempotency_key is not null then
-    perform private.keep_idempotent_result(
-      v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
-    );
-  end if;
-  select to_jsonb(c) - 'deleted_at' into v_conversation from public.conversations c where c.id = v_id;
-  return v_conversation;
+  perform private.keep_idempotent_result(
+    v_user_id::text, 'POST /conversations', p_idempotency_key, jsonb_build_object('conversation_id', v_id)
+  );
+  return public.get_conversation(v_id, v_user_id);
 end;
 $$;
 comment on function private.create_conversation is 'See public.create_conversation.';
-revoke all on function private.create_conversation from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation to authenticated, service_role;
 
 
 create function public.create_conversation(
@@ -106,14 +98,13 @@ create function public.create_conversation(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
-$$;
+return private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
 comment on function public.create_conversation is
   'Creates a conversation ({title?, video_id?, metadata?, expires_at?}) with its first messages: both or neither. A '
   'repeated p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function public.create_conversation from public, anon, authenticated, service_role;
-grant execute on function public.create_conversation to authenticated, service_role;
+revoke all on function private.create_conversation, public.create_conversation
+  from public, anon, authenticated, service_role;
+grant execute on function private.create_conversation, public.create_conversation to authenticated, service_role;
 
 
 create function public.get_conversation(p_conversation_id uuid, p_user_id uuid default null) returns jsonb

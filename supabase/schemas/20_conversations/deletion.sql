@@ -22,8 +22,7 @@ comment on column private.prune_queue.error is
   'The SQLSTATE of that, and the constraint if it was one: "23503 bookmarks_fkey" is a table of the host''s that refers to the '
   'conversation.';
 
-alter table private.prune_queue enable row level security;
-alter table private.prune_queue force row level security;
+alter table private.prune_queue enable row level security, force row level security;
 revoke all on private.prune_queue from public, anon, authenticated, service_role;
 
 create policy "No client sees what waits to be pruned" on private.prune_queue for select to authenticated using (false);
@@ -324,20 +323,17 @@ begin
 end;
 $$;
 comment on function private.delete_conversation is 'See public.delete_conversation.';
-revoke all on function private.delete_conversation from public, anon, authenticated, service_role;
-grant execute on function private.delete_conversation to authenticated, service_role;
 
 
 create function public.delete_conversation(p_conversation_id uuid, p_user_id uuid default null) returns void
 language sql
 set search_path = ''
-as $$
-  select private.delete_conversation(p_conversation_id, p_user_id);
-$$;
+return private.delete_conversation(p_conversation_id, p_user_id);
 comment on function public.delete_conversation is
   'Deletes a conversation and its messages, except those that living forks still show.';
-revoke all on function public.delete_conversation from public, anon, authenticated, service_role;
-grant execute on function public.delete_conversation to authenticated, service_role;
+revoke all on function private.delete_conversation, public.delete_conversation
+  from public, anon, authenticated, service_role;
+grant execute on function private.delete_conversation, public.delete_conversation to authenticated, service_role;
 
 
 create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
@@ -361,19 +357,15 @@ begin
 end;
 $$;
 comment on function private.delete_message is 'See public.delete_message.';
-revoke all on function private.delete_message from public, anon, authenticated, service_role;
-grant execute on function private.delete_message to authenticated, service_role;
 
 
 create function public.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid default null)
 returns void
 language sql
 set search_path = ''
-as $$
-  select private.delete_message(p_conversation_id, p_message_id, p_user_id);
-$$;
+return private.delete_message(p_conversation_id, p_message_id, p_user_id);
 comment on function public.delete_message is
   'Deletes a message, through whichever conversation shows it, from all that show it. Numbers do not change and are not '
   'used again.';
-revoke all on function public.delete_message from public, anon, authenticated, service_role;
-grant execute on function public.delete_message to authenticated, service_role;
+revoke all on function private.delete_message, public.delete_message from public, anon, authenticated, service_role;
+grant execute on function private.delete_message, public.delete_message to authenticated, service_role;

@@ -6,14 +6,11 @@ stable
 security definer
 set search_path = ''
 as $$
-  select jsonb_build_object(
-    'id', c.id, 'parent_id', c.parent_id, 'fork_sequence', c.fork_sequence,
-    'last_sequence_order', c.last_sequence_order, 'created_at', c.created_at, 'updated_at', c.updated_at
-  ) || case
-    when c.deleted_at is not null then '{"deleted": true}'
+  select case
+    when c.deleted_at is null then to_jsonb(c) - '{user_id,deleted_at}'::text[]
     else jsonb_build_object(
-      'video_id', c.video_id, 'title', c.title, 'summary', c.summary, 'metadata', c.metadata, 'pinned', c.pinned,
-      'expires_at', c.expires_at
+      'id', c.id, 'parent_id', c.parent_id, 'fork_sequence', c.fork_sequence, 'deleted', true,
+      'last_sequence_order', c.last_sequence_order, 'created_at', c.created_at, 'updated_at', c.updated_at
     )
   end
   from public.conversations c
@@ -29,36 +26,11 @@ language sql
 stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
-    'id', p_message.id, 'conversation_id', p_message.conversation_id, 'sequence_order', p_message.sequence_order,
-    'message_type', p_message.type, 'role', p_message.role, 'content', p_message.content, 'parts', p_message.parts,
-    'name', p_message.name, 'function_call', p_message.function_call, 'tool_calls', p_message.tool_calls,
-    'tool_call_id', p_message.tool_call_id, 'item', p_message.item, 'item_id', p_message.item_id,
-    'model', p_message.model, 'usage', p_message.usage, 'status', p_message.status,
-    'token_count', p_message.token_count, 'author', p_message.author, 'metadata', p_message.metadata,
-    'created_at', p_message.created_at
-  );
+  select to_jsonb(p_message) - '{user_id,type}'::text[] || jsonb_build_object('message_type', p_message.type);
 $$;
 comment on function private.export_message is
   'A message as an export shows it: every column but its user. Its type is message_type, for type says what a line is.';
 revoke all on function private.export_message from public, anon, authenticated, service_role;
-
-
-create function private.export_result(
-  p_lines text[], p_conversations integer, p_tombstones integer, p_messages integer, p_next jsonb
-) returns jsonb
-language sql
-immutable
-set search_path = ''
-as $$
-  -- The lines are one string: nobody on the way has to parse them, and no number in them loses a digit.
-  select jsonb_build_object(
-    'lines', array_to_string(p_lines, E'\n'), 'conversations', p_conversations, 'tombstones', p_tombstones,
-    'messages', p_messages, 'next', p_next
-  );
-$$;
-comment on function private.export_result is 'The answer of private.export_page.';
-revoke all on function private.export_result from public, anon, authenticated, service_role;
 
 
 create function private.export_page(p_cursor jsonb, p_user_id uuid) returns jsonb
@@ -94,8 +66,10 @@ declare
   v_conversations integer := 0;
   v_tombstones integer := 0;
   v_messages integer := 0;
+  v_is_full boolean := false;
 begin
   -- A tree at a time, a level at a time: parents before forks, and a page costs what it shows and one tree.
+  <<trees>>
   for v_root in
     select c.id
     from public.conversations c
@@ -121,14 +95,8 @@ begin
       order by t.depth, t.id
     loop
       if v_conversation.id is distinct from v_id then
-        if v_count >= c_lines or v_bytes >= c_bytes then
-          return private.export_result(
-            v_lines, v_conversations, v_tombstones, v_messages,
-            jsonb_build_object(
-              'as_of', v_as_of, 'root_id', v_root_id, 'depth', v_depth, 'id', v_id, 'after', v_after, 'last', v_last
-            )
-          );
-        end if;
+        v_is_full := v_count >= c_lines or v_bytes >= c_bytes;
+        exit trees when v_is_full;
         v_root_id := v_root.id;
         v_depth := v_conversation.depth;
         v_id := v_conversation.id;
@@ -150,14 +118,8 @@ begin
         where m.conversation_id = v_id and m.sequence_order > v_after and m.sequence_order <= v_last
         order by m.sequence_order
       loop
-        if v_count >= c_lines or v_bytes >= c_bytes then
-          return private.export_result(
-            v_lines, v_conversations, v_tombstones, v_messages,
-            jsonb_build_object(
-              'as_of', v_as_of, 'root_id', v_root_id, 'depth', v_depth, 'id', v_id, 'after', v_after, 'last', v_last
-            )
-          );
-        end if;
+        v_is_full := v_count >= c_lines or v_bytes >= c_bytes;
+        exit trees when v_is_full;
         v_line := '{"type": "message", ' || substr(private.export_message(v_message)::text, 2);
         v_count := v_count + 1;
         v_lines[v_count] := v_line;
@@ -166,25 +128,29 @@ begin
         v_after := v_message.sequence_order;
       end loop;
     end loop;
-  end loop;
-  return private.export_result(v_lines, v_conversations, v_tombstones, v_messages, null);
+  end loop trees;
+  -- The lines are one string: nobody on the way has to parse them, and no number in them loses a digit.
+  return jsonb_build_object(
+    'lines', array_to_string(v_lines, E'\n'), 'conversations', v_conversations, 'tombstones', v_tombstones,
+    'messages', v_messages, 'next', case
+      when v_is_full then jsonb_build_object(
+        'as_of', v_as_of, 'root_id', v_root_id, 'depth', v_depth, 'id', v_id, 'after', v_after, 'last', v_last
+      )
+    end
+  );
 end;
 $$;
 comment on function private.export_page is 'See public.export_page.';
-revoke all on function private.export_page from public, anon, authenticated, service_role;
-grant execute on function private.export_page to authenticated, service_role;
 
 
 create function public.export_page(p_cursor jsonb default '{}', p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.export_page(p_cursor, p_user_id);
-$$;
+return private.export_page(p_cursor, p_user_id);
 comment on function public.export_page is
   'A page of everything the user owns, as lines of NDJSON in one string: {lines, conversations, tombstones, messages, '
   'next}. Each conversation is followed by its own messages and comes before its forks. A page is at most 1,000 lines, '
   'and ends with the line that fills 1 MiB. next is the p_cursor of the page after it, null at the end.';
-revoke all on function public.export_page from public, anon, authenticated, service_role;
-grant execute on function public.export_page to authenticated, service_role;
+revoke all on function private.export_page, public.export_page from public, anon, authenticated, service_role;
+grant execute on function private.export_page, public.export_page to authenticated, service_role;

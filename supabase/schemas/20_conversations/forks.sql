@@ -44,11 +44,9 @@ declare
   v_result jsonb;
   v_fork jsonb;
 begin
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(v_user_id::text, v_scope, p_idempotency_key, jsonb_build_array(p_at));
-    if v_result is not null then
-      return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
-    end if;
+  v_result := private.claim_idempotency_key(v_user_id::text, v_scope, p_idempotency_key, jsonb_build_array(p_at));
+  if v_result is not null then
+    return public.get_conversation((v_result ->> 'conversation_id')::uuid, v_user_id) || '{"replayed": true}';
   end if;
 
   -- Key share: appends go on meanwhile, a deletion of what the fork will share waits.
@@ -82,17 +80,13 @@ begin
     case when v_parent_id is not null then p_at end, p_at
   )
   returning to_jsonb(c) - 'deleted_at' into v_fork;
-  if p_idempotency_key is not null then
-    perform private.keep_idempotent_result(
-      v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
-    );
-  end if;
+  perform private.keep_idempotent_result(
+    v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
+  );
   return v_fork;
 end;
 $$;
 comment on function private.fork_conversation is 'See public.fork_conversation.';
-revoke all on function private.fork_conversation from public, anon, authenticated, service_role;
-grant execute on function private.fork_conversation to authenticated, service_role;
 
 
 create function public.fork_conversation(
@@ -100,11 +94,10 @@ create function public.fork_conversation(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
-$$;
+return private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
 comment on function public.fork_conversation is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
   'metadata are taken over, the summary is not: it may tell of what comes after.';
-revoke all on function public.fork_conversation from public, anon, authenticated, service_role;
-grant execute on function public.fork_conversation to authenticated, service_role;
+revoke all on function private.fork_conversation, public.fork_conversation
+  from public, anon, authenticated, service_role;
+grant execute on function private.fork_conversation, public.fork_conversation to authenticated, service_role;

@@ -20,8 +20,7 @@ comment on table private.imports is
 comment on column private.imports.incomplete is 'More messages follow. Until then the conversation is hidden as if deleted.';
 comment on column private.imports.tombstone is 'It stays hidden: it is there for its forks, and goes if none comes.';
 
-alter table private.imports enable row level security;
-alter table private.imports force row level security;
+alter table private.imports enable row level security, force row level security;
 revoke all on private.imports from public, anon, authenticated, service_role;
 
 create policy "No client sees imports" on private.imports for select to authenticated using (false);
@@ -282,17 +281,13 @@ begin
 end;
 $$;
 comment on function private.import_conversation is 'See public.import_conversation.';
-revoke all on function private.import_conversation from public, anon, authenticated, service_role;
-grant execute on function private.import_conversation to authenticated, service_role;
 
 
 create function public.import_conversation(p_conversation jsonb, p_messages jsonb default '[]', p_user_id uuid default null)
 returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.import_conversation(p_conversation, p_messages, p_user_id);
-$$;
+return private.import_conversation(p_conversation, p_messages, p_user_id);
 comment on function public.import_conversation is
   'Imports a conversation {title?, summary?, video_id?, metadata?, pinned?, expires_at?, parent_id?, fork_sequence?, '
   'last_sequence_order?, created_at?, updated_at?} and its own messages, each with its sequence_order and where known '
@@ -300,8 +295,9 @@ comment on function public.import_conversation is
   'role, and where that differs the metadata keeps the original as imported_author. parent_id is one''s own conversation. '
   'deleted: true imports a tombstone, hidden and gone with public.finish_import unless a fork shares it. more: true hides '
   'the conversation until {continues: id} brings the rest. Answers {id, messages, video_dropped}.';
-revoke all on function public.import_conversation from public, anon, authenticated, service_role;
-grant execute on function public.import_conversation to authenticated, service_role;
+revoke all on function private.import_conversation, public.import_conversation
+  from public, anon, authenticated, service_role;
+grant execute on function private.import_conversation, public.import_conversation to authenticated, service_role;
 
 
 create function private.expire_imports(p_user_id uuid, p_ids uuid[] default '{}') returns void
@@ -345,19 +341,15 @@ begin
 end;
 $$;
 comment on function private.finish_import is 'See public.finish_import.';
-revoke all on function private.finish_import from public, anon, authenticated, service_role;
-grant execute on function private.finish_import to authenticated, service_role;
 
 
 create function public.finish_import(p_ids jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.finish_import(p_ids, p_user_id);
-$$;
+return private.finish_import(p_ids, p_user_id);
 comment on function public.finish_import is
   'Ends an import: of the given conversations (a JSON array of ids) those go that nothing shows, tombstones without forks '
   'and conversations that were never completed, and with them what such an import left more than a day ago. Answers '
   'which of the ids are not there.';
-revoke all on function public.finish_import from public, anon, authenticated, service_role;
-grant execute on function public.finish_import to authenticated, service_role;
+revoke all on function private.finish_import, public.finish_import from public, anon, authenticated, service_role;
+grant execute on function private.finish_import, public.finish_import to authenticated, service_role;

@@ -236,8 +236,6 @@ begin
 end;
 $$;
 comment on function private.list_messages is 'See public.list_messages.';
-revoke all on function private.list_messages from public, anon, authenticated, service_role;
-grant execute on function private.list_messages to authenticated, service_role;
 
 
 create function public.list_messages(
@@ -259,5 +257,5 @@ $$;
 comment on function public.list_messages is
   'A page of a conversation''s messages with p_after < sequence_order < p_before, in p_order (asc or desc). Answers '
   '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed.';
-revoke all on function public.list_messages from public, anon, authenticated, service_role;
-grant execute on function public.list_messages to authenticated, service_role;
+revoke all on function private.list_messages, public.list_messages from public, anon, authenticated, service_role;
+grant execute on function private.list_messages, public.list_messages to authenticated, service_role;

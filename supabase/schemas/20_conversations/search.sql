@@ -381,8 +381,6 @@ begin
 end;
 $$;
 comment on function private.search_messages is 'See public.search_messages. Definer: nobody else reads the filters.';
-revoke all on function private.search_messages from public, anon, authenticated, service_role;
-grant execute on function private.search_messages to authenticated, service_role;
 
 
 create function public.search_messages(
@@ -396,13 +394,11 @@ create function public.search_messages(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.search_messages(p_query, p_limit, p_after_score, p_after_created_at, p_after_id, p_user_id);
-$$;
+return private.search_messages(p_query, p_limit, p_after_score, p_after_created_at, p_after_id, p_user_id);
 comment on function public.search_messages is
   'A page of what the user wrote, read or named that matches p_query (see private.parse_search), best first, below '
   '(p_after_score, p_after_created_at, p_after_id). Of messages, the newest 1,000 matches are ranked. Answers {data, '
   'has_more, last}; a hit is {conversation_id, title, message (null: the title matches), snippet (HTML, text escaped, '
   'matches in <mark>), score}, last what the next page comes below.';
-revoke all on function public.search_messages from public, anon, authenticated, service_role;
-grant execute on function public.search_messages to authenticated, service_role;
+revoke all on function private.search_messages, public.search_messages from public, anon, authenticated, service_role;
+grant execute on function private.search_messages, public.search_messages to authenticated, service_role;

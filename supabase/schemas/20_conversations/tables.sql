@@ -15,8 +15,7 @@ create table public.videos (
 comment on table public.videos is
   'What conversations.video_id points at. Minimal on purpose: a host adds its own columns, or its own table.';
 
-alter table public.videos enable row level security;
-alter table public.videos force row level security;
+alter table public.videos enable row level security, force row level security;
 revoke all on public.videos from anon, authenticated, service_role;
 grant select, delete on public.videos to authenticated, service_role;
 grant insert (id, user_id, title) on public.videos to authenticated, service_role;
@@ -88,8 +87,7 @@ comment on column public.conversations.deleted_at is 'Set on a tombstone: delete
 comment on column public.conversations.updated_at is
   'The last activity: creation or the newest message. Reading and renaming do not move it.';
 
-alter table public.conversations enable row level security;
-alter table public.conversations force row level security;
+alter table public.conversations enable row level security, force row level security;
 revoke all on public.conversations from anon, authenticated, service_role;
 grant select on public.conversations to authenticated, service_role;
 -- Not granted, so not forgeable: counters, forks, timestamps. Nobody deletes here: public.delete_conversation does.
@@ -202,8 +200,7 @@ comment on column public.conversation_messages.author is
   'With which trust it was written, set by the database from the caller''s role: user, or service (a backend).';
 
 -- Column defaults aside, everything is what the client wrote, except author, created_at and (checked) the number.
-alter table public.conversation_messages enable row level security;
-alter table public.conversation_messages force row level security;
+alter table public.conversation_messages enable row level security, force row level security;
 revoke all on public.conversation_messages from anon, authenticated, service_role;
 grant select on public.conversation_messages to authenticated, service_role;
 grant insert (

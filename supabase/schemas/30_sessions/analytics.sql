@@ -238,8 +238,6 @@ $$;
 comment on function private.session_analytics is
   'See public.session_analytics. Events are counted by private.event_counts; those of a quarter of an hour that a border cuts, '
   'by event_logs: where their partition has gone, not at all.';
-revoke all on function private.session_analytics from public, anon, authenticated, service_role;
-grant execute on function private.session_analytics to authenticated, service_role;
 
 
 create function public.session_analytics(
@@ -253,13 +251,12 @@ create function public.session_analytics(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_id, p_user_id);
-$$;
+return private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_id, p_user_id);
 comment on function public.session_analytics is
   'Figures of [p_from, p_to), by default the 30 days until now, and of each hour, day, week or month of a time zone in it: '
   '{from, to, bucket, time_zone, totals, buckets}. A session counts where it started, an event where it occurred. Messages are '
   'user_message, ai_message and ai_response. A returning user had a session before one of theirs there. A backend that acts '
   'for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
-revoke all on function public.session_analytics from public, anon, authenticated, service_role;
-grant execute on function public.session_analytics to authenticated, service_role;
+revoke all on function private.session_analytics, public.session_analytics
+  from public, anon, authenticated, service_role;
+grant execute on function private.session_analytics, public.session_analytics to authenticated, service_role;

@@ -242,8 +242,6 @@ end;
 $$;
 comment on function private.audit_events is
   'See public.audit_events. Definer: what it calls is granted to nobody, and no policy comes between its query and the index.';
-revoke all on function private.audit_events from public, anon, authenticated, service_role;
-grant execute on function private.audit_events to authenticated, service_role;
 
 
 create function public.audit_events(
@@ -263,12 +261,10 @@ create function public.audit_events(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.audit_events(
-    p_from, p_to, p_types, p_query, p_fold, p_limit, p_after_occurred_at, p_after_session_id, p_after_sequence,
-    p_after_chunk, p_of_user_id, p_user_id
-  );
-$$;
+return private.audit_events(
+  p_from, p_to, p_types, p_query, p_fold, p_limit, p_after_occurred_at, p_after_session_id, p_after_sequence,
+  p_after_chunk, p_of_user_id, p_user_id
+);
 comment on function public.audit_events is
   'What occurred in [p_from, p_to), by default the last 24 hours, over all sessions of the user, ordered by (occurred_at, '
   'session_id, sequence): of the types given, with p_query in its text in either case. With p_fold a run of ai_chunk '
@@ -277,5 +273,5 @@ comment on function public.audit_events is
   'Answers {data, has_more, next}; next holds the window and the p_after_ arguments of the next page. A call looks '
   'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that there is more to look '
   'through. Raises PT400 invalid_request.';
-revoke all on function public.audit_events from public, anon, authenticated, service_role;
-grant execute on function public.audit_events to authenticated, service_role;
+revoke all on function private.audit_events, public.audit_events from public, anon, authenticated, service_role;
+grant execute on function private.audit_events, public.audit_events to authenticated, service_role;

@@ -212,8 +212,6 @@ begin
 end;
 $$;
 comment on function private.get_session_context is 'See public.get_session_context.';
-revoke all on function private.get_session_context from public, anon, authenticated, service_role;
-grant execute on function private.get_session_context to authenticated, service_role;
 
 
 create function public.get_session_context(
@@ -225,14 +223,13 @@ create function public.get_session_context(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
-$$;
+return private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
 comment on function public.get_session_context is
   'What a caller and the AI said before, as a model takes it: a system message with the summaries of the last p_max_sessions '
   'sessions that have one, then the latest turns of all sessions, in order, as {role, content}. Never more than '
   'p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are joined, '
   'and left out where their message is there. Answers {messages, total_tokens, truncated}. A backend says whose it '
   'is: p_user_id or p_of_user_id. Raises PT400 user_id_required.';
-revoke all on function public.get_session_context from public, anon, authenticated, service_role;
-grant execute on function public.get_session_context to authenticated, service_role;
+revoke all on function private.get_session_context, public.get_session_context
+  from public, anon, authenticated, service_role;
+grant execute on function private.get_session_context, public.get_session_context to authenticated, service_role;

@@ -10,10 +10,8 @@ declare
   -- See private.remove_messages.
   c_bytes constant bigint := 64 * 1024 * 1024;
   v_id uuid;
-  v_last integer;
+  v_piece record;
   v_bytes bigint := 0;
-  v_size bigint;
-  v_complete boolean;
   v_sessions bigint := 0;
   v_events bigint := 0;
   v_counts bigint := 0;
@@ -29,25 +27,10 @@ begin
     limit 100
     for update skip locked
   loop
-    select
-      max(e.sequence) filter (where e.before < c_bytes - v_bytes), sum(e.bytes),
-      count(*) < c_events - v_events and coalesce(bool_and(e.before < c_bytes - v_bytes), true)
-    into v_last, v_size, v_complete
-    from (
-      select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
-      from (
-        select e.sequence, pg_column_size(e.content) as bytes
-        from public.event_logs e
-        where e.session_id = v_id
-        order by e.sequence
-        limit c_events - v_events
-      ) e
-    ) e;
-    delete from public.event_logs e where e.session_id = v_id and e.sequence <= v_last;
-    get diagnostics v_count = row_count;
-    v_events := v_events + v_count;
-    v_bytes := v_bytes + coalesce(v_size, 0);
-    exit when not v_complete;
+    v_piece := private.remove_events(v_id, c_events - v_events, c_bytes - v_bytes);
+    v_events := v_events + v_piece.removed;
+    v_bytes := v_bytes + v_piece.bytes;
+    exit when not v_piece.complete;
 
     delete from private.event_counts c where c.session_id = v_id;
     get diagnostics v_count = row_count;

@@ -190,8 +190,6 @@ begin
 end;
 $$;
 comment on function private.append_events is 'See public.append_events.';
-revoke all on function private.append_events from public, anon, authenticated, service_role;
-grant execute on function private.append_events to authenticated, service_role;
 
 
 create function public.append_events(
@@ -199,15 +197,13 @@ create function public.append_events(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
-$$;
+return private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
 comment on function public.append_events is
   'Appends 1 to 1,000 events, [{event_type, content, source?, trace_id?, occurred_at?}]: all of them, contiguously, or none. '
   'A session that has ended still takes what comes late. Answers {events, last_sequence}. Raises PT404 session_not_found, '
   'PT400 invalid_request, PT409 idempotency_mismatch.';
-revoke all on function public.append_events from public, anon, authenticated, service_role;
-grant execute on function public.append_events to authenticated, service_role;
+revoke all on function private.append_events, public.append_events from public, anon, authenticated, service_role;
+grant execute on function private.append_events, public.append_events to authenticated, service_role;
 
 
 create function private.number_event() returns trigger

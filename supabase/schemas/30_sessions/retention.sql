@@ -4,6 +4,45 @@
 insert into private.retention_policies (kind, keep) values ('sessions', null), ('event_logs', null);
 
 
+create function private.remove_events(
+  p_session_id uuid, p_limit bigint, p_bytes bigint, out removed integer, out bytes bigint, out complete boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_session public.sessions;
+  v_last integer;
+begin
+  select * into v_session from public.sessions s where s.id = p_session_id;
+  select
+    max(e.sequence) filter (where e.before < p_bytes), coalesce(sum(e.bytes), 0),
+    count(*) < p_limit and coalesce(bool_and(e.before < p_bytes), true)
+  into v_last, bytes, complete
+  from (
+    select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
+    from (
+      select e.sequence, pg_column_size(e.content) as bytes
+      from public.event_logs e
+      where e.session_id = p_session_id and e.created_at between v_session.created_at and v_session.last_event_at
+      order by e.sequence
+      limit p_limit
+    ) e
+  ) e;
+  delete from public.event_logs e
+  where e.session_id = p_session_id
+    and e.created_at between v_session.created_at and v_session.last_event_at
+    and e.sequence <= v_last;
+  get diagnostics removed = row_count;
+end;
+$$;
+comment on function private.remove_events is
+  'Removes the first events of a session that the caller has locked: fewer than p_limit if these were all (complete), and no '
+  'more after p_bytes. Checks nobody''s rights.';
+revoke all on function private.remove_events from public, anon, authenticated, service_role;
+
+
 create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
 security definer
@@ -17,10 +56,8 @@ declare
   c_read constant integer := 5000;
   v_cutoff timestamptz := private.retention_cutoff('sessions', p_now);
   v_session record;
-  v_last integer;
+  v_piece record;
   v_bytes bigint := 0;
-  v_size bigint;
-  v_cut boolean := false;
   v_count integer;
   v_read integer := 0;
   v_sessions integer := 0;
@@ -47,28 +84,10 @@ begin
       for update skip locked;
       if found then
         -- What hangs on it goes first, as far as the step may: the cascade is not bounded.
-        select
-          max(e.sequence) filter (where e.before < c_bytes - v_bytes), coalesce(sum(e.bytes), 0),
-          coalesce(bool_or(e.before >= c_bytes - v_bytes), false)
-        into v_last, v_size, v_cut
-        from (
-          select e.sequence, e.bytes, sum(e.bytes) over (order by e.sequence) - e.bytes as before
-          from (
-            select e.sequence, pg_column_size(e.content) as bytes
-            from public.event_logs e
-            where e.session_id = v_session.id and e.created_at between v_session.created_at and v_session.last_event_at
-            order by e.sequence
-            limit c_rows - v_events - v_counts
-          ) e
-        ) e;
-        delete from public.event_logs e
-        where e.session_id = v_session.id
-          and e.created_at between v_session.created_at and v_session.last_event_at
-          and e.sequence <= v_last;
-        get diagnostics v_count = row_count;
-        v_events := v_events + v_count;
-        v_bytes := v_bytes + v_size;
-        exit when v_cut;
+        v_piece := private.remove_events(v_session.id, c_rows - v_events - v_counts, c_bytes - v_bytes);
+        v_events := v_events + v_piece.removed;
+        v_bytes := v_bytes + v_piece.bytes;
+        exit when not v_piece.complete;
         delete from private.event_counts c
         where c.ctid = any (array(
           select c.ctid from private.event_counts c where c.session_id = v_session.id limit c_rows - v_events - v_counts
@@ -84,7 +103,7 @@ begin
     exit when v_sessions = c_removed;
   end loop;
   removed := jsonb_build_object('sessions', v_sessions, 'event_logs', v_events, 'event_counts', v_counts);
-  more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_cut;
+  more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_bytes >= c_bytes;
 end;
 $$;
 comment on function private.retain_sessions is
@@ -144,12 +163,9 @@ set search_path = ''
 as $$
 declare
   c_removed constant integer := 5000;
-  -- See private.remove_messages.
-  c_bytes constant bigint := 64 * 1024 * 1024;
-  v_cut boolean;
   v_cutoff timestamptz := private.retention_cutoff('event_logs', p_now);
   v_leaf record;
-  v_count integer;
+  v_piece record;
 begin
   select * into v_leaf from private.expired_event_partitions(p_now) p order by p.ends_at limit 1;
   if found then
@@ -160,26 +176,12 @@ begin
   end if;
 
   -- No event occurred later than five minutes after it was stored, and there is an index on that.
-  with expired as (
-    select e.session_id, e.sequence, e.created_at, pg_column_size(e.content) as bytes
-    from private.event_logs_default e
-    where e.occurred_at < v_cutoff + interval '5 minutes' and e.created_at < v_cutoff
-    order by e.occurred_at
-    limit c_removed
-    for update skip locked
-  ),
-  piece as (
-    select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
-  ),
-  deleted as (
-    delete from private.event_logs_default e
-    using piece x
-    where e.session_id = x.session_id and e.sequence = x.sequence and e.created_at = x.created_at and x.before < c_bytes
-    returning e.sequence
-  )
-  select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
-  removed := jsonb_build_object('event_logs', v_count);
-  more := v_cut or v_count = c_removed;
+  v_piece := private.remove_oldest(
+    'private.event_logs_default', 't.occurred_at < $3 + interval ''5 minutes'' and t.created_at < $3', v_cutoff,
+    'occurred_at', 'content', c_removed
+  );
+  removed := jsonb_build_object('event_logs', v_piece.removed);
+  more := v_piece.more;
 end;
 $$;
 comment on function private.retain_event_logs is

@@ -84,19 +84,15 @@ begin
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
 
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(v_user_id, c_scope, p_idempotency_key, p_session);
-    v_id := coalesce((v_result ->> 'id')::uuid, v_id);
-  end if;
+  v_result := private.claim_idempotency_key(v_user_id, c_scope, p_idempotency_key, p_session);
+  v_id := coalesce((v_result ->> 'id')::uuid, v_id);
   if v_result is null then
     insert into public.sessions as s (id, user_id, conversation_id, start_time, metadata)
     values (v_id, v_user_id, v_conversation_id, coalesce(v_start_time, now()), v_metadata)
     on conflict (id) do nothing
     returning * into v_session;
     v_result := jsonb_build_object('id', v_id, 'created', found);
-    if p_idempotency_key is not null then
-      perform private.keep_idempotent_result(v_user_id, c_scope, p_idempotency_key, v_result);
-    end if;
+    perform private.keep_idempotent_result(v_user_id, c_scope, p_idempotency_key, v_result);
     if v_session.id is null then
       select * into v_session from public.sessions s where s.id = v_id and s.user_id = v_user_id for no key update;
       perform private.require_metadata(v_session.metadata || v_metadata);
@@ -121,8 +117,6 @@ begin
 end;
 $$;
 comment on function private.open_session is 'See public.open_session.';
-revoke all on function private.open_session from public, anon, authenticated, service_role;
-grant execute on function private.open_session to authenticated, service_role;
 
 
 create function public.open_session(
@@ -130,15 +124,13 @@ create function public.open_session(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.open_session(p_session, p_idempotency_key, p_user_id);
-$$;
+return private.open_session(p_session, p_idempotency_key, p_user_id);
 comment on function public.open_session is
   'Opens a session, {id?, conversation_id?, start_time?, metadata?}, or finds the one of this id: metadata is then merged '
   'into its own, and a session without a conversation gets this one. Answers {session, created}. Raises PT404 '
   'session_not_found for somebody else''s id, PT404 conversation_not_found, PT409 conflict where it has another conversation.';
-revoke all on function public.open_session from public, anon, authenticated, service_role;
-grant execute on function public.open_session to authenticated, service_role;
+revoke all on function private.open_session, public.open_session from public, anon, authenticated, service_role;
+grant execute on function private.open_session, public.open_session to authenticated, service_role;
 
 
 create function public.end_session(p_session_id uuid, p_summary text default null, p_user_id text default null)

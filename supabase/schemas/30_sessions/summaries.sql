@@ -25,8 +25,7 @@ comment on column private.unsummarized_sessions.attempts is
 comment on column private.unsummarized_sessions.lease_expires_at is
   'Until then it belongs to the worker that took it; after that it is given to the next one.';
 
-alter table private.unsummarized_sessions enable row level security;
-alter table private.unsummarized_sessions force row level security;
+alter table private.unsummarized_sessions enable row level security, force row level security;
 revoke all on private.unsummarized_sessions from public, anon, authenticated, service_role;
 
 create policy "No client sees the queue of summaries" on private.unsummarized_sessions
@@ -67,7 +66,9 @@ create function private.take_unsummarized(p_limit integer, p_lease_seconds integ
 language plpgsql
 security definer
 set search_path = ''
--- The front of an index, whatever the statistics say of a queue that was empty when they were taken.
+-- Planned for the arguments of each call: the front of an index, with a user of one, without of the other, whatever the
+-- statistics say of a queue that was empty when they were taken.
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -76,7 +77,6 @@ declare
   v_user_id text := private.session_caller_id(p_user_id);
   v_ids uuid[];
   v_sessions jsonb;
-  v_has_more boolean;
 begin
   if private.caller_role() <> 'service_role' then
     raise sqlstate 'PT403' using message = 'forbidden';
@@ -87,25 +87,14 @@ begin
   end if;
 
   -- What another worker is taking at this moment is locked, and passed by.
-  if v_user_id is not null then
-    v_ids := array(
-      select u.session_id
-      from private.unsummarized_sessions u
-      where u.user_id = v_user_id and u.lease_expires_at <= now()
-      order by u.attempts, u.end_time
-      limit p_limit
-      for update skip locked
-    );
-  else
-    v_ids := array(
-      select u.session_id
-      from private.unsummarized_sessions u
-      where u.lease_expires_at <= now()
-      order by u.attempts, u.end_time
-      limit p_limit
-      for update skip locked
-    );
-  end if;
+  v_ids := array(
+    select u.session_id
+    from private.unsummarized_sessions u
+    where (v_user_id is null or u.user_id = v_user_id) and u.lease_expires_at <= now()
+    order by u.attempts, u.end_time
+    limit p_limit
+    for update skip locked
+  );
 
   with taken as (
     update private.unsummarized_sessions u set
@@ -124,19 +113,14 @@ begin
   from taken t
   join public.sessions s on s.id = t.session_id;
 
-  v_has_more := case
-    when cardinality(v_ids) < p_limit then false
-    when v_user_id is not null then exists (
-      select from private.unsummarized_sessions u where u.user_id = v_user_id and u.lease_expires_at <= now()
-    )
-    else exists (select from private.unsummarized_sessions u where u.lease_expires_at <= now())
-  end;
-  return jsonb_build_object('data', v_sessions, 'has_more', v_has_more);
+  return jsonb_build_object('data', v_sessions, 'has_more', cardinality(v_ids) = p_limit and exists (
+    select
+    from private.unsummarized_sessions u
+    where (v_user_id is null or u.user_id = v_user_id) and u.lease_expires_at <= now()
+  ));
 end;
 $$;
 comment on function private.take_unsummarized is 'See public.take_unsummarized.';
-revoke all on function private.take_unsummarized from public, anon, authenticated, service_role;
-grant execute on function private.take_unsummarized to service_role;
 
 
 create function public.take_unsummarized(
@@ -144,15 +128,14 @@ create function public.take_unsummarized(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
-$$;
+return private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
 comment on function public.take_unsummarized is
   'Takes ended sessions without a summary from the queue, those taken least first, and of these the oldest end: they are the '
   'caller''s for p_lease_seconds, and then given again. end_session with a summary takes them out. Answers {data, '
   'has_more}, sessions with attempts and lease_expires_at. For backends; one that acts for a user gets that user''s.';
-revoke all on function public.take_unsummarized from public, anon, authenticated, service_role;
-grant execute on function public.take_unsummarized to service_role;
+revoke all on function private.take_unsummarized, public.take_unsummarized
+  from public, anon, authenticated, service_role;
+grant execute on function private.take_unsummarized, public.take_unsummarized to service_role;
 
 
 create table private.session_settings (
@@ -168,8 +151,7 @@ comment on column private.session_settings.idle_timeout is
   'A session without an event for longer than this is ended. To change it: '
   'update private.session_settings set idle_timeout = ''2 hours'';';
 
-alter table private.session_settings enable row level security;
-alter table private.session_settings force row level security;
+alter table private.session_settings enable row level security, force row level security;
 revoke all on private.session_settings from public, anon, authenticated, service_role;
 
 create policy "No client sees the settings of sessions" on private.session_settings

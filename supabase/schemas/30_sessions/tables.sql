@@ -57,8 +57,7 @@ comment on column public.sessions.created_at is
   'No event was stored earlier: the lower bound of a read by session, which start_time, a client''s word, cannot be. It is when '
   'the row was made, unless the clock was set back since.';
 
-alter table public.sessions enable row level security;
-alter table public.sessions force row level security;
+alter table public.sessions enable row level security, force row level security;
 revoke all on public.sessions from anon, authenticated, service_role;
 grant select on public.sessions to authenticated, service_role;
 -- Not granted, so not forgeable: counters, timestamps, and the link to a conversation, whose owner open_session checks.
@@ -121,8 +120,7 @@ comment on column public.event_logs.occurred_at is
   'When it happened, by the client''s word: at most seven days before it was stored, or five minutes after.';
 comment on column public.event_logs.created_at is 'When it was stored.';
 
-alter table public.event_logs enable row level security;
-alter table public.event_logs force row level security;
+alter table public.event_logs enable row level security, force row level security;
 revoke all on public.event_logs from anon, authenticated, service_role;
 grant select on public.event_logs to authenticated, service_role;
 grant insert (session_id, event_type, content, source, trace_id, occurred_at)
@@ -139,8 +137,7 @@ create table private.event_logs_default partition of public.event_logs default;
 comment on table private.event_logs_default is
   'Takes the events of a month that has no partition. Empty in health; private.make_event_partition moves what is in it.';
 
-alter table private.event_logs_default enable row level security;
-alter table private.event_logs_default force row level security;
+alter table private.event_logs_default enable row level security, force row level security;
 revoke all on private.event_logs_default from public, anon, authenticated, service_role;
 
 create policy "No client reaches a partition" on private.event_logs_default for select to authenticated using (false);
@@ -166,8 +163,7 @@ comment on table private.event_counts is
 comment on column private.event_counts.slot is
   'The beginning of the quarter. Every time zone''s offset is a multiple of it, so quarters add up to anybody''s days.';
 
-alter table private.event_counts enable row level security;
-alter table private.event_counts force row level security;
+alter table private.event_counts enable row level security, force row level security;
 revoke all on private.event_counts from public, anon, authenticated, service_role;
 
 create policy "No client sees event counts" on private.event_counts for select to authenticated using (false);

@@ -252,23 +252,41 @@ begin
 end;
 $$;
 comment on function private.put_response is 'See public.put_response.';
-revoke all on function private.put_response from public, anon, authenticated, service_role;
-grant execute on function private.put_response to authenticated, service_role;
 
 
 create function public.put_response(p_response_id text, p_response jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.put_response(p_response_id, p_response, p_user_id);
-$$;
+return private.put_response(p_response_id, p_response, p_user_id);
 comment on function public.put_response is
   'Stores a response {input (a string or items), output (items), model, provider, previous_response_id?}: all of it or '
   'nothing. Answers it without items, with created: true for a new one. The same again is replayed: true; another body '
   'under the same id replaces it, and what continued it keeps the history that it had. PT409 '
   'previous_response_not_found.';
-revoke all on function public.put_response from public, anon, authenticated, service_role;
-grant execute on function public.put_response to authenticated, service_role;
+revoke all on function private.put_response, public.put_response from public, anon, authenticated, service_role;
+grant execute on function private.put_response, public.put_response to authenticated, service_role;
+
+
+create function private.require_response(p_response_id text, p_user_id uuid) returns public.conversation_states
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_state public.conversation_states;
+begin
+  select * into v_state
+  from public.conversation_states s
+  where s.user_id = private.acting_user(p_user_id) and s.response_id = p_response_id;
+  if not found then
+    raise sqlstate 'PT404' using message = 'response_not_found';
+  end if;
+  return v_state;
+end;
+$$;
+comment on function private.require_response is 'The user''s response, or PT404 response_not_found.';
+revoke all on function private.require_response from public, anon, authenticated, service_role;
 
 
 create function private.get_response(p_response_id text, p_items boolean, p_user_id uuid) returns jsonb
@@ -278,15 +296,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_user_id uuid := private.acting_user(p_user_id);
-  v_state public.conversation_states;
+  v_state public.conversation_states := private.require_response(p_response_id, p_user_id);
 begin
-  select * into v_state
-  from public.conversation_states s
-  where s.user_id = v_user_id and s.response_id = p_response_id;
-  if not found then
-    raise sqlstate 'PT404' using message = 'response_not_found';
-  end if;
   if not p_items then
     return private.response_answer(v_state);
   end if;
@@ -296,8 +307,6 @@ begin
 end;
 $$;
 comment on function private.get_response is 'See public.get_response.';
-revoke all on function private.get_response from public, anon, authenticated, service_role;
-grant execute on function private.get_response to authenticated, service_role;
 
 
 create function public.get_response(p_response_id text, p_items boolean default true, p_user_id uuid default null)
@@ -305,14 +314,12 @@ returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_response(p_response_id, p_items, p_user_id);
-$$;
+return private.get_response(p_response_id, p_items, p_user_id);
 comment on function public.get_response is
   'A response with input_items: the whole history in order, its own input and output last. p_items false: without them. '
   'PT404 response_not_found.';
-revoke all on function public.get_response from public, anon, authenticated, service_role;
-grant execute on function public.get_response to authenticated, service_role;
+revoke all on function private.get_response, public.get_response from public, anon, authenticated, service_role;
+grant execute on function private.get_response, public.get_response to authenticated, service_role;
 
 
 create function private.delete_response(p_response_id text, p_user_id uuid) returns void
@@ -327,20 +334,16 @@ begin
 end;
 $$;
 comment on function private.delete_response is 'See public.delete_response.';
-revoke all on function private.delete_response from public, anon, authenticated, service_role;
-grant execute on function private.delete_response to authenticated, service_role;
 
 
 create function public.delete_response(p_response_id text, p_user_id uuid default null) returns void
 language sql
 set search_path = ''
-as $$
-  select private.delete_response(p_response_id, p_user_id);
-$$;
+return private.delete_response(p_response_id, p_user_id);
 comment on function public.delete_response is
   'Deletes a response and its messages, except those that other responses, or conversations and their forks, still show.';
-revoke all on function public.delete_response from public, anon, authenticated, service_role;
-grant execute on function public.delete_response to authenticated, service_role;
+revoke all on function private.delete_response, public.delete_response from public, anon, authenticated, service_role;
+grant execute on function private.delete_response, public.delete_response to authenticated, service_role;
 
 
 create function private.merge_response(p_response_id text, p_body jsonb, p_user_id uuid) returns jsonb
@@ -370,19 +373,15 @@ begin
 end;
 $$;
 comment on function private.merge_response is 'See public.merge_response.';
-revoke all on function private.merge_response from public, anon, authenticated, service_role;
-grant execute on function private.merge_response to authenticated, service_role;
 
 
 create function public.merge_response(p_response_id text, p_body jsonb, p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.merge_response(p_response_id, p_body, p_user_id);
-$$;
+return private.merge_response(p_response_id, p_body, p_user_id);
 comment on function public.merge_response is
   'What a model gets next, {input_items}: the history of the response and then {input} (a string or items). Stores nothing. '
   'PT409 previous_response_not_found.';
-revoke all on function public.merge_response from public, anon, authenticated, service_role;
-grant execute on function public.merge_response to authenticated, service_role;
+revoke all on function private.merge_response, public.merge_response from public, anon, authenticated, service_role;
+grant execute on function private.merge_response, public.merge_response to authenticated, service_role;

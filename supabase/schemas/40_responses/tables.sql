@@ -50,8 +50,7 @@ comment on column public.conversation_states.history_hash is
 comment on column public.conversation_states.created_at is 'Unix time in seconds, kept when the response is replaced.';
 comment on column public.conversation_states.updated_at is 'When it was stored, or replaced last.';
 
-alter table public.conversation_states enable row level security;
-alter table public.conversation_states force row level security;
+alter table public.conversation_states enable row level security, force row level security;
 revoke all on public.conversation_states from anon, authenticated, service_role;
 grant select on public.conversation_states to authenticated, service_role;
 
@@ -72,8 +71,7 @@ comment on table private.response_conversations is 'The conversations that stori
 comment on column private.response_conversations.last_sequence_order is
   'The last message a response wrote. A conversation that has gone on from there is somebody''s own.';
 
-alter table private.response_conversations enable row level security;
-alter table private.response_conversations force row level security;
+alter table private.response_conversations enable row level security, force row level security;
 revoke all on private.response_conversations from public, anon, authenticated, service_role;
 
 create policy "No client sees which conversations are made of responses" on private.response_conversations

@@ -1,27 +1,5 @@
 -- Stored responses as the OpenAI API answers them.
 
-create function private.require_response(p_response_id text, p_user_id uuid) returns public.conversation_states
-language plpgsql
-stable
-security definer
-set search_path = ''
-as $$
-declare
-  v_state public.conversation_states;
-begin
-  select * into v_state
-  from public.conversation_states s
-  where s.user_id = private.acting_user(p_user_id) and s.response_id = p_response_id;
-  if not found then
-    raise sqlstate 'PT404' using message = 'response_not_found';
-  end if;
-  return v_state;
-end;
-$$;
-comment on function private.require_response is 'The user''s response, or PT404 response_not_found.';
-revoke all on function private.require_response from public, anon, authenticated, service_role;
-
-
 create function private.get_openai_response(p_response_id text, p_user_id uuid) returns jsonb
 language plpgsql
 stable
@@ -52,22 +30,19 @@ begin
 end;
 $$;
 comment on function private.get_openai_response is 'See public.get_openai_response.';
-revoke all on function private.get_openai_response from public, anon, authenticated, service_role;
-grant execute on function private.get_openai_response to authenticated, service_role;
 
 
 create function public.get_openai_response(p_response_id text, p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_openai_response(p_response_id, p_user_id);
-$$;
+return private.get_openai_response(p_response_id, p_user_id);
 comment on function public.get_openai_response is
   'A response with its output as items: {id, created_at (unix seconds), model, output, is_complete, previous_response_id, '
   'conversation_id (null where that is deleted)}. Raises PT404 response_not_found.';
-revoke all on function public.get_openai_response from public, anon, authenticated, service_role;
-grant execute on function public.get_openai_response to authenticated, service_role;
+revoke all on function private.get_openai_response, public.get_openai_response
+  from public, anon, authenticated, service_role;
+grant execute on function private.get_openai_response, public.get_openai_response to authenticated, service_role;
 
 
 create function private.list_input_items(
@@ -85,8 +60,6 @@ begin
 end;
 $$;
 comment on function private.list_input_items is 'See public.list_input_items.';
-revoke all on function private.list_input_items from public, anon, authenticated, service_role;
-grant execute on function private.list_input_items to authenticated, service_role;
 
 
 create function public.list_input_items(
@@ -99,11 +72,9 @@ create function public.list_input_items(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_input_items(p_response_id, p_after, p_limit, p_order, p_user_id);
-$$;
+return private.list_input_items(p_response_id, p_after, p_limit, p_order, p_user_id);
 comment on function public.list_input_items is
   'A page of the items that a response was generated from: the history before it and its own input, without its output. '
   'Answers {data, has_more}. Raises PT404 response_not_found.';
-revoke all on function public.list_input_items from public, anon, authenticated, service_role;
-grant execute on function public.list_input_items to authenticated, service_role;
+revoke all on function private.list_input_items, public.list_input_items from public, anon, authenticated, service_role;
+grant execute on function private.list_input_items, public.list_input_items to authenticated, service_role;

@@ -39,8 +39,6 @@ begin
 end;
 $$;
 comment on function private.list_collections is 'See public.list_collections.';
-revoke all on function private.list_collections from public, anon, authenticated, service_role;
-grant execute on function private.list_collections to authenticated, service_role;
 
 
 create function public.list_collections(p_limit integer default 50, p_after text default null, p_user_id uuid default null)
@@ -48,14 +46,12 @@ returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_collections(p_limit, p_after, p_user_id);
-$$;
+return private.list_collections(p_limit, p_after, p_user_id);
 comment on function public.list_collections is
   'A page of the collections, by name, also those with failed documents or a version alone: '
   '{data: [{collection, documents, failures, version}], has_more}.';
-revoke all on function public.list_collections from public, anon, authenticated, service_role;
-grant execute on function public.list_collections to authenticated, service_role;
+revoke all on function private.list_collections, public.list_collections from public, anon, authenticated, service_role;
+grant execute on function private.list_collections, public.list_collections to authenticated, service_role;
 
 
 create function private.drop_collection(p_collection text, p_user_id uuid) returns jsonb
@@ -76,21 +72,17 @@ begin
 end;
 $$;
 comment on function private.drop_collection is 'See public.drop_collection.';
-revoke all on function private.drop_collection from public, anon, authenticated, service_role;
-grant execute on function private.drop_collection to authenticated, service_role;
 
 
 create function public.drop_collection(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.drop_collection(p_collection, p_user_id);
-$$;
+return private.drop_collection(p_collection, p_user_id);
 comment on function public.drop_collection is
   'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and '
   'stay.';
-revoke all on function public.drop_collection from public, anon, authenticated, service_role;
-grant execute on function public.drop_collection to authenticated, service_role;
+revoke all on function private.drop_collection, public.drop_collection from public, anon, authenticated, service_role;
+grant execute on function private.drop_collection, public.drop_collection to authenticated, service_role;
 
 
 create function private.get_collection_version(p_collection text, p_user_id uuid) returns jsonb
@@ -109,21 +101,18 @@ begin
 end;
 $$;
 comment on function private.get_collection_version is 'See public.get_collection_version.';
-revoke all on function private.get_collection_version from public, anon, authenticated, service_role;
-grant execute on function private.get_collection_version to authenticated, service_role;
 
 
 create function public.get_collection_version(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_collection_version(p_collection, p_user_id);
-$$;
+return private.get_collection_version(p_collection, p_user_id);
 comment on function public.get_collection_version is
   'The version of the store that a collection is part of: {version}, null if none was set.';
-revoke all on function public.get_collection_version from public, anon, authenticated, service_role;
-grant execute on function public.get_collection_version to authenticated, service_role;
+revoke all on function private.get_collection_version, public.get_collection_version
+  from public, anon, authenticated, service_role;
+grant execute on function private.get_collection_version, public.get_collection_version to authenticated, service_role;
 
 
 create function private.set_collection_version(
@@ -159,8 +148,6 @@ begin
 end;
 $$;
 comment on function private.set_collection_version is 'See public.set_collection_version.';
-revoke all on function private.set_collection_version from public, anon, authenticated, service_role;
-grant execute on function private.set_collection_version to authenticated, service_role;
 
 
 create function public.set_collection_version(
@@ -168,11 +155,10 @@ create function public.set_collection_version(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
-$$;
+return private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
 comment on function public.set_collection_version is
   'Sets the version of a collection''s store if it is p_expected_version (null: none was set): {version}. Raises PT409 '
   'version_conflict.';
-revoke all on function public.set_collection_version from public, anon, authenticated, service_role;
-grant execute on function public.set_collection_version to authenticated, service_role;
+revoke all on function private.set_collection_version, public.set_collection_version
+  from public, anon, authenticated, service_role;
+grant execute on function private.set_collection_version, public.set_collection_version to authenticated, service_role;

@@ -119,21 +119,18 @@ begin
 end;
 $$;
 comment on function private.create_document_index is 'See public.create_document_index.';
-revoke all on function private.create_document_index from public, anon, authenticated, service_role;
-grant execute on function private.create_document_index to service_role;
 
 
 create function public.create_document_index(p_collection text, p_field text) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.create_document_index(p_collection, p_field);
-$$;
+return private.create_document_index(p_collection, p_field);
 comment on function public.create_document_index is
   'Makes the index of a field of a collection, whoever its documents belong to, or finds it: {index, created}. Nobody '
   'writes a document meanwhile; on a large table run the definition by hand, then call this. Raises PT409 index_limit.';
-revoke all on function public.create_document_index from public, anon, authenticated, service_role;
-grant execute on function public.create_document_index to service_role;
+revoke all on function private.create_document_index, public.create_document_index
+  from public, anon, authenticated, service_role;
+grant execute on function private.create_document_index, public.create_document_index to service_role;
 
 
 create function private.drop_document_index(p_collection text, p_field text) returns void
@@ -157,19 +154,16 @@ begin
 end;
 $$;
 comment on function private.drop_document_index is 'See public.drop_document_index.';
-revoke all on function private.drop_document_index from public, anon, authenticated, service_role;
-grant execute on function private.drop_document_index to service_role;
 
 
 create function public.drop_document_index(p_collection text, p_field text) returns void
 language sql
 set search_path = ''
-as $$
-  select private.drop_document_index(p_collection, p_field);
-$$;
+return private.drop_document_index(p_collection, p_field);
 comment on function public.drop_document_index is 'Drops the index of a field. Raises PT404 index_not_found.';
-revoke all on function public.drop_document_index from public, anon, authenticated, service_role;
-grant execute on function public.drop_document_index to service_role;
+revoke all on function private.drop_document_index, public.drop_document_index
+  from public, anon, authenticated, service_role;
+grant execute on function private.drop_document_index, public.drop_document_index to service_role;
 
 
 create function private.list_document_indexes(p_collection text) returns jsonb
@@ -189,18 +183,15 @@ begin
 end;
 $$;
 comment on function private.list_document_indexes is 'See public.list_document_indexes.';
-revoke all on function private.list_document_indexes from public, anon, authenticated, service_role;
-grant execute on function private.list_document_indexes to service_role;
 
 
 create function public.list_document_indexes(p_collection text) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_document_indexes(p_collection);
-$$;
+return private.list_document_indexes(p_collection);
 comment on function public.list_document_indexes is
   'The indexes of a collection''s fields: {data: [{collection, field, name, definition}], has_more}.';
-revoke all on function public.list_document_indexes from public, anon, authenticated, service_role;
-grant execute on function public.list_document_indexes to service_role;
+revoke all on function private.list_document_indexes, public.list_document_indexes
+  from public, anon, authenticated, service_role;
+grant execute on function private.list_document_indexes, public.list_document_indexes to service_role;

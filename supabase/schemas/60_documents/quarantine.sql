@@ -50,22 +50,18 @@ exception
 end;
 $$;
 comment on function private.fail_document is 'See public.fail_document.';
-revoke all on function private.fail_document from public, anon, authenticated, service_role;
-grant execute on function private.fail_document to authenticated, service_role;
 
 
 create function public.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid default null)
 returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.fail_document(p_collection, p_id, p_reason, p_user_id);
-$$;
+return private.fail_document(p_collection, p_id, p_reason, p_user_id);
 comment on function public.fail_document is
   'Moves a document out of its collection, to the failed ones: {document, reason, failed_at}. Raises PT404 '
   'document_not_found, PT409 document_exists.';
-revoke all on function public.fail_document from public, anon, authenticated, service_role;
-grant execute on function public.fail_document to authenticated, service_role;
+revoke all on function private.fail_document, public.fail_document from public, anon, authenticated, service_role;
+grant execute on function private.fail_document, public.fail_document to authenticated, service_role;
 
 
 create function private.restore_document(p_collection text, p_id text, p_user_id uuid) returns jsonb
@@ -99,20 +95,16 @@ exception
 end;
 $$;
 comment on function private.restore_document is 'See public.restore_document.';
-revoke all on function private.restore_document from public, anon, authenticated, service_role;
-grant execute on function private.restore_document to authenticated, service_role;
 
 
 create function public.restore_document(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.restore_document(p_collection, p_id, p_user_id);
-$$;
+return private.restore_document(p_collection, p_id, p_user_id);
 comment on function public.restore_document is
   'Puts a failed document back into its collection: {document}. Raises PT404 document_not_found, PT409 document_exists.';
-revoke all on function public.restore_document from public, anon, authenticated, service_role;
-grant execute on function public.restore_document to authenticated, service_role;
+revoke all on function private.restore_document, public.restore_document from public, anon, authenticated, service_role;
+grant execute on function private.restore_document, public.restore_document to authenticated, service_role;
 
 
 create function private.list_failures(p_collection text, p_limit integer, p_after text, p_user_id uuid) returns jsonb
@@ -137,8 +129,6 @@ begin
 end;
 $$;
 comment on function private.list_failures is 'See public.list_failures.';
-revoke all on function private.list_failures from public, anon, authenticated, service_role;
-grant execute on function private.list_failures to authenticated, service_role;
 
 
 create function public.list_failures(
@@ -147,10 +137,8 @@ create function public.list_failures(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_failures(p_collection, p_limit, p_after, p_user_id);
-$$;
+return private.list_failures(p_collection, p_limit, p_after, p_user_id);
 comment on function public.list_failures is
   'A page of a collection''s failed documents, by id, after p_after: {data: [{document, reason, failed_at}], has_more}.';
-revoke all on function public.list_failures from public, anon, authenticated, service_role;
-grant execute on function public.list_failures to authenticated, service_role;
+revoke all on function private.list_failures, public.list_failures from public, anon, authenticated, service_role;
+grant execute on function private.list_failures, public.list_failures to authenticated, service_role;

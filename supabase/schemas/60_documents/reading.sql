@@ -50,8 +50,6 @@ begin
 end;
 $$;
 comment on function private.find_documents is 'See public.find_documents.';
-revoke all on function private.find_documents from public, anon, authenticated, service_role;
-grant execute on function private.find_documents to authenticated, service_role;
 
 
 create function public.find_documents(
@@ -66,15 +64,13 @@ create function public.find_documents(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
-$$;
+return private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
 comment on function public.find_documents is
   'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at '
   'most p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all '
   'that match, or is null without p_count.';
-revoke all on function public.find_documents from public, anon, authenticated, service_role;
-grant execute on function public.find_documents to authenticated, service_role;
+revoke all on function private.find_documents, public.find_documents from public, anon, authenticated, service_role;
+grant execute on function private.find_documents, public.find_documents to authenticated, service_role;
 
 
 create function private.find_document(p_collection text, p_filters jsonb, p_sort jsonb, p_user_id uuid) returns jsonb
@@ -101,8 +97,6 @@ begin
 end;
 $$;
 comment on function private.find_document is 'See public.find_document.';
-revoke all on function private.find_document from public, anon, authenticated, service_role;
-grant execute on function private.find_document to authenticated, service_role;
 
 
 create function public.find_document(
@@ -111,14 +105,12 @@ create function public.find_document(
 language sql
 stable
 set search_path = ''
-as $$
-  select private.find_document(p_collection, p_filters, p_sort, p_user_id);
-$$;
+return private.find_document(p_collection, p_filters, p_sort, p_user_id);
 comment on function public.find_document is
   'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by '
   '(creation_utc, id), or [{field, direction?}].';
-revoke all on function public.find_document from public, anon, authenticated, service_role;
-grant execute on function public.find_document to authenticated, service_role;
+revoke all on function private.find_document, public.find_document from public, anon, authenticated, service_role;
+grant execute on function private.find_document, public.find_document to authenticated, service_role;
 
 
 create function private.count_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -141,8 +133,6 @@ begin
 end;
 $$;
 comment on function private.count_documents is 'See public.count_documents.';
-revoke all on function private.count_documents from public, anon, authenticated, service_role;
-grant execute on function private.count_documents to authenticated, service_role;
 
 
 create function public.count_documents(p_collection text, p_filters jsonb default '{}', p_user_id uuid default null)
@@ -150,9 +140,7 @@ returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.count_documents(p_collection, p_filters, p_user_id);
-$$;
+return private.count_documents(p_collection, p_filters, p_user_id);
 comment on function public.count_documents is 'How many documents match: {count}.';
-revoke all on function public.count_documents from public, anon, authenticated, service_role;
-grant execute on function public.count_documents to authenticated, service_role;
+revoke all on function private.count_documents, public.count_documents from public, anon, authenticated, service_role;
+grant execute on function private.count_documents, public.count_documents to authenticated, service_role;

@@ -7,14 +7,11 @@ set search_path = ''
 as $$
 declare
   c_removed constant integer := 2000;
-  -- See private.remove_messages.
-  c_bytes constant bigint := 64 * 1024 * 1024;
-  v_cut boolean;
   v_policy record;
-  v_documents integer := 0;
-  v_failures integer := 0;
-  v_count integer;
+  v_table text;
+  v_piece record;
 begin
+  removed := '{"documents": 0, "document_failures": 0}';
   more := false;
   for v_policy in
     select p.collection, p_now - p.keep as cutoff
@@ -23,50 +20,18 @@ begin
     order by p.collection
   loop
     p_position := jsonb_build_object('collection', v_policy.collection);
-    with expired as (
-      select d.owner_id, d.id, pg_column_size(d.data) as bytes
-      from public.documents d
-      where d.collection = v_policy.collection and d.sort_at < v_policy.cutoff
-      order by d.sort_at
-      limit c_removed - v_documents - v_failures
-      for update skip locked
-    ),
-    piece as (
-      select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
-    ),
-    deleted as (
-      delete from public.documents d
-      using piece x
-      where d.owner_id = x.owner_id and d.collection = v_policy.collection and d.id = x.id and x.before < c_bytes
-      returning d.id
-    )
-    select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
-    v_documents := v_documents + v_count;
-    more := v_cut or v_documents >= c_removed;
-    exit when more;
-    with expired as (
-      select f.owner_id, f.id, pg_column_size(f.data) as bytes
-      from public.document_failures f
-      where f.collection = v_policy.collection and f.sort_at < v_policy.cutoff
-      order by f.sort_at
-      limit c_removed - v_documents - v_failures
-      for update skip locked
-    ),
-    piece as (
-      select x.*, sum(x.bytes) over (rows unbounded preceding) - x.bytes as before from expired x
-    ),
-    deleted as (
-      delete from public.document_failures f
-      using piece x
-      where f.owner_id = x.owner_id and f.collection = v_policy.collection and f.id = x.id and x.before < c_bytes
-      returning f.id
-    )
-    select count(*), coalesce((select max(x.before) >= c_bytes from piece x), false) into v_count, v_cut from deleted;
-    v_failures := v_failures + v_count;
-    more := v_cut or v_documents + v_failures >= c_removed;
+    foreach v_table in array '{documents,document_failures}'::text[] loop
+      v_piece := private.remove_oldest(
+        format('public.%I', v_table)::regclass,
+        format('t.collection = %L and t.sort_at < $3', v_policy.collection), v_policy.cutoff, 'sort_at', 'data',
+        c_removed - (removed ->> 'documents')::integer - (removed ->> 'document_failures')::integer
+      );
+      removed := jsonb_set(removed, array[v_table], to_jsonb((removed ->> v_table)::integer + v_piece.removed));
+      more := v_piece.more;
+      exit when more;
+    end loop;
     exit when more;
   end loop;
-  removed := jsonb_build_object('documents', v_documents, 'document_failures', v_failures);
 end;
 $$;
 comment on function private.retain_documents is

@@ -33,8 +33,7 @@ comment on column public.documents.creation_utc is
 comment on column public.documents.sort_at is 'creation_utc as a time: documents are ordered by (sort_at, id).';
 comment on column public.documents.data is 'The fields that are not columns.';
 
-alter table public.documents enable row level security;
-alter table public.documents force row level security;
+alter table public.documents enable row level security, force row level security;
 revoke all on public.documents from anon, authenticated, service_role;
 -- Writing takes the functions below: they keep the columns in agreement with each other.
 grant select on public.documents to authenticated, service_role;
@@ -64,8 +63,7 @@ comment on table public.document_failures is
 comment on column public.document_failures.reason is 'What went wrong, in the client''s words.';
 comment on column public.document_failures.failed_at is 'When the document was put here.';
 
-alter table public.document_failures enable row level security;
-alter table public.document_failures force row level security;
+alter table public.document_failures enable row level security, force row level security;
 revoke all on public.document_failures from anon, authenticated, service_role;
 grant select on public.document_failures to authenticated, service_role;
 
@@ -85,8 +83,7 @@ comment on table private.collection_versions is
   'The version of the store that a collection is part of, by its client''s word: where it agrees with the client''s own '
   'there is nothing to convert, and nothing to scan for it.';
 
-alter table private.collection_versions enable row level security;
-alter table private.collection_versions force row level security;
+alter table private.collection_versions enable row level security, force row level security;
 revoke all on private.collection_versions from public, anon, authenticated, service_role;
 
 create policy "No client sees collection versions" on private.collection_versions for select to authenticated using (false);

@@ -23,9 +23,7 @@ begin
   perform private.require_document(d.value, format('documents[%s]', d.n - 1))
   from jsonb_array_elements(p_documents) with ordinality as d (value, n);
 
-  if p_idempotency_key is not null then
-    v_result := private.claim_idempotency_key(v_owner_id::text, v_scope, p_idempotency_key, p_documents);
-  end if;
+  v_result := private.claim_idempotency_key(v_owner_id::text, v_scope, p_idempotency_key, p_documents);
   if v_result is null then
     -- Those without a time of their own keep the order in which they came.
     v_now := clock_timestamp();
@@ -61,9 +59,7 @@ begin
       raise sqlstate 'PT409' using
         message = 'document_exists', detail = format('documents[%s].id belongs to another document.', v_taken);
     end if;
-    if p_idempotency_key is not null then
-      perform private.keep_idempotent_result(v_owner_id::text, v_scope, p_idempotency_key, to_jsonb(v_ids));
-    end if;
+    perform private.keep_idempotent_result(v_owner_id::text, v_scope, p_idempotency_key, to_jsonb(v_ids));
   else
     v_ids := array(select jsonb_array_elements_text(v_result));
   end if;
@@ -77,8 +73,6 @@ begin
 end;
 $$;
 comment on function private.insert_documents is 'See public.insert_documents.';
-revoke all on function private.insert_documents from public, anon, authenticated, service_role;
-grant execute on function private.insert_documents to authenticated, service_role;
 
 
 create function public.insert_documents(
@@ -86,14 +80,12 @@ create function public.insert_documents(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.insert_documents(p_collection, p_documents, p_idempotency_key, p_user_id);
-$$;
+return private.insert_documents(p_collection, p_documents, p_idempotency_key, p_user_id);
 comment on function public.insert_documents is
   'Inserts 1 to 1,000 documents, all or none. One without id gets a uuid, one without creation_utc the time. Answers '
   '{documents, replayed?}. Raises PT409 document_exists, PT409 idempotency_mismatch.';
-revoke all on function public.insert_documents from public, anon, authenticated, service_role;
-grant execute on function public.insert_documents to authenticated, service_role;
+revoke all on function private.insert_documents, public.insert_documents from public, anon, authenticated, service_role;
+grant execute on function private.insert_documents, public.insert_documents to authenticated, service_role;
 
 
 create function private.lock_document(p_owner_id uuid, p_collection text, p_filters jsonb) returns public.documents
@@ -184,8 +176,6 @@ begin
 end;
 $$;
 comment on function private.update_document is 'See public.update_document.';
-revoke all on function private.update_document from public, anon, authenticated, service_role;
-grant execute on function private.update_document to authenticated, service_role;
 
 
 create function public.update_document(
@@ -198,16 +188,14 @@ create function public.update_document(
 ) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
-$$;
+return private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
 comment on function public.update_document is
   'Merges p_params into the top level of the first document that matches, id and creation_utc included. Without a match '
   'p_upsert inserts p_params as they are. Answers {matched_count, modified_count, updated_document}: 0 modified where '
   'nothing changed, 0 and 0 for an insert. Raises PT409 version_conflict where the document''s version is not '
   'p_if_version, PT409 document_exists.';
-revoke all on function public.update_document from public, anon, authenticated, service_role;
-grant execute on function public.update_document to authenticated, service_role;
+revoke all on function private.update_document, public.update_document from public, anon, authenticated, service_role;
+grant execute on function private.update_document, public.update_document to authenticated, service_role;
 
 
 create function private.delete_document(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -234,20 +222,16 @@ begin
 end;
 $$;
 comment on function private.delete_document is 'See public.delete_document.';
-revoke all on function private.delete_document from public, anon, authenticated, service_role;
-grant execute on function private.delete_document to authenticated, service_role;
 
 
 create function public.delete_document(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.delete_document(p_collection, p_filters, p_user_id);
-$$;
+return private.delete_document(p_collection, p_filters, p_user_id);
 comment on function public.delete_document is
   'Deletes the first document that matches: {deleted_count, deleted_document}.';
-revoke all on function public.delete_document from public, anon, authenticated, service_role;
-grant execute on function public.delete_document to authenticated, service_role;
+revoke all on function private.delete_document, public.delete_document from public, anon, authenticated, service_role;
+grant execute on function private.delete_document, public.delete_document to authenticated, service_role;
 
 
 create function private.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -269,16 +253,12 @@ begin
 end;
 $$;
 comment on function private.delete_documents is 'See public.delete_documents.';
-revoke all on function private.delete_documents from public, anon, authenticated, service_role;
-grant execute on function private.delete_documents to authenticated, service_role;
 
 
 create function public.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.delete_documents(p_collection, p_filters, p_user_id);
-$$;
+return private.delete_documents(p_collection, p_filters, p_user_id);
 comment on function public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
-revoke all on function public.delete_documents from public, anon, authenticated, service_role;
-grant execute on function public.delete_documents to authenticated, service_role;
+revoke all on function private.delete_documents, public.delete_documents from public, anon, authenticated, service_role;
+grant execute on function private.delete_documents, public.delete_documents to authenticated, service_role;

@@ -22,23 +22,20 @@ as $$
   from private.retention_policies p;
 $$;
 comment on function private.get_retention_policies is 'See public.get_retention_policies.';
-revoke all on function private.get_retention_policies from public, anon, authenticated, service_role;
-grant execute on function private.get_retention_policies to service_role;
 
 
 create function public.get_retention_policies() returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_retention_policies();
-$$;
+return private.get_retention_policies();
 comment on function public.get_retention_policies is
   'How long each kind of data is kept: {data: [{kind, collection, keep, updated_at}], has_more}. keep is an ISO 8601 '
   'duration, or null: for ever. For backends, and in SQL; only the owner of the database changes them, by '
   'private.set_retention_policy.';
-revoke all on function public.get_retention_policies from public, anon, authenticated, service_role;
-grant execute on function public.get_retention_policies to service_role;
+revoke all on function private.get_retention_policies, public.get_retention_policies
+  from public, anon, authenticated, service_role;
+grant execute on function private.get_retention_policies, public.get_retention_policies to service_role;
 
 
 create function private.list_retention_runs(p_limit integer, p_before bigint) returns jsonb
@@ -77,23 +74,20 @@ begin
 end;
 $$;
 comment on function private.list_retention_runs is 'See public.list_retention_runs.';
-revoke all on function private.list_retention_runs from public, anon, authenticated, service_role;
-grant execute on function private.list_retention_runs to service_role;
 
 
 create function public.list_retention_runs(p_limit integer default 50, p_before bigint default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.list_retention_runs(p_limit, p_before);
-$$;
+return private.list_retention_runs(p_limit, p_before);
 comment on function public.list_retention_runs is
   'A page of the runs of retention before p_before (an id), the newest first: {data, has_more}. status is running, finished, '
   'stopped (its time was up, and the next run goes on) or failed (a kind failed, see errors, or the run was killed). For '
   'backends, and in SQL.';
-revoke all on function public.list_retention_runs from public, anon, authenticated, service_role;
-grant execute on function public.list_retention_runs to service_role;
+revoke all on function private.list_retention_runs, public.list_retention_runs
+  from public, anon, authenticated, service_role;
+grant execute on function private.list_retention_runs, public.list_retention_runs to service_role;
 
 
 create function private.retention_preview(p_now timestamptz) returns jsonb
@@ -176,20 +170,17 @@ begin
 end;
 $$;
 comment on function private.retention_preview is 'See public.retention_preview.';
-revoke all on function private.retention_preview from public, anon, authenticated, service_role;
-grant execute on function private.retention_preview to service_role;
 
 
 create function public.retention_preview(p_now timestamptz default now()) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.retention_preview(p_now);
-$$;
+return private.retention_preview(p_now);
 comment on function public.retention_preview is
   'What retention would remove, at another time too: {now, data: [{kind, collection, keep, removes: {table: count}}], has_more}. '
   'Removes nothing. Messages and events that go with their conversation or session are counted at the most; '
   'event_logs_estimated are the events in partitions to be dropped, by Postgres'' statistics. For backends, and in SQL.';
-revoke all on function public.retention_preview from public, anon, authenticated, service_role;
-grant execute on function public.retention_preview to service_role;
+revoke all on function private.retention_preview, public.retention_preview
+  from public, anon, authenticated, service_role;
+grant execute on function private.retention_preview, public.retention_preview to service_role;

@@ -234,22 +234,19 @@ as $$
   select private.request_erasure('conversations', private.acting_user(p_user_id)::text);
 $$;
 comment on function private.erase_conversations is 'See public.erase_conversations.';
-revoke all on function private.erase_conversations from public, anon, authenticated, service_role;
-grant execute on function private.erase_conversations to authenticated, service_role;
 
 
 create function public.erase_conversations(p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.erase_conversations(p_user_id);
-$$;
+return private.erase_conversations(p_user_id);
 comment on function public.erase_conversations is
   'Erases all conversations that the user has at this moment, pinned ones too, and all responses: nothing of them is left. What '
   'does not go at once goes in steps. Answers the receipt {id, scope, removed, error, created_at, finished_at}; finished_at is '
   'null until it is done. Repeated meanwhile, it answers the same receipt and takes on what is new.';
-revoke all on function public.erase_conversations from public, anon, authenticated, service_role;
-grant execute on function public.erase_conversations to authenticated, service_role;
+revoke all on function private.erase_conversations, public.erase_conversations
+  from public, anon, authenticated, service_role;
+grant execute on function private.erase_conversations, public.erase_conversations to authenticated, service_role;
 
 
 create function private.erase_user(p_user_id text) returns jsonb
@@ -270,21 +267,17 @@ begin
 end;
 $$;
 comment on function private.erase_user is 'See public.erase_user.';
-revoke all on function private.erase_user from public, anon, authenticated, service_role;
-grant execute on function private.erase_user to service_role;
 
 
 create function public.erase_user(p_user_id text default null) returns jsonb
 language sql
 set search_path = ''
-as $$
-  select private.erase_user(p_user_id);
-$$;
+return private.erase_user(p_user_id);
 comment on function public.erase_user is
   'Erases everything that is stored of a user, of Auth or of a backend''s own naming, in every table; the user of Auth stays. '
   'Answers the receipt {id, scope, removed, error, created_at, finished_at}, which does not say who it was. For backends.';
-revoke all on function public.erase_user from public, anon, authenticated, service_role;
-grant execute on function public.erase_user to service_role;
+revoke all on function private.erase_user, public.erase_user from public, anon, authenticated, service_role;
+grant execute on function private.erase_user, public.erase_user to service_role;
 
 
 create function private.get_erasure(p_erasure_id uuid, p_scope text, p_user_id uuid) returns jsonb
@@ -309,22 +302,18 @@ begin
 end;
 $$;
 comment on function private.get_erasure is 'See public.get_erasure.';
-revoke all on function private.get_erasure from public, anon, authenticated, service_role;
-grant execute on function private.get_erasure to authenticated, service_role;
 
 
 create function public.get_erasure(p_erasure_id uuid, p_scope text, p_user_id uuid default null) returns jsonb
 language sql
 stable
 set search_path = ''
-as $$
-  select private.get_erasure(p_erasure_id, p_scope, p_user_id);
-$$;
+return private.get_erasure(p_erasure_id, p_scope, p_user_id);
 comment on function public.get_erasure is
   'The receipt of an erasure of conversations or of a user (p_scope); the latter for backends that act for nobody. PT404 '
   'erasure_not_found.';
-revoke all on function public.get_erasure from public, anon, authenticated, service_role;
-grant execute on function public.get_erasure to authenticated, service_role;
+revoke all on function private.get_erasure, public.get_erasure from public, anon, authenticated, service_role;
+grant execute on function private.get_erasure, public.get_erasure to authenticated, service_role;
 
 
 create function private.erase_deleted_user() returns trigger
