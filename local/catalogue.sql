@@ -1,5 +1,6 @@
 -- What a database of Threadbase consists of, one row for each object, by name: (kind, name, value). Two databases are
--- equal if these rows are. Months of events count once, whatever there are: they come and go with the calendar.
+-- equal if these rows are. Months of events count once, whatever there are: they come and go with the calendar. Indexes of
+-- fields of documents do not count: private.create_document_index makes them when they are asked for.
 with
 schemas as (
   select n.oid, n.nspname, n.nspowner, n.nspacl
@@ -15,7 +16,8 @@ relations as (
     s.nspname || '.' || regexp_replace(c.relname, '_[0-9]{4}_[0-9]{2}(?=_|$)', '_month') as name
   from pg_catalog.pg_class c
   join schemas s on s.oid = c.relnamespace
-  where not exists (select from of_extensions e where e.classid = 'pg_class'::regclass and e.objid = c.oid)
+  where c.relname !~ '^idx_documents_field_'
+    and not exists (select from of_extensions e where e.classid = 'pg_class'::regclass and e.objid = c.oid)
 ),
 functions as (
   select p.*, format('%s.%s(%s)', s.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as name
@@ -24,10 +26,14 @@ functions as (
   where not exists (select from of_extensions e where e.classid = 'pg_proc'::regclass and e.objid = p.oid)
 ),
 objects (kind, name, value) as (
+  -- Whose schema public is, and who may use it, is the platform's.
   select 'schema', s.nspname, concat_ws(
-    E'\n', pg_get_userbyid(s.nspowner), coalesce(s.nspacl, acldefault('n', s.nspowner)), obj_description(s.oid, 'pg_namespace')
+    E'\n', pg_get_userbyid(s.nspowner),
+    (select string_agg(a::text, ' ' order by a::text) from unnest(coalesce(s.nspacl, acldefault('n', s.nspowner))) a),
+    obj_description(s.oid, 'pg_namespace')
   )
   from schemas s
+  where s.nspname <> 'public'
 
   union all
   select 'relation', r.name, concat_ws(
@@ -44,7 +50,10 @@ objects (kind, name, value) as (
       select string_agg(a::text, ' ' order by a::text)
       from unnest(coalesce(r.relacl, acldefault(case r.relkind when 'S' then 's' else 'r' end::"char", r.relowner))) a
     ) end,
-    obj_description(r.oid, 'pg_class')
+    case
+      when r.relispartition then regexp_replace(obj_description(r.oid, 'pg_class'), '[0-9]{4}-[0-9]{2}', 'month')
+      else obj_description(r.oid, 'pg_class')
+    end
   )
   from relations r
   where r.relkind not in ('i', 'I')
@@ -52,9 +61,17 @@ objects (kind, name, value) as (
   union all
   select 'column', r.name || '.' || a.attname, concat_ws(
     E'\n',
-    (select count(*) from pg_catalog.pg_attribute b where b.attrelid = a.attrelid and b.attnum between 1 and a.attnum and not b.attisdropped),
+    (
+      select count(*)
+      from pg_catalog.pg_attribute b
+      where b.attrelid = a.attrelid and b.attnum between 1 and a.attnum and not b.attisdropped
+    ),
     format_type(a.atttypid, a.atttypmod), case when a.attnotnull then 'not null' end,
-    (select pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum),
+    (
+      select pg_get_expr(d.adbin, d.adrelid)
+      from pg_catalog.pg_attrdef d
+      where d.adrelid = a.attrelid and d.adnum = a.attnum
+    ),
     nullif(a.attidentity::text, ''), nullif(a.attgenerated::text, ''),
     case when a.attcollation <> 0 then a.attcollation::regcollation end,
     'storage ' || a.attstorage::text, 'compression ' || nullif(a.attcompression::text, ''),
@@ -76,7 +93,7 @@ objects (kind, name, value) as (
   join pg_catalog.pg_sequence s on s.seqrelid = r.oid
 
   union all
-  select 'constraint', r.name || '.' || c.conname, concat_ws(
+  select 'constraint', r.name || '.' || regexp_replace(c.conname, '_[0-9]{4}_[0-9]{2}(?=_|$)', '_month'), concat_ws(
     E'\n', pg_get_constraintdef(c.oid), case when not c.convalidated then 'not valid' end,
     case when not c.conislocal then 'inherited' end, obj_description(c.oid, 'pg_constraint')
   )
@@ -101,6 +118,7 @@ objects (kind, name, value) as (
   select 'statistics', s.nspname || '.' || x.stxname, pg_get_statisticsobjdef(x.oid)
   from pg_catalog.pg_statistic_ext x
   join schemas s on s.oid = x.stxnamespace
+  where x.stxname !~ '^idx_documents_field_'
 
   union all
   select 'policy', r.name || '.' || p.polname, concat_ws(
@@ -150,21 +168,23 @@ objects (kind, name, value) as (
     and not exists (select from of_extensions e where e.classid = 'pg_type'::regclass and e.objid = t.oid)
 
   union all
-  select 'default privileges', concat_ws(' ', pg_get_userbyid(d.defaclrole), d.defaclnamespace::regnamespace, d.defaclobjtype),
-    array(select a::text from unnest(d.defaclacl) a order by 1)::text
-  from pg_catalog.pg_default_acl d
-
-  union all
   select 'role', r.rolname, concat_ws(
     E'\n', r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls,
-    (select string_agg(c, ' ' order by c) from pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c where s.setrole = r.oid),
-    (select string_agg(pg_get_userbyid(m.roleid), ' ' order by pg_get_userbyid(m.roleid)) from pg_catalog.pg_auth_members m where m.member = r.oid)
+    (
+      select string_agg(c, ' ' order by c)
+      from pg_catalog.pg_db_role_setting s
+      cross join unnest(s.setconfig) c
+      where s.setrole = r.oid
+    ),
+    array(select pg_get_userbyid(m.roleid)::text from pg_catalog.pg_auth_members m where m.member = r.oid order by 1),
+    shobj_description(r.oid, 'pg_authid')
   )
   from pg_catalog.pg_roles r
-  where r.rolname !~ '^pg_'
+  where r.rolname = 'gateway'
 
   union all
   select 'extension', e.extname, e.extnamespace::regnamespace::text
   from pg_catalog.pg_extension e
+  where e.extname = 'pg_cron'
 )
 select kind, name, string_agg(distinct value, E'\n\n') as value from objects group by kind, name order by kind, name

@@ -12,7 +12,10 @@ const TIME = /"\d{4}-\d\d-\d\dT[^"]*"/g;
  *
  * pg_cron's jobs are rows as well, where there is pg_cron.
  */
-export async function readCatalogue(sql: postgres.Sql, { rows = true } = {}): Promise<Catalogue> {
+export async function readCatalogue(
+  sql: postgres.Sql | postgres.TransactionSql,
+  { rows = true } = {},
+): Promise<Catalogue> {
   const query = await Deno.readTextFile(new URL("catalogue.sql", import.meta.url));
   const objects = await sql.unsafe(query);
   const catalogue: Catalogue = new Map(objects.map(({ kind, name, value }) => [`${kind} ${name}`, value]));
@@ -46,13 +49,12 @@ export function compareCatalogues(
   return keys.filter((key) => ofOne.get(key) !== ofOther.get(key)).map((key) => {
     if (!ofOther.has(key)) return `only in ${one}: ${key}`;
     if (!ofOne.has(key)) return `only in ${other}: ${key}`;
-    return `different: ${key}\n${firstDifference(ofOne.get(key)!, ofOther.get(key)!)}`;
+    return `different: ${key}\n${firstDifferences(ofOne.get(key)!, ofOther.get(key)!)}`;
   });
 }
 
-function firstDifference(a: string, b: string): string {
-  const [ofA, ofB] = [a.split("\n"), b.split("\n")];
-  const at = ofA.findIndex((line, i) => line !== ofB[i]);
-  const line = at < 0 ? ofA.length : at;
-  return `  - ${ofA[line] ?? "(ends)"}\n  + ${ofB[line] ?? "(ends)"}`;
+function firstDifferences(a: string, b: string): string {
+  const only = (one: string, other: string, sign: string) =>
+    one.split("\n").filter((line) => !other.split("\n").includes(line)).slice(0, 3).map((line) => `  ${sign} ${line}`);
+  return [...only(a, b, "-"), ...only(b, a, "+")].join("\n");
 }
