@@ -26,12 +26,12 @@ begin
   );
 end;
 $$;
-comment on function private.caller_role is
+comment on routine private.caller_role is
   'The role claim of the caller''s token; null outside an API request. Inside a definer function current_user is the '
   'owner and proves nothing, so trust is decided by this claim.';
-revoke all on function private.caller_role from public, anon, authenticated, service_role;
+revoke all on routine private.caller_role from public, anon, authenticated, service_role;
 -- authenticated and service_role: the default of conversation_messages.author runs as the inserting role.
-grant execute on function private.caller_role to authenticated, service_role;
+grant execute on routine private.caller_role to authenticated, service_role;
 
 
 create function private.caller_id(p_user_id uuid) returns uuid
@@ -66,11 +66,11 @@ begin
     detail = 'The call carries neither a user''s token nor the secret key.';
 end;
 $$;
-comment on function private.caller_id is
+comment on routine private.caller_id is
   'The user a call acts for. A user is always themself: the argument counts only with the service_role claim, where null '
   'means "whoever owns the row". Raises PT401 without claims, PT404 user_not_found for an unknown user.';
-revoke all on function private.caller_id from public, anon, authenticated, service_role;
-grant execute on function private.caller_id to authenticated, service_role;
+revoke all on routine private.caller_id from public, anon, authenticated, service_role;
+grant execute on routine private.caller_id to authenticated, service_role;
 
 
 create function private.acting_user(p_user_id uuid) returns uuid
@@ -91,10 +91,10 @@ begin
   return v_user_id;
 end;
 $$;
-comment on function private.acting_user is
+comment on routine private.acting_user is
   'private.caller_id for operations that need a user: creating, writing and listing. Raises PT400 user_id_required.';
-revoke all on function private.acting_user from public, anon, authenticated, service_role;
-grant execute on function private.acting_user to authenticated, service_role;
+revoke all on routine private.acting_user from public, anon, authenticated, service_role;
+grant execute on routine private.acting_user to authenticated, service_role;
 
 
 create function private.session_user_id(p_user_id text) returns text
@@ -107,10 +107,10 @@ as $$
     else p_user_id
   end;
 $$;
-comment on function private.session_user_id is
+comment on routine private.session_user_id is
   'The one spelling of a session''s owner: what is shaped like a uuid is in lower case, as auth.uid() is.';
-revoke all on function private.session_user_id from public, anon, authenticated, service_role;
-grant execute on function private.session_user_id to authenticated, service_role;
+revoke all on routine private.session_user_id from public, anon, authenticated, service_role;
+grant execute on routine private.session_user_id to authenticated, service_role;
 
 
 create function private.session_caller_id(p_user_id text) returns text
@@ -135,11 +135,11 @@ begin
     detail = 'The call carries neither a user''s token nor the secret key.';
 end;
 $$;
-comment on function private.session_caller_id is
+comment on routine private.session_caller_id is
   'private.caller_id for sessions, whose owner is any text: a backend''s caller need not be a user of Auth. Null, with the '
   'service_role claim alone, means everybody.';
-revoke all on function private.session_caller_id from public, anon, authenticated, service_role;
-grant execute on function private.session_caller_id to authenticated, service_role;
+revoke all on routine private.session_caller_id from public, anon, authenticated, service_role;
+grant execute on routine private.session_caller_id to authenticated, service_role;
 
 
 create function private.session_acting_user(p_user_id text) returns text
@@ -160,10 +160,10 @@ begin
   return v_user_id;
 end;
 $$;
-comment on function private.session_acting_user is
+comment on routine private.session_acting_user is
   'private.session_caller_id for what needs a user. Raises PT400 user_id_required.';
-revoke all on function private.session_acting_user from public, anon, authenticated, service_role;
-grant execute on function private.session_acting_user to authenticated, service_role;
+revoke all on routine private.session_acting_user from public, anon, authenticated, service_role;
+grant execute on routine private.session_acting_user to authenticated, service_role;
 
 
 create function private.hold_owner(p_user_id text) returns void
@@ -179,10 +179,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.hold_owner is
+comment on routine private.hold_owner is
   'Keeps a user from being deleted until the transaction ends. Raises PT401 where the token has outlived its user.';
-revoke all on function private.hold_owner from public, anon, authenticated, service_role;
-grant execute on function private.hold_owner to authenticated, service_role;
+revoke all on routine private.hold_owner from public, anon, authenticated, service_role;
+grant execute on routine private.hold_owner to authenticated, service_role;
 
 -- Receipts of erasures. What erases is in each module, and in 90_users.
 
@@ -284,10 +284,10 @@ begin
   return v_known.result;
 end;
 $$;
-comment on function private.claim_idempotency_key is
+comment on routine private.claim_idempotency_key is
   'Null if the request is new, and then the key is taken with the transaction, or has no key; else the result of the first '
   'one. Raises PT409 idempotency_mismatch if that had another body.';
-revoke all on function private.claim_idempotency_key from public, anon, authenticated, service_role;
+revoke all on routine private.claim_idempotency_key from public, anon, authenticated, service_role;
 
 
 create function private.keep_idempotent_result(p_user_id text, p_scope text, p_key text, p_result jsonb) returns void
@@ -298,8 +298,8 @@ as $$
   update private.idempotency_keys k set result = p_result
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
 $$;
-comment on function private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found. Without a key it keeps nothing.';
-revoke all on function private.keep_idempotent_result from public, anon, authenticated, service_role;
+comment on routine private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found. Without a key it keeps nothing.';
+revoke all on routine private.keep_idempotent_result from public, anon, authenticated, service_role;
 
 
 create function private.retain_idempotency_keys(
@@ -330,8 +330,8 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';
-revoke all on function private.retain_idempotency_keys from public, anon, authenticated, service_role;
+comment on routine private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';
+revoke all on routine private.retain_idempotency_keys from public, anon, authenticated, service_role;
 
 -- Scheduled work. pg_cron runs it where there is pg_cron, the local stack's scheduler where there is not; both read this
 -- table.
@@ -380,8 +380,8 @@ begin
   execute 'select cron.schedule(j.name, j.schedule, j.command) from private.scheduled_jobs j';
 end;
 $$;
-comment on function private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
-revoke all on function private.schedule_jobs from public, anon, authenticated, service_role;
+comment on routine private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
+revoke all on routine private.schedule_jobs from public, anon, authenticated, service_role;
 
 
 create function private.schedule_job(p_name text, p_schedule text, p_step text) returns void
@@ -395,8 +395,8 @@ begin
   perform private.schedule_jobs();
 end;
 $$;
-comment on function private.schedule_job is 'Adds a job that calls a step, an expression such as private.retention_step().';
-revoke all on function private.schedule_job from public, anon, authenticated, service_role;
+comment on routine private.schedule_job is 'Adds a job that calls a step, an expression such as private.retention_step().';
+revoke all on routine private.schedule_job from public, anon, authenticated, service_role;
 
 
 create function private.begin_step(p_step text) returns boolean
@@ -409,9 +409,9 @@ begin
     and pg_try_advisory_xact_lock(hashtext(p_step));
 end;
 $$;
-comment on function private.begin_step is
+comment on routine private.begin_step is
   'Whether a step may begin: not when the job has run for a minute, nor beside another step of the same name.';
-revoke all on function private.begin_step from public, anon, authenticated, service_role;
+revoke all on routine private.begin_step from public, anon, authenticated, service_role;
 
 -- What every request may need: refusals, and the checks that many share.
 
@@ -422,9 +422,9 @@ set search_path = ''
 as $$
   select jsonb_build_object('status', 'ok');
 $$;
-comment on function public.health is 'Answers when the database does. For GET /<function>/health.';
-revoke all on function public.health from public, anon, authenticated, service_role;
-grant execute on function public.health to service_role;
+comment on routine public.health is 'Answers when the database does. For GET /<function>/health.';
+revoke all on routine public.health from public, anon, authenticated, service_role;
+grant execute on routine public.health to service_role;
 
 
 create function private.refuse(p_detail text) returns void
@@ -436,9 +436,9 @@ begin
   raise sqlstate 'PT400' using message = 'invalid_request', detail = p_detail;
 end;
 $$;
-comment on function private.refuse is 'Raises PT400 invalid_request and says what is wrong.';
-revoke all on function private.refuse from public, anon, authenticated, service_role;
-grant execute on function private.refuse to authenticated, service_role;
+comment on routine private.refuse is 'Raises PT400 invalid_request and says what is wrong.';
+revoke all on routine private.refuse from public, anon, authenticated, service_role;
+grant execute on routine private.refuse to authenticated, service_role;
 
 
 create function private.require_limit(p_limit integer) returns void
@@ -452,9 +452,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
-revoke all on function private.require_limit from public, anon, authenticated, service_role;
-grant execute on function private.require_limit to authenticated, service_role;
+comment on routine private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
+revoke all on routine private.require_limit from public, anon, authenticated, service_role;
+grant execute on routine private.require_limit to authenticated, service_role;
 
 
 create function private.read_page(p_rows refcursor, p_limit integer) returns jsonb
@@ -482,11 +482,11 @@ begin
   return jsonb_build_object('data', to_jsonb(v_rows), 'has_more', v_has_more);
 end;
 $$;
-comment on function private.read_page is
+comment on routine private.read_page is
   'The first p_limit rows (null: all) of a cursor, each one jsonb, as a page: {data, has_more}. A page that is full of bytes '
   'ends early, after one row at the least. The cursor has one row more than the page, to know whether there is more.';
-revoke all on function private.read_page from public, anon, authenticated, service_role;
-grant execute on function private.read_page to authenticated, service_role;
+revoke all on routine private.read_page from public, anon, authenticated, service_role;
+grant execute on routine private.read_page to authenticated, service_role;
 
 
 create function private.require_metadata(p_metadata jsonb) returns void
@@ -500,10 +500,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_metadata is
+comment on routine private.require_metadata is
   'The rule of conversations_metadata_check as an error that says so: PT400 invalid_request.';
-revoke all on function private.require_metadata from public, anon, authenticated, service_role;
-grant execute on function private.require_metadata to authenticated, service_role;
+revoke all on routine private.require_metadata from public, anon, authenticated, service_role;
+grant execute on routine private.require_metadata to authenticated, service_role;
 
 -- Retention: how long each kind of data is kept, and the record of what went. What removes is in the modules whose data it is,
 -- and the job in 80_retention.
@@ -575,12 +575,12 @@ exception
       hint = 'See private.get_retention_policies() for the kinds.';
 end;
 $$;
-comment on function private.set_retention_policy is
+comment on routine private.set_retention_policy is
   'Says how long a kind of data is kept; null: for ever. For the owner of the database, in SQL: '
   'select private.set_retention_policy(''conversations'', ''1 year''); '
   'select private.set_retention_policy(''documents'', ''30 days'', ''traces''); '
   'Kinds are those of private.retention_policies. Raises PT400 invalid_request.';
-revoke all on function private.set_retention_policy from public, anon, authenticated, service_role;
+revoke all on routine private.set_retention_policy from public, anon, authenticated, service_role;
 
 
 create function private.retention_cutoff(p_kind text, p_now timestamptz) returns timestamptz
@@ -591,8 +591,8 @@ set search_path = ''
 as $$
   select p_now - p.keep from private.retention_policies p where p.kind = p_kind and p.collection = '';
 $$;
-comment on function private.retention_cutoff is 'What is older has to go; null where the kind is kept.';
-revoke all on function private.retention_cutoff from public, anon, authenticated, service_role;
+comment on routine private.retention_cutoff is 'What is older has to go; null where the kind is kept.';
+revoke all on routine private.retention_cutoff from public, anon, authenticated, service_role;
 
 
 create table private.retention_runs (
@@ -643,9 +643,9 @@ as $$
     where r.finished_at is null and r.last_step_at > clock_timestamp() - interval '5 seconds'
   );
 $$;
-comment on function private.retention_is_running is
+comment on routine private.retention_is_running is
   'Whether there is a run that has made a step within five seconds. One that was killed is none.';
-revoke all on function private.retention_is_running from public, anon, authenticated, service_role;
+revoke all on routine private.retention_is_running from public, anon, authenticated, service_role;
 
 
 create function private.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
@@ -661,8 +661,8 @@ as $$
     having sum(c.value::bigint) > 0
   ) s;
 $$;
-comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
-revoke all on function private.add_counts from public, anon, authenticated, service_role;
+comment on routine private.add_counts is 'The sum of two {table: count}, without those that are 0.';
+revoke all on routine private.add_counts from public, anon, authenticated, service_role;
 
 
 create function private.remove_oldest(
@@ -700,9 +700,9 @@ begin
   into removed, more using p_limit, c_bytes, p_before;
 end;
 $$;
-comment on function private.remove_oldest is
+comment on routine private.remove_oldest is
   'Removes the first rows of a table by p_order that meet a condition in SQL, where $3 is p_before: at most p_limit, and no '
   'more after 64 MiB of p_content. It waits for nobody. more: there may be more of them. No client has a part in p_condition.';
-revoke all on function private.remove_oldest from public, anon, authenticated, service_role;
+revoke all on routine private.remove_oldest from public, anon, authenticated, service_role;
 
 reset check_function_bodies;

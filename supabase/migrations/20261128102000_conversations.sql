@@ -254,10 +254,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_messages is
+comment on routine private.require_messages is
   'What zod says politely at the edge holds for a direct RPC call too: nothing is dropped, and nothing turned into text. '
   'Raises PT400 invalid_request. p_more_fields: what a message may have beside the fields of an append.';
-revoke all on function private.require_messages from public, anon, authenticated, service_role;
+revoke all on routine private.require_messages from public, anon, authenticated, service_role;
 
 
 -- As before, and an item is part of what is compared.
@@ -321,10 +321,10 @@ begin
   return v_known;
 end;
 $$;
-comment on function private.known_items is
+comment on routine private.known_items is
   'Which item_ids of a batch the lineage has already, as {item_id: sequence_order}. Raises PT409 item_conflict where one '
   'stands for other content, or twice in the batch.';
-revoke all on function private.known_items from public, anon, authenticated, service_role;
+revoke all on routine private.known_items from public, anon, authenticated, service_role;
 
 
 create function private.append_result(p_conversation_id uuid, p_result jsonb) returns jsonb
@@ -347,10 +347,10 @@ as $$
     p_conversation_id, s.sequence_order::integer - 1, s.sequence_order::integer + 1, 1, 'asc'
   ) m;
 $$;
-comment on function private.append_result is
+comment on routine private.append_result is
   'The answer of an append, {messages, last_sequence_order}, from the numbers of its messages. Messages deleted since '
   'are missing.';
-revoke all on function private.append_result from public, anon, authenticated, service_role;
+revoke all on routine private.append_result from public, anon, authenticated, service_role;
 
 
 create function private.insert_messages(
@@ -403,10 +403,10 @@ begin
   return v_messages;
 end;
 $$;
-comment on function private.insert_messages is
+comment on routine private.insert_messages is
   'Stores messages after number p_last and moves the counter, under the row lock that the caller holds. Answers them as the API '
   'does. Checks nobody''s rights.';
-revoke all on function private.insert_messages from public, anon, authenticated, service_role;
+revoke all on routine private.insert_messages from public, anon, authenticated, service_role;
 
 
 create function private.store_messages(
@@ -479,10 +479,10 @@ begin
   return jsonb_build_object('messages', v_messages, 'last_sequence_order', v_last);
 end;
 $$;
-comment on function private.store_messages is
+comment on routine private.store_messages is
   'Appends a batch under the conversation''s row lock: all of it, contiguously, or nothing. A message may have an item '
   'beside the fields of an append. p_scope is where p_idempotency_key counts. Answers as public.append_messages.';
-revoke all on function private.store_messages from public, anon, authenticated, service_role;
+revoke all on routine private.store_messages from public, anon, authenticated, service_role;
 
 
 create function private.append_messages(
@@ -526,7 +526,7 @@ begin
   );
 end;
 $$;
-comment on function private.append_messages is
+comment on routine private.append_messages is
   'Appends a batch: all of it, contiguously, or nothing. See public.append_messages.';
 
 
@@ -544,12 +544,12 @@ begin
   return private.append_messages(p_conversation_id, p_messages, p_expected_sequence, p_idempotency_key, p_user_id);
 end;
 $$;
-comment on function public.append_messages is
+comment on routine public.append_messages is
   'Appends messages (a JSON array) to a conversation: contiguous and gapless, all or none. Answers {messages, '
   'last_sequence_order}. With p_expected_sequence it appends only if that is the last number, else PT409. A repeated '
   'p_idempotency_key answers as the first time, with replayed: true; a message whose item_id is known is not stored again.';
-revoke all on function private.append_messages, public.append_messages from public, anon, authenticated, service_role;
-grant execute on function private.append_messages, public.append_messages to authenticated, service_role;
+revoke all on routine private.append_messages, public.append_messages from public, anon, authenticated, service_role;
+grant execute on routine private.append_messages, public.append_messages to authenticated, service_role;
 
 
 create function private.number_message() returns trigger
@@ -591,10 +591,10 @@ begin
   return new;
 end;
 $$;
-comment on function private.number_message is
+comment on routine private.number_message is
   'Numbers a message that a client inserts through the REST API, under the conversation''s row lock. An explicit number '
   'is accepted if it is the next, else PT409 sequence_conflict.';
-revoke all on function private.number_message from public, anon, authenticated, service_role;
+revoke all on routine private.number_message from public, anon, authenticated, service_role;
 
 -- Rows that append_messages numbers itself, and a restore, are inserted by the owner and skip this:
 -- one update for a batch instead of one for each row.
@@ -616,9 +616,9 @@ begin
   );
 end;
 $$;
-comment on function private.is_whole_item is
+comment on routine private.is_whole_item is
   'Whether the column item is the message. If not, it is what the other columns leave out of an item, or null.';
-revoke all on function private.is_whole_item from public, anon, authenticated, service_role;
+revoke all on routine private.is_whole_item from public, anon, authenticated, service_role;
 
 
 create function private.message_tokens(p_message public.conversation_messages) returns bigint
@@ -652,12 +652,12 @@ begin
   return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) + v_images + 7) / 8;
 end;
 $$;
-comment on function private.message_tokens is
+comment on routine private.message_tokens is
   'What a message costs: its token_count, or else 4 + ceil((3 * bytes - characters) / 8) over content, name, parts, '
   'function_call and tool_calls, or over the item alone where there is one. That is a token for 4 ASCII characters and '
   'for each Chinese, Japanese or Korean one. JSON counts as Postgres prints it, except that a string of 200 characters '
   'or more which is a data: URL or base64 counts 1,000, about an image.';
-revoke all on function private.message_tokens from public, anon, authenticated, service_role;
+revoke all on routine private.message_tokens from public, anon, authenticated, service_role;
 
 
 create function private.context_message(p_message public.conversation_messages) returns jsonb
@@ -700,9 +700,9 @@ begin
   ];
 end;
 $$;
-comment on function private.context_message is
+comment on routine private.context_message is
   'A message as a model needs it, with author and sequence_order. Fields that are null are left out, except content.';
-revoke all on function private.context_message from public, anon, authenticated, service_role;
+revoke all on routine private.context_message from public, anon, authenticated, service_role;
 
 
 create type private.context_entry as (
@@ -775,10 +775,10 @@ begin
   );
 end;
 $$;
-comment on function private.read_context_entries is
+comment on routine private.read_context_entries is
   'The newest p_limit messages that a conversation shows with p_after < sequence_order < p_before, as entries in '
   'ascending order. Checks nobody''s rights.';
-revoke all on function private.read_context_entries from public, anon, authenticated, service_role;
+revoke all on routine private.read_context_entries from public, anon, authenticated, service_role;
 
 
 create function private.fit_context(
@@ -943,11 +943,11 @@ begin
   left join starts k on k.sequence_order = d.cut;
 end;
 $$;
-comment on function private.fit_context is
+comment on routine private.fit_context is
   'Which of the newest messages of a conversation fit: those from cut on, except unpaired. turn is where the newest '
   'turn begins, null while that is not known; cut_tokens is null if the turn does not fit. over: older messages '
   'cannot change the answer. p_all: there are none.';
-revoke all on function private.fit_context from public, anon, authenticated, service_role;
+revoke all on routine private.fit_context from public, anon, authenticated, service_role;
 
 
 create function private.get_context(
@@ -1083,7 +1083,7 @@ begin
   return v_result;
 end;
 $$;
-comment on function private.get_context is 'See public.get_context.';
+comment on routine private.get_context is 'See public.get_context.';
 
 
 create function public.get_context(
@@ -1097,13 +1097,13 @@ language sql
 stable
 set search_path = ''
 return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
-comment on function public.get_context is
+comment on routine public.get_context is
   'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system '
   'and developer messages, then the newest messages, in order. Answers {messages, total_tokens, truncated}, and with '
   'p_explain explain: {included, left_out}. Never more than p_max_tokens (private.message_tokens counts) or '
   'p_max_messages, never half of a call and its results. The newest turn is always in, else PT409 budget_too_small.';
-revoke all on function private.get_context, public.get_context from public, anon, authenticated, service_role;
-grant execute on function private.get_context, public.get_context to authenticated, service_role;
+revoke all on routine private.get_context, public.get_context from public, anon, authenticated, service_role;
+grant execute on routine private.get_context, public.get_context to authenticated, service_role;
 
 -- Creating, reading, listing and changing conversations.
 
@@ -1122,10 +1122,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_conversation is
+comment on routine private.require_conversation is
   'Raises PT404 conversation_not_found unless the conversation is there and the user''s. p_user_id as private.caller_id '
   'answers it.';
-revoke all on function private.require_conversation from public, anon, authenticated, service_role;
+revoke all on routine private.require_conversation from public, anon, authenticated, service_role;
 
 
 create function private.require_video(p_video_id uuid, p_user_id uuid) returns void
@@ -1141,10 +1141,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_video is
+comment on routine private.require_video is
   'The rule of conversations_video_id_fkey as an error with a name: PT404 video_not_found unless the video is the user''s.';
-revoke all on function private.require_video from public, anon, authenticated, service_role;
-grant execute on function private.require_video to authenticated, service_role;
+revoke all on routine private.require_video from public, anon, authenticated, service_role;
+grant execute on routine private.require_video to authenticated, service_role;
 
 
 create function private.create_conversation(
@@ -1194,7 +1194,7 @@ begin
   return public.get_conversation(v_id, v_user_id);
 end;
 $$;
-comment on function private.create_conversation is 'See public.create_conversation.';
+comment on routine private.create_conversation is 'See public.create_conversation.';
 
 
 create function public.create_conversation(
@@ -1206,12 +1206,12 @@ create function public.create_conversation(
 language sql
 set search_path = ''
 return private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
-comment on function public.create_conversation is
+comment on routine public.create_conversation is
   'Creates a conversation ({title?, video_id?, metadata?, expires_at?}) with its first messages: both or neither. A '
   'repeated p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function private.create_conversation, public.create_conversation
+revoke all on routine private.create_conversation, public.create_conversation
   from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation, public.create_conversation to authenticated, service_role;
+grant execute on routine private.create_conversation, public.create_conversation to authenticated, service_role;
 
 
 create function public.get_conversation(p_conversation_id uuid, p_user_id uuid default null) returns jsonb
@@ -1232,9 +1232,9 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.get_conversation is 'One conversation, without its messages.';
-revoke all on function public.get_conversation from public, anon, authenticated, service_role;
-grant execute on function public.get_conversation to authenticated, service_role;
+comment on routine public.get_conversation is 'One conversation, without its messages.';
+revoke all on routine public.get_conversation from public, anon, authenticated, service_role;
+grant execute on routine public.get_conversation to authenticated, service_role;
 
 
 create function public.list_conversations(
@@ -1268,11 +1268,11 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function public.list_conversations is
+comment on routine public.list_conversations is
   'A page of the user''s conversations, newest activity first, below (p_before_updated_at, p_before_id). Answers {data, '
   'has_more}. p_metadata: only conversations whose metadata contains it.';
-revoke all on function public.list_conversations from public, anon, authenticated, service_role;
-grant execute on function public.list_conversations to authenticated, service_role;
+revoke all on routine public.list_conversations from public, anon, authenticated, service_role;
+grant execute on routine public.list_conversations to authenticated, service_role;
 
 
 create function public.update_conversation(p_conversation_id uuid, p_changes jsonb, p_user_id uuid default null)
@@ -1318,11 +1318,11 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.update_conversation is
+comment on routine public.update_conversation is
   'Changes the fields that p_changes has: title, summary, video_id, pinned, expires_at (null clears) and metadata '
   '(merged at the top level; null removes a key). Answers the conversation.';
-revoke all on function public.update_conversation from public, anon, authenticated, service_role;
-grant execute on function public.update_conversation to authenticated, service_role;
+revoke all on routine public.update_conversation from public, anon, authenticated, service_role;
+grant execute on routine public.update_conversation to authenticated, service_role;
 
 -- Deletion in pieces: what is deleted is gone at once, and its messages follow, a bounded number at a time.
 
@@ -1376,10 +1376,10 @@ begin
   );
 end;
 $$;
-comment on function private.shows_itself is
+comment on routine private.shows_itself is
   'Whether a conversation keeps its messages by itself. A deleted one does not, nor one that responses have made, unless '
   'somebody made it their own: wrote on, or gave it a title, a summary, a video, metadata or a pin.';
-revoke all on function private.shows_itself from public, anon, authenticated, service_role;
+revoke all on routine private.shows_itself from public, anon, authenticated, service_role;
 
 
 create function private.remove_messages(
@@ -1434,10 +1434,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.remove_messages is
+comment on routine private.remove_messages is
   'Removes messages whose number is above p_above from conversations that the caller has locked: at most p_limit, and no '
   'more after 64 MiB. complete: these were all. Checks nobody''s rights.';
-revoke all on function private.remove_messages from public, anon, authenticated, service_role;
+revoke all on routine private.remove_messages from public, anon, authenticated, service_role;
 
 
 create function private.prune_conversation(p_conversation_id uuid, p_limit integer, p_wait boolean default true)
@@ -1512,12 +1512,12 @@ begin
   return v_removed;
 end;
 $$;
-comment on function private.prune_conversation is
+comment on routine private.prune_conversation is
   'Removes what nothing shows any more: a conversation that does not show itself and has neither forks nor responses, '
   'then its parent if that is one too, and so on upwards; of one that has some, the messages above the highest they show. '
   'At most p_limit messages, which are counted in the answer, 64 MiB of a conversation and about a second: where that is '
   'too little, or where a conversation is locked and p_wait is false, private.prune_queue has the rest.';
-revoke all on function private.prune_conversation from public, anon, authenticated, service_role;
+revoke all on routine private.prune_conversation from public, anon, authenticated, service_role;
 
 
 create function private.prune_lineage(p_conversation_id uuid) returns void
@@ -1530,9 +1530,9 @@ begin
   perform private.prune_conversation(p_conversation_id, 10000);
 end;
 $$;
-comment on function private.prune_lineage is
+comment on routine private.prune_lineage is
   'private.prune_conversation for a request: at once, as far as that goes in about a second.';
-revoke all on function private.prune_lineage from public, anon, authenticated, service_role;
+revoke all on routine private.prune_lineage from public, anon, authenticated, service_role;
 
 
 create function private.hide_conversations(p_ids uuid[], p_user_id uuid default null) returns integer
@@ -1558,10 +1558,10 @@ begin
   return v_hidden;
 end;
 $$;
-comment on function private.hide_conversations is
+comment on routine private.hide_conversations is
   'Deletes conversations, of one user or whoever''s, for everybody who asks; private.drain_prune_queue then removes what is '
   'left of them. Answers how many there were. Checks nobody''s rights.';
-revoke all on function private.hide_conversations from public, anon, authenticated, service_role;
+revoke all on routine private.hide_conversations from public, anon, authenticated, service_role;
 
 
 create function private.drain_prune_queue(
@@ -1609,11 +1609,11 @@ begin
   );
 end;
 $$;
-comment on function private.drain_prune_queue is
+comment on routine private.drain_prune_queue is
   'Removes at most p_limit messages of at most 200 conversations in private.prune_queue, of one user or of all, for about a '
   'second. It waits for nobody''s lock. What fails stays, with the error, until the next run. messages: how many went; '
   'progress: whether another call may find more to do.';
-revoke all on function private.drain_prune_queue from public, anon, authenticated, service_role;
+revoke all on routine private.drain_prune_queue from public, anon, authenticated, service_role;
 
 
 create function private.prune_queue_step() returns boolean
@@ -1629,9 +1629,9 @@ begin
   return (private.drain_prune_queue(5000)).progress;
 end;
 $$;
-comment on function private.prune_queue_step is
+comment on routine private.prune_queue_step is
   'Removes up to 5,000 messages that deletions have left behind. True while there may be more to do.';
-revoke all on function private.prune_queue_step from public, anon, authenticated, service_role;
+revoke all on routine private.prune_queue_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-prune-queue', '* * * * *', 'private.prune_queue_step()');
 
@@ -1648,18 +1648,18 @@ begin
   perform private.prune_lineage(p_conversation_id);
 end;
 $$;
-comment on function private.delete_conversation is 'See public.delete_conversation.';
+comment on routine private.delete_conversation is 'See public.delete_conversation.';
 
 
 create function public.delete_conversation(p_conversation_id uuid, p_user_id uuid default null) returns void
 language sql
 set search_path = ''
 return private.delete_conversation(p_conversation_id, p_user_id);
-comment on function public.delete_conversation is
+comment on routine public.delete_conversation is
   'Deletes a conversation and its messages, except those that living forks still show.';
-revoke all on function private.delete_conversation, public.delete_conversation
+revoke all on routine private.delete_conversation, public.delete_conversation
   from public, anon, authenticated, service_role;
-grant execute on function private.delete_conversation, public.delete_conversation to authenticated, service_role;
+grant execute on routine private.delete_conversation, public.delete_conversation to authenticated, service_role;
 
 
 create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
@@ -1682,7 +1682,7 @@ begin
   perform private.forget_words(v_conversation_id, v_sequence_order);
 end;
 $$;
-comment on function private.delete_message is 'See public.delete_message.';
+comment on routine private.delete_message is 'See public.delete_message.';
 
 
 create function public.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid default null)
@@ -1690,11 +1690,11 @@ returns void
 language sql
 set search_path = ''
 return private.delete_message(p_conversation_id, p_message_id, p_user_id);
-comment on function public.delete_message is
+comment on routine public.delete_message is
   'Deletes a message, through whichever conversation shows it, from all that show it. Numbers do not change and are not '
   'used again.';
-revoke all on function private.delete_message, public.delete_message from public, anon, authenticated, service_role;
-grant execute on function private.delete_message, public.delete_message to authenticated, service_role;
+revoke all on routine private.delete_message, public.delete_message from public, anon, authenticated, service_role;
+grant execute on routine private.delete_message, public.delete_message to authenticated, service_role;
 
 -- Erasure of a user's conversations: everything is hidden first, then messages go, then conversations.
 
@@ -1736,9 +1736,9 @@ begin
   return found;
 end;
 $$;
-comment on function private.list_conversations_to_erase is
+comment on routine private.list_conversations_to_erase is
   'Puts what a user has at this moment on an erasure''s list, deleted conversations included. False if that is nothing new.';
-revoke all on function private.list_conversations_to_erase from public, anon, authenticated, service_role;
+revoke all on routine private.list_conversations_to_erase from public, anon, authenticated, service_role;
 
 
 create function private.erase_conversations_piece(p_erasure_id uuid, p_user_id uuid) returns jsonb
@@ -1868,11 +1868,11 @@ begin
   );
 end;
 $$;
-comment on function private.erase_conversations_piece is
+comment on routine private.erase_conversations_piece is
   'A piece of the conversations on an erasure''s list: 2,000 responses go, or 500 conversations without any are hidden, or '
   '2,000 messages go, or 200 empty conversations, or 500 idempotency keys of conversations that are not there. Answers '
   '{table: rows}, null when there is nothing left.';
-revoke all on function private.erase_conversations_piece from public, anon, authenticated, service_role;
+revoke all on routine private.erase_conversations_piece from public, anon, authenticated, service_role;
 
 -- Export: all conversations of a user, page by page, as lines of NDJSON.
 
@@ -1892,9 +1892,9 @@ as $$
   from public.conversations c
   where c.id = p_conversation_id;
 $$;
-comment on function private.export_conversation is
+comment on routine private.export_conversation is
   'A conversation as an export shows it. Of a deleted one there is only what its living forks need.';
-revoke all on function private.export_conversation from public, anon, authenticated, service_role;
+revoke all on routine private.export_conversation from public, anon, authenticated, service_role;
 
 
 create function private.export_message(p_message public.conversation_messages) returns jsonb
@@ -1904,9 +1904,9 @@ set search_path = ''
 as $$
   select to_jsonb(p_message) - '{user_id,type}'::text[] || jsonb_build_object('message_type', p_message.type);
 $$;
-comment on function private.export_message is
+comment on routine private.export_message is
   'A message as an export shows it: every column but its user. Its type is message_type, for type says what a line is.';
-revoke all on function private.export_message from public, anon, authenticated, service_role;
+revoke all on routine private.export_message from public, anon, authenticated, service_role;
 
 
 create function private.export_page(p_cursor jsonb, p_user_id uuid) returns jsonb
@@ -2016,7 +2016,7 @@ begin
   );
 end;
 $$;
-comment on function private.export_page is 'See public.export_page.';
+comment on routine private.export_page is 'See public.export_page.';
 
 
 create function public.export_page(p_cursor jsonb default '{}', p_user_id uuid default null) returns jsonb
@@ -2024,12 +2024,12 @@ language sql
 stable
 set search_path = ''
 return private.export_page(p_cursor, p_user_id);
-comment on function public.export_page is
+comment on routine public.export_page is
   'A page of everything the user owns, as lines of NDJSON in one string: {lines, conversations, tombstones, messages, '
   'next}. Each conversation is followed by its own messages and comes before its forks. A page is at most 1,000 lines, '
   'and ends with the line that fills 1 MiB. next is the p_cursor of the page after it, null at the end.';
-revoke all on function private.export_page, public.export_page from public, anon, authenticated, service_role;
-grant execute on function private.export_page, public.export_page to authenticated, service_role;
+revoke all on routine private.export_page, public.export_page from public, anon, authenticated, service_role;
+grant execute on routine private.export_page, public.export_page to authenticated, service_role;
 
 -- A fork is one row: it shares the first fork_sequence messages of its parent, through any number of parents.
 
@@ -2055,9 +2055,9 @@ begin
     select l.id, l.upper from line l;
 end;
 $$;
-comment on function private.lineage is
+comment on routine private.lineage is
   'The conversations whose messages a conversation shows, itself first, and up to which number of each. Checks nobody''s rights.';
-revoke all on function private.lineage from public, anon, authenticated, service_role;
+revoke all on routine private.lineage from public, anon, authenticated, service_role;
 
 
 create function private.fork_conversation(
@@ -2119,7 +2119,7 @@ begin
   return v_fork;
 end;
 $$;
-comment on function private.fork_conversation is 'See public.fork_conversation.';
+comment on routine private.fork_conversation is 'See public.fork_conversation.';
 
 
 create function public.fork_conversation(
@@ -2128,12 +2128,12 @@ create function public.fork_conversation(
 language sql
 set search_path = ''
 return private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
-comment on function public.fork_conversation is
+comment on routine public.fork_conversation is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
   'metadata are taken over, the summary is not: it may tell of what comes after.';
-revoke all on function private.fork_conversation, public.fork_conversation
+revoke all on routine private.fork_conversation, public.fork_conversation
   from public, anon, authenticated, service_role;
-grant execute on function private.fork_conversation, public.fork_conversation to authenticated, service_role;
+grant execute on routine private.fork_conversation, public.fork_conversation to authenticated, service_role;
 
 -- Import: what an export has, one conversation at a time.
 
@@ -2213,9 +2213,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.check_import is
+comment on routine private.check_import is
   'Raises PT400 invalid_request for what public.import_conversation does not know: nothing is dropped silently.';
-revoke all on function private.check_import from public, anon, authenticated, service_role;
+revoke all on routine private.check_import from public, anon, authenticated, service_role;
 
 
 create function private.import_parent(p_conversation jsonb, p_user_id uuid) returns void
@@ -2251,9 +2251,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.import_parent is
+comment on routine private.import_parent is
   'Checks and locks the parent of an imported fork: the user''s own, or PT404 conversation_not_found.';
-revoke all on function private.import_parent from public, anon, authenticated, service_role;
+revoke all on routine private.import_parent from public, anon, authenticated, service_role;
 
 
 create function private.note_author(p_metadata jsonb, p_original text, p_author text) returns jsonb
@@ -2269,9 +2269,9 @@ as $$
     else p_metadata || jsonb_build_object('imported_author', p_original)
   end;
 $$;
-comment on function private.note_author is
+comment on routine private.note_author is
   'Adds imported_author to a message''s metadata where the import stamps another author than the file says.';
-revoke all on function private.note_author from public, anon, authenticated, service_role;
+revoke all on routine private.note_author from public, anon, authenticated, service_role;
 
 
 create function private.import_conversation(p_conversation jsonb, p_messages jsonb, p_user_id uuid) returns jsonb
@@ -2417,7 +2417,7 @@ begin
   );
 end;
 $$;
-comment on function private.import_conversation is 'See public.import_conversation.';
+comment on routine private.import_conversation is 'See public.import_conversation.';
 
 
 create function public.import_conversation(p_conversation jsonb, p_messages jsonb default '[]', p_user_id uuid default null)
@@ -2425,16 +2425,16 @@ returns jsonb
 language sql
 set search_path = ''
 return private.import_conversation(p_conversation, p_messages, p_user_id);
-comment on function public.import_conversation is
+comment on routine public.import_conversation is
   'Imports a conversation {title?, summary?, video_id?, metadata?, pinned?, expires_at?, parent_id?, fork_sequence?, '
   'last_sequence_order?, created_at?, updated_at?} and its own messages, each with its sequence_order and where known '
   'item, author and created_at: all of it or nothing. Ids are new; numbers and timestamps stay; author is the caller''s '
   'role, and where that differs the metadata keeps the original as imported_author. parent_id is one''s own conversation. '
   'deleted: true imports a tombstone, hidden and gone with public.finish_import unless a fork shares it. more: true hides '
   'the conversation until {continues: id} brings the rest. Answers {id, messages, video_dropped}.';
-revoke all on function private.import_conversation, public.import_conversation
+revoke all on routine private.import_conversation, public.import_conversation
   from public, anon, authenticated, service_role;
-grant execute on function private.import_conversation, public.import_conversation to authenticated, service_role;
+grant execute on routine private.import_conversation, public.import_conversation to authenticated, service_role;
 
 
 create function private.expire_imports(p_user_id uuid, p_ids uuid[] default '{}') returns void
@@ -2455,9 +2455,9 @@ begin
   end loop;
 end;
 $$;
-comment on function private.expire_imports is
+comment on routine private.expire_imports is
   'Ends the given imports of a user, and those that broke off more than a day ago: what nothing shows goes.';
-revoke all on function private.expire_imports from public, anon, authenticated, service_role;
+revoke all on routine private.expire_imports from public, anon, authenticated, service_role;
 
 
 create function private.finish_import(p_ids jsonb, p_user_id uuid) returns jsonb
@@ -2477,19 +2477,19 @@ begin
   return v_removed;
 end;
 $$;
-comment on function private.finish_import is 'See public.finish_import.';
+comment on routine private.finish_import is 'See public.finish_import.';
 
 
 create function public.finish_import(p_ids jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.finish_import(p_ids, p_user_id);
-comment on function public.finish_import is
+comment on routine public.finish_import is
   'Ends an import: of the given conversations (a JSON array of ids) those go that nothing shows, tombstones without forks '
   'and conversations that were never completed, and with them what such an import left more than a day ago. Answers '
   'which of the ids are not there.';
-revoke all on function private.finish_import, public.finish_import from public, anon, authenticated, service_role;
-grant execute on function private.finish_import, public.finish_import to authenticated, service_role;
+revoke all on routine private.finish_import, public.finish_import from public, anon, authenticated, service_role;
+grant execute on routine private.finish_import, public.finish_import to authenticated, service_role;
 
 -- Loading: pages of messages, through the lineage of forks.
 
@@ -2554,10 +2554,10 @@ begin
   end loop;
 end;
 $$;
-comment on function private.read_messages is
+comment on routine private.read_messages is
   'The messages that a conversation shows with p_after < sequence_order < p_before, at most p_limit, through its '
   'lineage. Each step up is one primary-key probe, and the walk stops when the page is full. Checks nobody''s rights.';
-revoke all on function private.read_messages from public, anon, authenticated, service_role;
+revoke all on routine private.read_messages from public, anon, authenticated, service_role;
 
 
 create type private.listed_message as (
@@ -2653,10 +2653,10 @@ begin
   return json_build_object('data', v_data, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.list_any_messages is
+comment on routine private.list_any_messages is
   'private.list_messages for conversations that share messages with others, and for pages of more than 8 MiB. Checks nobody''s '
   'rights.';
-revoke all on function private.list_any_messages from public, anon, authenticated, service_role;
+revoke all on routine private.list_any_messages from public, anon, authenticated, service_role;
 
 
 create function private.list_messages(
@@ -2728,7 +2728,7 @@ begin
   );
 end;
 $$;
-comment on function private.list_messages is 'See public.list_messages.';
+comment on routine private.list_messages is 'See public.list_messages.';
 
 
 create function public.list_messages(
@@ -2747,11 +2747,11 @@ begin
   return private.list_messages(p_conversation_id, p_after, p_before, p_limit, p_order, p_user_id);
 end;
 $$;
-comment on function public.list_messages is
+comment on routine public.list_messages is
   'A page of a conversation''s messages with p_after < sequence_order < p_before, in p_order (asc or desc). Answers '
   '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed.';
-revoke all on function private.list_messages, public.list_messages from public, anon, authenticated, service_role;
-grant execute on function private.list_messages, public.list_messages to authenticated, service_role;
+revoke all on routine private.list_messages, public.list_messages from public, anon, authenticated, service_role;
+grant execute on routine private.list_messages, public.list_messages to authenticated, service_role;
 
 -- Retention of conversations: since the last message, or when the conversation itself says.
 
@@ -2818,10 +2818,10 @@ begin
   removed := jsonb_build_object('conversations', cardinality(v_ids));
 end;
 $$;
-comment on function private.retain_conversations is
+comment on routine private.retain_conversations is
   'Deletes up to 500 conversations: those past their expires_at, and those without one whose last message is past the policy. '
   'Pinned ones stay. Their messages are left to private.prune_queue.';
-revoke all on function private.retain_conversations from public, anon, authenticated, service_role;
+revoke all on routine private.retain_conversations from public, anon, authenticated, service_role;
 
 
 create function private.retain_prune_queue(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
@@ -2834,9 +2834,9 @@ begin
   from private.drain_prune_queue(5000) d;
 end;
 $$;
-comment on function private.retain_prune_queue is
+comment on routine private.retain_prune_queue is
   'Removes up to 5,000 messages that deletions have left behind, those of retention and everybody''s.';
-revoke all on function private.retain_prune_queue from public, anon, authenticated, service_role;
+revoke all on routine private.retain_prune_queue from public, anon, authenticated, service_role;
 
 
 create function private.retain_imports(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
@@ -2875,9 +2875,9 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_imports is
+comment on routine private.retain_imports is
   'Ends up to 500 imports that broke off more than a day ago. What nothing shows of them is left to private.prune_queue.';
-revoke all on function private.retain_imports from public, anon, authenticated, service_role;
+revoke all on routine private.retain_imports from public, anon, authenticated, service_role;
 
 -- Search: the query, how well a text matches it, and what to show. The text decides; filters spare reading most of it.
 
@@ -3002,13 +3002,13 @@ begin
   o_highlight := array_to_string(v_highlights, '|');
 end;
 $$;
-comment on function private.parse_search is
+comment on routine private.parse_search is
   'Reads a query as people type it: words are ANDed, "a phrase" is kept together, wor* is a prefix, -word excludes, OR '
   'in capitals separates alternatives; a word that punctuation divides is a phrase. The first 24 words count, and '
   'nothing is an error. Term i belongs to the alternative o_groups[i] and is the regular expression o_patterns[i]; the terms '
   'decide. o_words are the hashes of the words that a message needs, word i for the alternative o_word_groups[i]: null if any '
   'message may match, empty if none can. o_highlight is what to mark.';
-revoke all on function private.parse_search from public, anon, authenticated, service_role;
+revoke all on routine private.parse_search from public, anon, authenticated, service_role;
 
 
 create function private.search_score(
@@ -3052,10 +3052,10 @@ begin
   return null;
 end;
 $$;
-comment on function private.search_score is
+comment on routine private.search_score is
   'How well a text matches what parse_search read; null if it does not. BM25 without the rarity of words (k1 1.2, b 0.75, '
   'average 600 characters): a score depends on the text alone, so it is the same on every page.';
-revoke all on function private.search_score from public, anon, authenticated, service_role;
+revoke all on routine private.search_score from public, anon, authenticated, service_role;
 
 
 create function private.search_snippet(p_text text, p_highlight text) returns text
@@ -3084,9 +3084,9 @@ begin
   return replace(replace(v_snippet, E'\u0001', '<mark>'), E'\u0002', '</mark>');
 end;
 $$;
-comment on function private.search_snippet is
+comment on routine private.search_snippet is
   'Some 240 characters around the first match. The text is escaped, so that the only HTML in it is <mark> and </mark>.';
-revoke all on function private.search_snippet from public, anon, authenticated, service_role;
+revoke all on routine private.search_snippet from public, anon, authenticated, service_role;
 
 
 create function private.shown_by(p_conversation_id uuid, p_sequence_order integer) returns uuid
@@ -3108,9 +3108,9 @@ as $$
   )
   select s.id from shown s where s.deleted_at is null order by s.created_at, s.id limit 1;
 $$;
-comment on function private.shown_by is
+comment on routine private.shown_by is
   'The conversation that shows a message: its owner, else the oldest living fork that shares it, else null.';
-revoke all on function private.shown_by from public, anon, authenticated, service_role;
+revoke all on routine private.shown_by from public, anon, authenticated, service_role;
 
 
 create function private.search_messages(
@@ -3261,7 +3261,7 @@ begin
   );
 end;
 $$;
-comment on function private.search_messages is 'See public.search_messages. Definer: nobody else reads the filters.';
+comment on routine private.search_messages is 'See public.search_messages. Definer: nobody else reads the filters.';
 
 
 create function public.search_messages(
@@ -3276,13 +3276,13 @@ language sql
 stable
 set search_path = ''
 return private.search_messages(p_query, p_limit, p_after_score, p_after_created_at, p_after_id, p_user_id);
-comment on function public.search_messages is
+comment on routine public.search_messages is
   'A page of what the user wrote, read or named that matches p_query (see private.parse_search), best first, below '
   '(p_after_score, p_after_created_at, p_after_id). Of messages, the newest 1,000 matches are ranked. Answers {data, '
   'has_more, last}; a hit is {conversation_id, title, message (null: the title matches), snippet (HTML, text escaped, '
   'matches in <mark>), score}, last what the next page comes below.';
-revoke all on function private.search_messages, public.search_messages from public, anon, authenticated, service_role;
-grant execute on function private.search_messages, public.search_messages to authenticated, service_role;
+revoke all on routine private.search_messages, public.search_messages from public, anon, authenticated, service_role;
+grant execute on routine private.search_messages, public.search_messages to authenticated, service_role;
 
 -- Search filters: off the path of who appends, one for every 64 numbers of a conversation instead of an index entry for every
 -- word of a message (docs/decisions/0016).
@@ -3326,8 +3326,8 @@ as $$
   from unnest(p_words) as w (word)
   where w.word <> '';
 $$;
-comment on function private.word_hashes is 'A hash of 64 bits for each different word, whatever its case.';
-revoke all on function private.word_hashes from public, anon, authenticated, service_role;
+comment on routine private.word_hashes is 'A hash of 64 bits for each different word, whatever its case.';
+revoke all on routine private.word_hashes from public, anon, authenticated, service_role;
 
 
 create function private.search_filter(p_hashes bigint[]) returns bytea
@@ -3351,11 +3351,11 @@ begin
   return v_filter;
 end;
 $$;
-comment on function private.search_filter is
+comment on routine private.search_filter is
   'A Bloom filter of hashed words: a byte for each word and two of its bits set, so that a word that is not there seems to be '
   'in 5 of 100 cases. At most 8 KiB, and for more than 32,768 words, which would set most bits there, a single byte that has '
   'every word: setting each bit copies the filter.';
-revoke all on function private.search_filter from public, anon, authenticated, service_role;
+revoke all on routine private.search_filter from public, anon, authenticated, service_role;
 
 
 create function private.may_match(p_filter bytea, p_groups integer[], p_hashes bigint[]) returns boolean
@@ -3386,9 +3386,9 @@ begin
   return v_holds;
 end;
 $$;
-comment on function private.may_match is
+comment on routine private.may_match is
   'Whether a filter has all words of one of the alternatives: word i is of the alternative p_groups[i].';
-revoke all on function private.may_match from public, anon, authenticated, service_role;
+revoke all on routine private.may_match from public, anon, authenticated, service_role;
 
 
 create function private.begin_search_filter() returns trigger
@@ -3408,8 +3408,8 @@ begin
   return null;
 end;
 $$;
-comment on function private.begin_search_filter is 'Leaves word that a conversation has begun another block.';
-revoke all on function private.begin_search_filter from public, anon, authenticated, service_role;
+comment on routine private.begin_search_filter is 'Leaves word that a conversation has begun another block.';
+revoke all on routine private.begin_search_filter from public, anon, authenticated, service_role;
 
 create trigger begin_search_filter after insert on public.conversation_messages
   for each row when (new.sequence_order % 64 = 1)
@@ -3426,8 +3426,8 @@ begin
   return null;
 end;
 $$;
-comment on function private.begin_fork_filter is 'A fork begins amid a block.';
-revoke all on function private.begin_fork_filter from public, anon, authenticated, service_role;
+comment on routine private.begin_fork_filter is 'A fork begins amid a block.';
+revoke all on routine private.begin_fork_filter from public, anon, authenticated, service_role;
 
 create trigger begin_fork_filter after insert on public.conversations
   for each row when (new.fork_sequence % 64 <> 0)
@@ -3458,9 +3458,9 @@ begin
   where f.conversation_id = p_conversation_id and f.block = p_block;
 end;
 $$;
-comment on function private.fill_search_filter is
+comment on routine private.fill_search_filter is
   'Makes the filter of a block from its messages: of each the first 32,768 characters.';
-revoke all on function private.fill_search_filter from public, anon, authenticated, service_role;
+revoke all on routine private.fill_search_filter from public, anon, authenticated, service_role;
 
 
 create function private.search_filter_step() returns boolean
@@ -3493,10 +3493,10 @@ begin
   return v_filled;
 end;
 $$;
-comment on function private.search_filter_step is
+comment on routine private.search_filter_step is
   'Makes up to 100 filters, for about a second: of blocks that are complete, and of conversations that have been quiet for ten '
   'minutes. True while there may be more to do.';
-revoke all on function private.search_filter_step from public, anon, authenticated, service_role;
+revoke all on routine private.search_filter_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-search-filters', '* * * * *', 'private.search_filter_step()');
 
@@ -3510,9 +3510,9 @@ as $$
   -- An empty one as well: the job may have read the message already. This waits until what it makes of it can be seen.
   where f.conversation_id = p_conversation_id and f.block = (p_sequence_order - 1) / 64;
 $$;
-comment on function private.forget_words is
+comment on routine private.forget_words is
   'Has the filter of a message''s block made again: something there is deleted, and nothing is to tell of it.';
-revoke all on function private.forget_words from public, anon, authenticated, service_role;
+revoke all on routine private.forget_words from public, anon, authenticated, service_role;
 
 -- Text to words, for searches and their filters.
 
@@ -3529,10 +3529,10 @@ as $$
     '\u2000-\u25ff\u27c0-\u2bff\u2e00-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d-\u3040\u30a0\u30fb\ufe00-\ufe6f'
     '\ufeff\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0-\uffff\U000e0000-\U000e0fff';
 $$;
-comment on function private.word_breaks is 'Characters that end a word: space, punctuation, symbols.';
-revoke all on function private.word_breaks from public, anon, authenticated, service_role;
+comment on routine private.word_breaks is 'Characters that end a word: space, punctuation, symbols.';
+revoke all on routine private.word_breaks from public, anon, authenticated, service_role;
 -- Down to message_lexemes: an index expression runs as whoever inserts the row.
-grant execute on function private.word_breaks to authenticated, service_role;
+grant execute on routine private.word_breaks to authenticated, service_role;
 
 
 create function private.unspaced_scripts() returns text
@@ -3545,11 +3545,11 @@ as $$
     '\u3031-\u303c\u3041-\u309f\u30a1-\u30fa\u30fc-\u318f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff'
     '\ua960-\ua97f\uac00-\ud7fb\uf900-\ufaff\uff66-\uff9f\U0001f000-\U0001faff\U00020000-\U0003ffff';
 $$;
-comment on function private.unspaced_scripts is
+comment on routine private.unspaced_scripts is
   'Characters of scripts whose words a program cannot tell apart by spaces: Chinese, Japanese, Korean, Thai, Lao, '
   'Khmer, Burmese; and emoji. Searched as substrings.';
-revoke all on function private.unspaced_scripts from public, anon, authenticated, service_role;
-grant execute on function private.unspaced_scripts to authenticated, service_role;
+revoke all on routine private.unspaced_scripts from public, anon, authenticated, service_role;
+grant execute on routine private.unspaced_scripts to authenticated, service_role;
 
 
 create function private.fold_text(p_text text) returns text
@@ -3577,11 +3577,11 @@ begin
   return ' ' || btrim(v_text) || ' ';
 end;
 $$;
-comment on function private.fold_text is
+comment on routine private.fold_text is
   'The words of a text, each between single spaces: lower case, without accents and punctuation, compatibility forms '
   'made plain. A run of an unspaced script is one word: "GPT模型, Café!" becomes " gpt 模型 cafe ".';
-revoke all on function private.fold_text from public, anon, authenticated, service_role;
-grant execute on function private.fold_text to authenticated, service_role;
+revoke all on routine private.fold_text from public, anon, authenticated, service_role;
+grant execute on routine private.fold_text to authenticated, service_role;
 
 
 create function private.text_lexemes(p_folded text) returns text
@@ -3608,11 +3608,11 @@ begin
   return v_text;
 end;
 $$;
-comment on function private.text_lexemes is
+comment on routine private.text_lexemes is
   'The lexemes of a folded text, separated by spaces: words, cut after 64 characters, and the bigrams of unspaced '
   'scripts, with the last character of each run by itself.';
-revoke all on function private.text_lexemes from public, anon, authenticated, service_role;
-grant execute on function private.text_lexemes to authenticated, service_role;
+revoke all on routine private.text_lexemes from public, anon, authenticated, service_role;
+grant execute on routine private.text_lexemes to authenticated, service_role;
 
 
 create function private.message_text(p_content text, p_parts jsonb) returns text
@@ -3631,9 +3631,9 @@ as $$
     )
   );
 $$;
-comment on function private.message_text is
+comment on routine private.message_text is
   'What people read of a message: its content and the text of its parts of type text, input_text and output_text.';
-revoke all on function private.message_text from public, anon, authenticated, service_role;
-grant execute on function private.message_text to authenticated, service_role;
+revoke all on routine private.message_text from public, anon, authenticated, service_role;
+grant execute on routine private.message_text to authenticated, service_role;
 
 reset check_function_bodies;

@@ -208,10 +208,10 @@ as $$
   from borders b
   where b.at between p_from and p_to;
 $$;
-comment on function private.bucket_borders is
+comment on routine private.bucket_borders is
   'Where the hours, days, weeks (from Monday) or months of the setting TimeZone begin in a window, and the ends of the window: '
   'n + 1 borders of n buckets. What the clock jumps over begins with the jump.';
-revoke all on function private.bucket_borders from public, anon, authenticated, service_role;
+revoke all on routine private.bucket_borders from public, anon, authenticated, service_role;
 
 
 create function private.session_analytics(
@@ -409,7 +409,7 @@ begin
   return v_answer;
 end;
 $$;
-comment on function private.session_analytics is
+comment on routine private.session_analytics is
   'See public.session_analytics. Events are counted by private.event_counts; those of a quarter of an hour that a border cuts, '
   'by event_logs: where their partition has gone, not at all.';
 
@@ -426,14 +426,14 @@ language sql
 stable
 set search_path = ''
 return private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_id, p_user_id);
-comment on function public.session_analytics is
+comment on routine public.session_analytics is
   'Figures of [p_from, p_to), by default the 30 days until now, and of each hour, day, week or month of a time zone in it: '
   '{from, to, bucket, time_zone, totals, buckets}. A session counts where it started, an event where it occurred. Messages are '
   'user_message, ai_message and ai_response. A returning user had a session before one of theirs there. A backend that acts '
   'for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
-revoke all on function private.session_analytics, public.session_analytics
+revoke all on routine private.session_analytics, public.session_analytics
   from public, anon, authenticated, service_role;
-grant execute on function private.session_analytics, public.session_analytics to authenticated, service_role;
+grant execute on routine private.session_analytics, public.session_analytics to authenticated, service_role;
 
 -- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
 
@@ -504,10 +504,10 @@ begin
   );
 end;
 $$;
-comment on function private.fold_chunks is
+comment on routine private.fold_chunks is
   'The run of ai_chunk events that starts at p_sequence, as far as it lies in the window, as one event with the text of all. '
   'At most 10,000 chunks or 1 MiB of them: o_next is the chunk with which it goes on, null at its end.';
-revoke all on function private.fold_chunks from public, anon, authenticated, service_role;
+revoke all on routine private.fold_chunks from public, anon, authenticated, service_role;
 
 
 create function private.audit_events(
@@ -677,7 +677,7 @@ begin
   );
 end;
 $$;
-comment on function private.audit_events is
+comment on routine private.audit_events is
   'See public.audit_events. Definer: what it calls is granted to nobody, and no policy comes between its query and the index.';
 
 
@@ -702,7 +702,7 @@ return private.audit_events(
   p_from, p_to, p_types, p_query, p_fold, p_limit, p_after_occurred_at, p_after_session_id, p_after_sequence,
   p_after_chunk, p_of_user_id, p_user_id
 );
-comment on function public.audit_events is
+comment on routine public.audit_events is
   'What occurred in [p_from, p_to), by default the last 24 hours, over all sessions of the user, ordered by (occurred_at, '
   'session_id, sequence): of the types given, with p_query in its text in either case. With p_fold a run of ai_chunk '
   'events of one session, with consecutive numbers and one source and trace_id, is one event with the text of all, '
@@ -710,8 +710,8 @@ comment on function public.audit_events is
   'Answers {data, has_more, next}; next holds the window and the p_after_ arguments of the next page. A call looks '
   'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that there is more to look '
   'through. Raises PT400 invalid_request.';
-revoke all on function private.audit_events, public.audit_events from public, anon, authenticated, service_role;
-grant execute on function private.audit_events, public.audit_events to authenticated, service_role;
+revoke all on routine private.audit_events, public.audit_events from public, anon, authenticated, service_role;
+grant execute on routine private.audit_events, public.audit_events to authenticated, service_role;
 
 -- What a returning caller's model has to know: the summaries of their last sessions, and the latest turns.
 
@@ -724,9 +724,9 @@ begin
   return 4 + (3 * octet_length(p_text)::bigint - char_length(p_text) + 7) / 8;
 end;
 $$;
-comment on function private.text_tokens is
+comment on routine private.text_tokens is
   'What a message of this text (and name) costs: the rule of private.message_tokens for a message that is text alone.';
-revoke all on function private.text_tokens from public, anon, authenticated, service_role;
+revoke all on routine private.text_tokens from public, anon, authenticated, service_role;
 
 
 create type private.utterance as (kind text, text text, trace_id text);
@@ -749,9 +749,9 @@ begin
     and (strpos(v_message, v_chunks) > 0 or starts_with(v_chunks, v_message));
 end;
 $$;
-comment on function private.is_told is
+comment on routine private.is_told is
   'Whether a message of the AI has the text of these chunks, or is their beginning.';
-revoke all on function private.is_told from public, anon, authenticated, service_role;
+revoke all on routine private.is_told from public, anon, authenticated, service_role;
 
 
 create function private.get_session_context(
@@ -926,7 +926,7 @@ begin
   );
 end;
 $$;
-comment on function private.get_session_context is 'See public.get_session_context.';
+comment on routine private.get_session_context is 'See public.get_session_context.';
 
 
 create function public.get_session_context(
@@ -939,15 +939,15 @@ language sql
 stable
 set search_path = ''
 return private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
-comment on function public.get_session_context is
+comment on routine public.get_session_context is
   'What a caller and the AI said before, as a model takes it: a system message with the summaries of the last p_max_sessions '
   'sessions that have one, then the latest turns of all sessions, in order, as {role, content}. Never more than '
   'p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are joined, '
   'and left out where their message is there. Answers {messages, total_tokens, truncated}. A backend says whose it '
   'is: p_user_id or p_of_user_id. Raises PT400 user_id_required.';
-revoke all on function private.get_session_context, public.get_session_context
+revoke all on routine private.get_session_context, public.get_session_context
   from public, anon, authenticated, service_role;
-grant execute on function private.get_session_context, public.get_session_context to authenticated, service_role;
+grant execute on routine private.get_session_context, public.get_session_context to authenticated, service_role;
 
 -- Erasure of a user's sessions and their events.
 
@@ -1003,10 +1003,10 @@ begin
   );
 end;
 $$;
-comment on function private.erase_sessions_piece is
+comment on routine private.erase_sessions_piece is
   'A piece of a user''s sessions: 2,000 events, or 64 MiB of them, or 100 sessions with what events they have. Answers '
   '{table: rows}, null when there is none left.';
-revoke all on function private.erase_sessions_piece from public, anon, authenticated, service_role;
+revoke all on routine private.erase_sessions_piece from public, anon, authenticated, service_role;
 
 -- Events: numbered under the session's row lock, appended and listed.
 
@@ -1041,9 +1041,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_events is
+comment on routine private.require_events is
   'What zod says politely at the edge holds for a direct RPC call too. Raises PT400 invalid_request.';
-revoke all on function private.require_events from public, anon, authenticated, service_role;
+revoke all on routine private.require_events from public, anon, authenticated, service_role;
 
 
 create function private.event_slot(p_at timestamptz) returns timestamptz
@@ -1053,8 +1053,8 @@ set search_path = ''
 as $$
   select date_bin('15 minutes', p_at, '2000-01-01 00:00:00+00');
 $$;
-comment on function private.event_slot is 'The beginning of the quarter of an hour, as in private.event_counts.';
-revoke all on function private.event_slot from public, anon, authenticated, service_role;
+comment on routine private.event_slot is 'The beginning of the quarter of an hour, as in private.event_counts.';
+revoke all on routine private.event_slot from public, anon, authenticated, service_role;
 
 
 -- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
@@ -1071,9 +1071,9 @@ begin
   end;
 end;
 $$;
-comment on function private.event_text is
+comment on routine private.event_text is
   'The text of an event: its content where that is a string, or the "text" of it where that is one; else null.';
-revoke all on function private.event_text from public, anon, authenticated, service_role;
+revoke all on routine private.event_text from public, anon, authenticated, service_role;
 
 
 create function private.read_events(p_session_id uuid, p_after integer, p_types text[], p_limit integer) returns jsonb
@@ -1102,11 +1102,11 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function private.read_events is
+comment on routine private.read_events is
   'The events of a session after a number, at most p_limit and about 8 MiB of them: {data, has_more}. With the rights of '
   'whoever calls.';
-revoke all on function private.read_events from public, anon, authenticated, service_role;
-grant execute on function private.read_events to authenticated, service_role;
+revoke all on routine private.read_events from public, anon, authenticated, service_role;
+grant execute on routine private.read_events to authenticated, service_role;
 
 
 create function private.append_events(
@@ -1199,7 +1199,7 @@ begin
   return jsonb_build_object('events', v_events, 'last_sequence', v_last);
 end;
 $$;
-comment on function private.append_events is 'See public.append_events.';
+comment on routine private.append_events is 'See public.append_events.';
 
 
 create function public.append_events(
@@ -1208,12 +1208,12 @@ create function public.append_events(
 language sql
 set search_path = ''
 return private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
-comment on function public.append_events is
+comment on routine public.append_events is
   'Appends 1 to 1,000 events, [{event_type, content, source?, trace_id?, occurred_at?}]: all of them, contiguously, or none. '
   'A session that has ended still takes what comes late. Answers {events, last_sequence}. Raises PT404 session_not_found, '
   'PT400 invalid_request, PT409 idempotency_mismatch.';
-revoke all on function private.append_events, public.append_events from public, anon, authenticated, service_role;
-grant execute on function private.append_events, public.append_events to authenticated, service_role;
+revoke all on routine private.append_events, public.append_events from public, anon, authenticated, service_role;
+grant execute on routine private.append_events, public.append_events to authenticated, service_role;
 
 
 create function private.number_event() returns trigger
@@ -1242,9 +1242,9 @@ begin
   return new;
 end;
 $$;
-comment on function private.number_event is
+comment on routine private.number_event is
   'Numbers an event that is inserted through the REST API, under the session''s row lock, and says whose it is.';
-revoke all on function private.number_event from public, anon, authenticated, service_role;
+revoke all on routine private.number_event from public, anon, authenticated, service_role;
 
 -- append_events numbers a whole batch itself. No client role may write the column, so none passes by.
 create trigger number_event before insert on public.event_logs
@@ -1270,11 +1270,11 @@ begin
     || jsonb_build_object('session', v_session);
 end;
 $$;
-comment on function public.list_events is
+comment on routine public.list_events is
   'A page of a session''s events with sequence > p_after, in order, of the types given, and the session as it is at that '
   'moment: {data, has_more, session}. Raises PT404 session_not_found.';
-revoke all on function public.list_events from public, anon, authenticated, service_role;
-grant execute on function public.list_events to authenticated, service_role;
+revoke all on routine public.list_events from public, anon, authenticated, service_role;
+grant execute on routine public.list_events to authenticated, service_role;
 
 -- A partition of event_logs for every month, made ahead. An event never waits for one: the default partition takes it.
 
@@ -1319,9 +1319,9 @@ begin
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;
-comment on function private.make_event_partition is
+comment on routine private.make_event_partition is
   'Makes the partition of a month (UTC), and moves there what the default partition took in its stead.';
-revoke all on function private.make_event_partition from public, anon, authenticated, service_role;
+revoke all on routine private.make_event_partition from public, anon, authenticated, service_role;
 
 
 create function private.event_partition_step(p_now timestamptz default now()) returns boolean
@@ -1367,11 +1367,11 @@ exception
     return false;
 end;
 $$;
-comment on function private.event_partition_step is
+comment on routine private.event_partition_step is
   'Makes one missing partition: of this month, of the three after it, or of a month of which the default partition took some '
   'events; more than 100,000 are left there. '
   'True while there may be more to do. p_now is there for tests.';
-revoke all on function private.event_partition_step from public, anon, authenticated, service_role;
+revoke all on routine private.event_partition_step from public, anon, authenticated, service_role;
 
 
 do $$
@@ -1423,10 +1423,10 @@ begin
   get diagnostics removed = row_count;
 end;
 $$;
-comment on function private.remove_events is
+comment on routine private.remove_events is
   'Removes the first events of a session that the caller has locked: fewer than p_limit if these were all (complete), and no '
   'more after p_bytes. Checks nobody''s rights.';
-revoke all on function private.remove_events from public, anon, authenticated, service_role;
+revoke all on routine private.remove_events from public, anon, authenticated, service_role;
 
 
 create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
@@ -1492,9 +1492,9 @@ begin
   more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_bytes >= c_bytes;
 end;
 $$;
-comment on function private.retain_sessions is
+comment on routine private.retain_sessions is
   'Deletes up to 200 sessions and 5,000 of their events and counts, or 64 MiB of them. A session goes when none is left.';
-revoke all on function private.retain_sessions from public, anon, authenticated, service_role;
+revoke all on routine private.retain_sessions from public, anon, authenticated, service_role;
 
 
 create function private.expired_event_partitions(p_now timestamptz)
@@ -1517,10 +1517,10 @@ as $$
   ) l
   where l.ends_at <= private.retention_cutoff('event_logs', p_now);
 $$;
-comment on function private.expired_event_partitions is
+comment on routine private.expired_event_partitions is
   'The partitions of event_logs of which every event is past the policy, and how many these are by Postgres'' statistics: '
   'counting them would read what is to be dropped.';
-revoke all on function private.expired_event_partitions from public, anon, authenticated, service_role;
+revoke all on routine private.expired_event_partitions from public, anon, authenticated, service_role;
 
 
 create function private.drop_event_partition(p_leaf regclass) returns void
@@ -1537,9 +1537,9 @@ begin
   execute format('drop table %s', p_leaf);
 end;
 $$;
-comment on function private.drop_event_partition is
+comment on routine private.drop_event_partition is
   'Drops a partition of event_logs, or raises 55P03 where that would make anybody wait.';
-revoke all on function private.drop_event_partition from public, anon, authenticated, service_role;
+revoke all on routine private.drop_event_partition from public, anon, authenticated, service_role;
 
 
 create function private.retain_event_logs(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
@@ -1570,10 +1570,10 @@ begin
   more := v_piece.more;
 end;
 $$;
-comment on function private.retain_event_logs is
+comment on routine private.retain_event_logs is
   'Drops one partition of event_logs, or deletes up to 5,000 events that the default partition took. Raises 55P03 where the '
   'tables are in use: the next run tries again.';
-revoke all on function private.retain_event_logs from public, anon, authenticated, service_role;
+revoke all on routine private.retain_event_logs from public, anon, authenticated, service_role;
 
 -- Opening, ending, reading and listing sessions.
 
@@ -1603,10 +1603,10 @@ begin
   return new;
 end;
 $$;
-comment on function private.guard_session is
+comment on routine private.guard_session is
   'What grants, policies and checks cannot say of a row that comes through the REST API: the spelling of its owner, that it '
   'keeps owner and id, that a user''s times are about now.';
-revoke all on function private.guard_session from public, anon, authenticated, service_role;
+revoke all on routine private.guard_session from public, anon, authenticated, service_role;
 
 create trigger guard_session before insert or update of id, user_id, end_time on public.sessions
   for each row execute function private.guard_session();
@@ -1622,9 +1622,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.unlink_sessions is
+comment on routine private.unlink_sessions is
   'A conversation that is deleted but still the prefix of a fork is gone for its sessions, too.';
-revoke all on function private.unlink_sessions from public, anon, authenticated, service_role;
+revoke all on routine private.unlink_sessions from public, anon, authenticated, service_role;
 
 create trigger unlink_sessions after update of deleted_at on public.conversations
   for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.unlink_sessions();
@@ -1693,7 +1693,7 @@ begin
   return v_result - 'id' || jsonb_build_object('session', to_jsonb(v_session));
 end;
 $$;
-comment on function private.open_session is 'See public.open_session.';
+comment on routine private.open_session is 'See public.open_session.';
 
 
 create function public.open_session(
@@ -1702,12 +1702,12 @@ create function public.open_session(
 language sql
 set search_path = ''
 return private.open_session(p_session, p_idempotency_key, p_user_id);
-comment on function public.open_session is
+comment on routine public.open_session is
   'Opens a session, {id?, conversation_id?, start_time?, metadata?}, or finds the one of this id: metadata is then merged '
   'into its own, and a session without a conversation gets this one. Answers {session, created}. Raises PT404 '
   'session_not_found for somebody else''s id, PT404 conversation_not_found, PT409 conflict where it has another conversation.';
-revoke all on function private.open_session, public.open_session from public, anon, authenticated, service_role;
-grant execute on function private.open_session, public.open_session to authenticated, service_role;
+revoke all on routine private.open_session, public.open_session from public, anon, authenticated, service_role;
+grant execute on routine private.open_session, public.open_session to authenticated, service_role;
 
 
 create function public.end_session(p_session_id uuid, p_summary text default null, p_user_id text default null)
@@ -1733,10 +1733,10 @@ begin
   return v_session;
 end;
 $$;
-comment on function public.end_session is
+comment on routine public.end_session is
   'Ends a session. One that has ended keeps its end_time, and its summary unless there is another. Answers the session.';
-revoke all on function public.end_session from public, anon, authenticated, service_role;
-grant execute on function public.end_session to authenticated, service_role;
+revoke all on routine public.end_session from public, anon, authenticated, service_role;
+grant execute on routine public.end_session to authenticated, service_role;
 
 
 create function public.get_session(p_session_id uuid, p_user_id text default null) returns jsonb
@@ -1757,9 +1757,9 @@ begin
   return v_session;
 end;
 $$;
-comment on function public.get_session is 'A session, without its events. Raises PT404 session_not_found.';
-revoke all on function public.get_session from public, anon, authenticated, service_role;
-grant execute on function public.get_session to authenticated, service_role;
+comment on routine public.get_session is 'A session, without its events. Raises PT404 session_not_found.';
+revoke all on routine public.get_session from public, anon, authenticated, service_role;
+grant execute on routine public.get_session to authenticated, service_role;
 
 
 create function public.list_sessions(
@@ -1799,11 +1799,11 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function public.list_sessions is
+comment on routine public.list_sessions is
   'A page of sessions that started in [p_from, p_to), the latest start first, below (p_before_start_time, p_before_id). A '
   'backend that acts for nobody lists everybody''s, or those of p_of_user_id. Answers {data, has_more}.';
-revoke all on function public.list_sessions from public, anon, authenticated, service_role;
-grant execute on function public.list_sessions to authenticated, service_role;
+revoke all on routine public.list_sessions from public, anon, authenticated, service_role;
+grant execute on routine public.list_sessions to authenticated, service_role;
 
 -- Summaries: ended sessions wait in a queue until somebody has summarised them, and sessions that nobody ends are ended.
 -- No model is called: a worker of the application takes sessions from the queue and brings their summaries.
@@ -1855,9 +1855,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.queue_summary is
+comment on routine private.queue_summary is
   'Queues a session that has ended without a summary, and takes it out again when it has one or goes on.';
-revoke all on function private.queue_summary from public, anon, authenticated, service_role;
+revoke all on routine private.queue_summary from public, anon, authenticated, service_role;
 
 -- However it ends: by the API, through the tables, or by the job below. An append sets neither column.
 create trigger queue_summary_of_new after insert on public.sessions
@@ -1927,7 +1927,7 @@ begin
   ));
 end;
 $$;
-comment on function private.take_unsummarized is 'See public.take_unsummarized.';
+comment on routine private.take_unsummarized is 'See public.take_unsummarized.';
 
 
 create function public.take_unsummarized(
@@ -1936,13 +1936,13 @@ create function public.take_unsummarized(
 language sql
 set search_path = ''
 return private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
-comment on function public.take_unsummarized is
+comment on routine public.take_unsummarized is
   'Takes ended sessions without a summary from the queue, those taken least first, and of these the oldest end: they are the '
   'caller''s for p_lease_seconds, and then given again. end_session with a summary takes them out. Answers {data, '
   'has_more}, sessions with attempts and lease_expires_at. For backends; one that acts for a user gets that user''s.';
-revoke all on function private.take_unsummarized, public.take_unsummarized
+revoke all on routine private.take_unsummarized, public.take_unsummarized
   from public, anon, authenticated, service_role;
-grant execute on function private.take_unsummarized, public.take_unsummarized to service_role;
+grant execute on routine private.take_unsummarized, public.take_unsummarized to service_role;
 
 
 create table private.session_settings (
@@ -2000,10 +2000,10 @@ begin
   return v_closed = c_batch;
 end;
 $$;
-comment on function private.close_idle_sessions_step is
+comment on routine private.close_idle_sessions_step is
   'Ends sessions that have had no event for the idle timeout, at the time of their last event, or of their start where they '
   'have none. True while there may be more to do. p_now is there for tests.';
-revoke all on function private.close_idle_sessions_step from public, anon, authenticated, service_role;
+revoke all on routine private.close_idle_sessions_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-idle-sessions', '* * * * *', 'private.close_idle_sessions_step()');
 

@@ -92,10 +92,10 @@ begin
   return null;
 end;
 $$;
-comment on function private.keep_conversation is
+comment on routine private.keep_conversation is
   'A conversation that responses have made and somebody has titled, summarised, pinned, or given a video or metadata is theirs, '
   'for good.';
-revoke all on function private.keep_conversation from public, anon, authenticated, service_role;
+revoke all on routine private.keep_conversation from public, anon, authenticated, service_role;
 
 create trigger keep_conversation after update of title, summary, video_id, metadata, pinned on public.conversations
   for each row when (num_nonnulls(new.title, new.summary, new.video_id) > 0 or new.metadata <> '{}' or new.pinned)
@@ -130,11 +130,11 @@ set search_path = ''
 as $$
   select '67617465-7761-4900-8000-000000000000'::uuid;
 $$;
-comment on function private.gateway_user_id is
+comment on routine private.gateway_user_id is
   'The owner of what the role gateway stores: a user of Auth without a way to log in, made with the first response.';
-revoke all on function private.gateway_user_id from public, anon, authenticated, service_role;
+revoke all on routine private.gateway_user_id from public, anon, authenticated, service_role;
 -- The functions of a view run as whoever reads it.
-grant execute on function private.gateway_user_id to gateway;
+grant execute on routine private.gateway_user_id to gateway;
 
 
 create function private.gateway_items(p_response_id text) returns jsonb
@@ -147,9 +147,9 @@ as $$
   from public.conversation_states s
   where s.user_id = private.gateway_user_id() and s.response_id = p_response_id;
 $$;
-comment on function private.gateway_items is 'The whole history of one of the gateway''s own responses.';
-revoke all on function private.gateway_items from public, anon, authenticated, service_role;
-grant execute on function private.gateway_items to gateway;
+comment on routine private.gateway_items is 'The whole history of one of the gateway''s own responses.';
+revoke all on routine private.gateway_items from public, anon, authenticated, service_role;
+grant execute on routine private.gateway_items to gateway;
 
 
 -- A barrier: a function of the reader's own, in a condition, sees no row that the view does not show.
@@ -187,8 +187,8 @@ begin
   return v_hashes;
 end;
 $$;
-comment on function private.history_hashes is 'For each n, what identifies the first n items of a history.';
-revoke all on function private.history_hashes from public, anon, authenticated, service_role;
+comment on routine private.history_hashes is 'For each n, what identifies the first n items of a history.';
+revoke all on routine private.history_hashes from public, anon, authenticated, service_role;
 
 
 create function private.insert_gateway_state() returns trigger
@@ -255,9 +255,9 @@ begin
   return new;
 end;
 $$;
-comment on function private.insert_gateway_state is
+comment on routine private.insert_gateway_state is
   'Stores a row of gateway.conversation_states: of its history what no earlier response has, as its continuation.';
-revoke all on function private.insert_gateway_state from public, anon, authenticated, service_role;
+revoke all on routine private.insert_gateway_state from public, anon, authenticated, service_role;
 
 create trigger insert_gateway_state instead of insert on gateway.conversation_states
   for each row execute function private.insert_gateway_state();
@@ -275,9 +275,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.delete_gateway_state is
+comment on routine private.delete_gateway_state is
   'Deletes a row of gateway.conversation_states, and of its history what nothing else shows.';
-revoke all on function private.delete_gateway_state from public, anon, authenticated, service_role;
+revoke all on routine private.delete_gateway_state from public, anon, authenticated, service_role;
 
 create trigger delete_gateway_state instead of delete on gateway.conversation_states
   for each row execute function private.delete_gateway_state();
@@ -296,10 +296,10 @@ as $$
   select jsonb_build_object('type', case p_role when 'assistant' then 'output_text' else 'input_text' end, 'text', p_text)
     || case when p_role = 'assistant' and p_generated then '{"annotations": [], "logprobs": []}' else '{}'::jsonb end;
 $$;
-comment on function private.text_part is
+comment on routine private.text_part is
   'A text as the content part that is usual for it: input_text, or from an assistant output_text, which the API answers '
   '(p_generated) with empty annotations and logprobs.';
-revoke all on function private.text_part from public, anon, authenticated, service_role;
+revoke all on routine private.text_part from public, anon, authenticated, service_role;
 
 
 create function private.message_from_item(p_item jsonb) returns jsonb
@@ -398,12 +398,12 @@ begin
   );
 end;
 $$;
-comment on function private.message_from_item is
+comment on routine private.message_from_item is
   'An item as the fields of a message for private.store_messages: {type, role, content, parts, tool_calls, tool_call_id, '
   'item, item_id, status}. item is what the other fields leave out, or the whole item where private.is_whole_item says '
   'so; a type that no column holds becomes item. item_id is the item''s own id: private.place_items takes it back where '
   'it is not free. Raises PT400 invalid_request for what is not an object.';
-revoke all on function private.message_from_item from public, anon, authenticated, service_role;
+revoke all on routine private.message_from_item from public, anon, authenticated, service_role;
 
 
 create function private.items_from_message(p_message public.conversation_messages) returns jsonb
@@ -456,10 +456,10 @@ begin
   return jsonb_build_array(v_item);
 end;
 $$;
-comment on function private.items_from_message is
+comment on routine private.items_from_message is
   'A message as items, a JSON array. What came as an item is that one item, as it came. A message of the conversations '
   'API is one or more (private.native_items).';
-revoke all on function private.items_from_message from public, anon, authenticated, service_role;
+revoke all on routine private.items_from_message from public, anon, authenticated, service_role;
 
 
 create function private.item_part(p_part jsonb, p_role text) returns jsonb
@@ -480,9 +480,9 @@ as $$
     else p_part
   end;
 $$;
-comment on function private.item_part is
+comment on routine private.item_part is
   'A content part of the chat completions API as the Responses API has it; other parts as they are.';
-revoke all on function private.item_part from public, anon, authenticated, service_role;
+revoke all on routine private.item_part from public, anon, authenticated, service_role;
 
 
 create function private.native_items(p_message public.conversation_messages) returns jsonb
@@ -565,10 +565,10 @@ begin
   return v_items;
 end;
 $$;
-comment on function private.native_items is
+comment on routine private.native_items is
   'The items that say what a message of the conversations API says, at least one: its content, then each of its calls; a '
   'tool''s result is a function_call_output. Without ids.';
-revoke all on function private.native_items from public, anon, authenticated, service_role;
+revoke all on routine private.native_items from public, anon, authenticated, service_role;
 
 
 create function private.place_items(p_conversation_id uuid, p_items jsonb) returns jsonb
@@ -623,10 +623,10 @@ begin
   return v_messages;
 end;
 $$;
-comment on function private.place_items is
+comment on routine private.place_items is
   'Items as messages for private.store_messages. The id of an item becomes the item_id of its message where it is free in '
   'the lineage; elsewhere it stays in the item alone. To be called under the conversation''s row lock.';
-revoke all on function private.place_items from public, anon, authenticated, service_role;
+revoke all on routine private.place_items from public, anon, authenticated, service_role;
 
 -- Responses: storing, reading and removing them, for whoever is said to own them, and the API.
 
@@ -642,8 +642,8 @@ as $$
     else p_input
   end;
 $$;
-comment on function private.input_items is 'The input of a response as items: a string is one user message.';
-revoke all on function private.input_items from public, anon, authenticated, service_role;
+comment on routine private.input_items is 'The input of a response as items: a string is one user message.';
+revoke all on routine private.input_items from public, anon, authenticated, service_role;
 
 
 create function private.require_items(p_items jsonb, p_field text, p_limit integer default 1000) returns void
@@ -660,9 +660,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_items is
+comment on routine private.require_items is
   'Raises PT400 invalid_request unless it is an array of at most p_limit objects.';
-revoke all on function private.require_items from public, anon, authenticated, service_role;
+revoke all on routine private.require_items from public, anon, authenticated, service_role;
 
 
 create function private.response_items(p_conversation_id uuid, p_after integer, p_upto integer) returns jsonb
@@ -675,9 +675,9 @@ as $$
   from private.read_messages(p_conversation_id, p_after, p_upto + 1, 2147483647, 'asc') m
   cross join lateral jsonb_array_elements(private.items_from_message(m)) with ordinality as i (value, n);
 $$;
-comment on function private.response_items is
+comment on routine private.response_items is
   'The items of the messages that a conversation shows with p_after < sequence_order <= p_upto. Checks nobody''s rights.';
-revoke all on function private.response_items from public, anon, authenticated, service_role;
+revoke all on routine private.response_items from public, anon, authenticated, service_role;
 
 
 create function private.response_answer(p_state public.conversation_states) returns jsonb
@@ -691,8 +691,8 @@ as $$
     'created_at', p_state.created_at, 'updated_at', p_state.updated_at
   );
 $$;
-comment on function private.response_answer is 'A response as the API answers it, without items.';
-revoke all on function private.response_answer from public, anon, authenticated, service_role;
+comment on routine private.response_answer is 'A response as the API answers it, without items.';
+revoke all on routine private.response_answer from public, anon, authenticated, service_role;
 
 
 create function private.require_history(p_items jsonb) returns jsonb
@@ -712,8 +712,8 @@ begin
   return p_items;
 end;
 $$;
-comment on function private.require_history is 'The items, or PT409 history_too_large above 16 MiB.';
-revoke all on function private.require_history from public, anon, authenticated, service_role;
+comment on routine private.require_history is 'The items, or PT409 history_too_large above 16 MiB.';
+revoke all on routine private.require_history from public, anon, authenticated, service_role;
 
 
 create function private.store_response(p_user_id uuid, p_response_id text, p_response jsonb, p_created_at bigint)
@@ -822,11 +822,11 @@ begin
   return private.response_answer(v_new) || jsonb_build_object('created', v_old.response_id is null);
 end;
 $$;
-comment on function private.store_response is
+comment on routine private.store_response is
   'Stores a response of the user: its input and output go on where the previous response ended, in its conversation if that '
   'is still the tip there, else in a fork. Answers it with created (false: it was replaced) or replayed. p_created_at in '
   'unix seconds; null: now. Checks nobody''s rights.';
-revoke all on function private.store_response from public, anon, authenticated, service_role;
+revoke all on routine private.store_response from public, anon, authenticated, service_role;
 
 
 create function private.remove_response(p_user_id uuid, p_response_id text) returns boolean
@@ -849,9 +849,9 @@ begin
   return true;
 end;
 $$;
-comment on function private.remove_response is
+comment on routine private.remove_response is
   'Removes a response of the user and what nothing else shows; false if there is none. Checks nobody''s rights.';
-revoke all on function private.remove_response from public, anon, authenticated, service_role;
+revoke all on routine private.remove_response from public, anon, authenticated, service_role;
 
 
 create function private.put_response(p_response_id text, p_response jsonb, p_user_id uuid) returns jsonb
@@ -881,20 +881,20 @@ begin
   );
 end;
 $$;
-comment on function private.put_response is 'See public.put_response.';
+comment on routine private.put_response is 'See public.put_response.';
 
 
 create function public.put_response(p_response_id text, p_response jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.put_response(p_response_id, p_response, p_user_id);
-comment on function public.put_response is
+comment on routine public.put_response is
   'Stores a response {input (a string or items), output (items), model, provider, previous_response_id?}: all of it or '
   'nothing. Answers it without items, with created: true for a new one. The same again is replayed: true; another body '
   'under the same id replaces it, and what continued it keeps the history that it had. PT409 '
   'previous_response_not_found.';
-revoke all on function private.put_response, public.put_response from public, anon, authenticated, service_role;
-grant execute on function private.put_response, public.put_response to authenticated, service_role;
+revoke all on routine private.put_response, public.put_response from public, anon, authenticated, service_role;
+grant execute on routine private.put_response, public.put_response to authenticated, service_role;
 
 
 create function private.require_response(p_response_id text, p_user_id uuid) returns public.conversation_states
@@ -915,8 +915,8 @@ begin
   return v_state;
 end;
 $$;
-comment on function private.require_response is 'The user''s response, or PT404 response_not_found.';
-revoke all on function private.require_response from public, anon, authenticated, service_role;
+comment on routine private.require_response is 'The user''s response, or PT404 response_not_found.';
+revoke all on routine private.require_response from public, anon, authenticated, service_role;
 
 
 create function private.get_response(p_response_id text, p_items boolean, p_user_id uuid) returns jsonb
@@ -936,7 +936,7 @@ begin
   );
 end;
 $$;
-comment on function private.get_response is 'See public.get_response.';
+comment on routine private.get_response is 'See public.get_response.';
 
 
 create function public.get_response(p_response_id text, p_items boolean default true, p_user_id uuid default null)
@@ -945,11 +945,11 @@ language sql
 stable
 set search_path = ''
 return private.get_response(p_response_id, p_items, p_user_id);
-comment on function public.get_response is
+comment on routine public.get_response is
   'A response with input_items: the whole history in order, its own input and output last. p_items false: without them. '
   'PT404 response_not_found.';
-revoke all on function private.get_response, public.get_response from public, anon, authenticated, service_role;
-grant execute on function private.get_response, public.get_response to authenticated, service_role;
+revoke all on routine private.get_response, public.get_response from public, anon, authenticated, service_role;
+grant execute on routine private.get_response, public.get_response to authenticated, service_role;
 
 
 create function private.delete_response(p_response_id text, p_user_id uuid) returns void
@@ -963,17 +963,17 @@ begin
   end if;
 end;
 $$;
-comment on function private.delete_response is 'See public.delete_response.';
+comment on routine private.delete_response is 'See public.delete_response.';
 
 
 create function public.delete_response(p_response_id text, p_user_id uuid default null) returns void
 language sql
 set search_path = ''
 return private.delete_response(p_response_id, p_user_id);
-comment on function public.delete_response is
+comment on routine public.delete_response is
   'Deletes a response and its messages, except those that other responses, or conversations and their forks, still show.';
-revoke all on function private.delete_response, public.delete_response from public, anon, authenticated, service_role;
-grant execute on function private.delete_response, public.delete_response to authenticated, service_role;
+revoke all on routine private.delete_response, public.delete_response from public, anon, authenticated, service_role;
+grant execute on routine private.delete_response, public.delete_response to authenticated, service_role;
 
 
 create function private.merge_response(p_response_id text, p_body jsonb, p_user_id uuid) returns jsonb
@@ -1002,7 +1002,7 @@ begin
   return jsonb_build_object('input_items', private.require_history(v_items || v_input));
 end;
 $$;
-comment on function private.merge_response is 'See public.merge_response.';
+comment on routine private.merge_response is 'See public.merge_response.';
 
 
 create function public.merge_response(p_response_id text, p_body jsonb, p_user_id uuid default null) returns jsonb
@@ -1010,11 +1010,11 @@ language sql
 stable
 set search_path = ''
 return private.merge_response(p_response_id, p_body, p_user_id);
-comment on function public.merge_response is
+comment on routine public.merge_response is
   'What a model gets next, {input_items}: the history of the response and then {input} (a string or items). Stores nothing. '
   'PT409 previous_response_not_found.';
-revoke all on function private.merge_response, public.merge_response from public, anon, authenticated, service_role;
-grant execute on function private.merge_response, public.merge_response to authenticated, service_role;
+revoke all on routine private.merge_response, public.merge_response from public, anon, authenticated, service_role;
+grant execute on routine private.merge_response, public.merge_response to authenticated, service_role;
 
 -- Retention of responses: since they were stored, or replaced last.
 
@@ -1061,8 +1061,8 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_conversation_states is
+comment on routine private.retain_conversation_states is
   'Deletes up to 1,000 responses. What of their history nothing else shows is left to private.prune_queue.';
-revoke all on function private.retain_conversation_states from public, anon, authenticated, service_role;
+revoke all on routine private.retain_conversation_states from public, anon, authenticated, service_role;
 
 reset check_function_bodies;

@@ -34,10 +34,10 @@ as $$
     else p_item
   end;
 $$;
-comment on function private.normal_item is
+comment on routine private.normal_item is
   'An item with what OpenAI adds to it: the type, status and content parts of an easy message, and the fields that its '
   'clients read without asking whether they are there.';
-revoke all on function private.normal_item from public, anon, authenticated, service_role;
+revoke all on routine private.normal_item from public, anon, authenticated, service_role;
 
 
 create function private.item_prefix(p_type text) returns text
@@ -62,9 +62,9 @@ as $$
     else 'msg_'
   end;
 $$;
-comment on function private.item_prefix is
+comment on routine private.item_prefix is
   'How the id of an item of this type begins. OpenAI refuses an input item whose id begins like that of another type.';
-revoke all on function private.item_prefix from public, anon, authenticated, service_role;
+revoke all on routine private.item_prefix from public, anon, authenticated, service_role;
 
 
 create function private.openai_items(p_message public.conversation_messages) returns jsonb
@@ -91,11 +91,11 @@ begin
   return v_result;
 end;
 $$;
-comment on function private.openai_items is
+comment on routine private.openai_items is
   'A message as the items that the OpenAI API answers, a JSON array of one or more, each with an id that is unique in the '
   'conversation: the first has the message''s item_id, or else a prefix and the message''s uuid without dashes; the n-th '
   'has that and _n.';
-revoke all on function private.openai_items from public, anon, authenticated, service_role;
+revoke all on routine private.openai_items from public, anon, authenticated, service_role;
 
 
 create function private.require_input_items(p_items jsonb) returns void
@@ -128,9 +128,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_input_items is
+comment on routine private.require_input_items is
   'What zod says politely at the edge holds for a direct RPC call too. Raises PT400 invalid_request.';
-revoke all on function private.require_input_items from public, anon, authenticated, service_role;
+revoke all on routine private.require_input_items from public, anon, authenticated, service_role;
 
 
 create function private.find_item(p_conversation_id uuid, p_item_id text)
@@ -165,10 +165,10 @@ as $$
   where private.openai_items(c.message) -> (c.place - 1) ->> 'id' = p_item_id
   limit 1;
 $$;
-comment on function private.find_item is
+comment on routine private.find_item is
   'The message that shows an item in the conversation, and the item''s place among those it shows, from 1. Checks nobody''s '
   'rights.';
-revoke all on function private.find_item from public, anon, authenticated, service_role;
+revoke all on routine private.find_item from public, anon, authenticated, service_role;
 
 
 create function private.page_of_items(
@@ -232,10 +232,10 @@ begin
   return jsonb_build_object('data', to_jsonb(v_data), 'has_more', false);
 end;
 $$;
-comment on function private.page_of_items is
+comment on routine private.page_of_items is
   'A page of the items that a conversation''s messages up to number p_upper show, after the item p_after, in p_order. '
   'Answers {data, has_more}. Ends early at 8 MiB, after one item at the least. Checks nobody''s rights.';
-revoke all on function private.page_of_items from public, anon, authenticated, service_role;
+revoke all on routine private.page_of_items from public, anon, authenticated, service_role;
 
 
 create function private.append_items(p_conversation_id uuid, p_items jsonb, p_idempotency_key text, p_user_id uuid)
@@ -274,7 +274,7 @@ begin
   )) || case when v_result ? 'replayed' then '{"replayed": true}'::jsonb else '{}' end;
 end;
 $$;
-comment on function private.append_items is 'See public.append_items.';
+comment on routine private.append_items is 'See public.append_items.';
 
 
 create function public.append_items(
@@ -283,12 +283,12 @@ create function public.append_items(
 language sql
 set search_path = ''
 return private.append_items(p_conversation_id, p_items, p_idempotency_key, p_user_id);
-comment on function public.append_items is
+comment on routine public.append_items is
   'Appends items of the OpenAI API (a JSON array of at most 1,000) to a conversation: contiguous, all or none. Answers '
   '{data, has_more}: the items as they are stored. An item''s own id stands for it for ever: the same item again keeps its '
   'place, another one is PT409. A repeated p_idempotency_key answers as the first time, with replayed: true.';
-revoke all on function private.append_items, public.append_items from public, anon, authenticated, service_role;
-grant execute on function private.append_items, public.append_items to authenticated, service_role;
+revoke all on routine private.append_items, public.append_items from public, anon, authenticated, service_role;
+grant execute on routine private.append_items, public.append_items to authenticated, service_role;
 
 
 create function private.create_conversation_of_items(
@@ -319,7 +319,7 @@ begin
   return public.get_conversation(v_id, v_user_id);
 end;
 $$;
-comment on function private.create_conversation_of_items is 'See public.create_conversation_of_items.';
+comment on routine private.create_conversation_of_items is 'See public.create_conversation_of_items.';
 
 
 create function public.create_conversation_of_items(
@@ -331,12 +331,12 @@ create function public.create_conversation_of_items(
 language sql
 set search_path = ''
 return private.create_conversation_of_items(p_items, p_metadata, p_idempotency_key, p_user_id);
-comment on function public.create_conversation_of_items is
+comment on routine public.create_conversation_of_items is
   'Creates a conversation with its first items: both or neither. Answers the conversation, without them. A repeated '
   'p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function private.create_conversation_of_items, public.create_conversation_of_items
+revoke all on routine private.create_conversation_of_items, public.create_conversation_of_items
   from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation_of_items, public.create_conversation_of_items to authenticated, service_role;
+grant execute on routine private.create_conversation_of_items, public.create_conversation_of_items to authenticated, service_role;
 
 
 create function public.replace_metadata(p_conversation_id uuid, p_metadata jsonb, p_user_id uuid default null)
@@ -361,10 +361,10 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.replace_metadata is
+comment on routine public.replace_metadata is
   'Replaces a conversation''s metadata, where public.update_conversation merges. Answers the conversation.';
-revoke all on function public.replace_metadata from public, anon, authenticated, service_role;
-grant execute on function public.replace_metadata to authenticated, service_role;
+revoke all on routine public.replace_metadata from public, anon, authenticated, service_role;
+grant execute on routine public.replace_metadata to authenticated, service_role;
 
 
 create function private.list_items(
@@ -380,7 +380,7 @@ begin
   return private.page_of_items(p_conversation_id, 2147483646, p_after, p_limit, p_order);
 end;
 $$;
-comment on function private.list_items is 'See public.list_items.';
+comment on routine private.list_items is 'See public.list_items.';
 
 
 create function public.list_items(
@@ -394,11 +394,11 @@ language sql
 stable
 set search_path = ''
 return private.list_items(p_conversation_id, p_after, p_limit, p_order, p_user_id);
-comment on function public.list_items is
+comment on routine public.list_items is
   'A page of a conversation''s items after the item with the id p_after, in p_order (asc or desc). Answers {data, '
   'has_more}.';
-revoke all on function private.list_items, public.list_items from public, anon, authenticated, service_role;
-grant execute on function private.list_items, public.list_items to authenticated, service_role;
+revoke all on routine private.list_items, public.list_items from public, anon, authenticated, service_role;
+grant execute on routine private.list_items, public.list_items to authenticated, service_role;
 
 
 create function private.get_item(p_conversation_id uuid, p_item_id text, p_user_id uuid) returns jsonb
@@ -419,7 +419,7 @@ begin
   return v_item;
 end;
 $$;
-comment on function private.get_item is 'See public.get_item.';
+comment on routine private.get_item is 'See public.get_item.';
 
 
 create function public.get_item(p_conversation_id uuid, p_item_id text, p_user_id uuid default null) returns jsonb
@@ -427,9 +427,9 @@ language sql
 stable
 set search_path = ''
 return private.get_item(p_conversation_id, p_item_id, p_user_id);
-comment on function public.get_item is 'One item of a conversation. Raises PT404 item_not_found.';
-revoke all on function private.get_item, public.get_item from public, anon, authenticated, service_role;
-grant execute on function private.get_item, public.get_item to authenticated, service_role;
+comment on routine public.get_item is 'One item of a conversation. Raises PT404 item_not_found.';
+revoke all on routine private.get_item, public.get_item from public, anon, authenticated, service_role;
+grant execute on routine private.get_item, public.get_item to authenticated, service_role;
 
 
 create function private.delete_item(p_conversation_id uuid, p_item_id text, p_user_id uuid) returns jsonb
@@ -454,18 +454,18 @@ begin
   return public.get_conversation(p_conversation_id, v_user_id);
 end;
 $$;
-comment on function private.delete_item is 'See public.delete_item.';
+comment on routine private.delete_item is 'See public.delete_item.';
 
 
 create function public.delete_item(p_conversation_id uuid, p_item_id text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.delete_item(p_conversation_id, p_item_id, p_user_id);
-comment on function public.delete_item is
+comment on routine public.delete_item is
   'Deletes the message that shows an item, from every conversation that shows it; of a message with several items, all go. '
   'Answers the conversation. Raises PT404 item_not_found.';
-revoke all on function private.delete_item, public.delete_item from public, anon, authenticated, service_role;
-grant execute on function private.delete_item, public.delete_item to authenticated, service_role;
+revoke all on routine private.delete_item, public.delete_item from public, anon, authenticated, service_role;
+grant execute on routine private.delete_item, public.delete_item to authenticated, service_role;
 
 -- Stored responses as the OpenAI API answers them.
 
@@ -498,7 +498,7 @@ begin
   );
 end;
 $$;
-comment on function private.get_openai_response is 'See public.get_openai_response.';
+comment on routine private.get_openai_response is 'See public.get_openai_response.';
 
 
 create function public.get_openai_response(p_response_id text, p_user_id uuid default null) returns jsonb
@@ -506,12 +506,12 @@ language sql
 stable
 set search_path = ''
 return private.get_openai_response(p_response_id, p_user_id);
-comment on function public.get_openai_response is
+comment on routine public.get_openai_response is
   'A response with its output as items: {id, created_at (unix seconds), model, output, is_complete, previous_response_id, '
   'conversation_id (null where that is deleted)}. Raises PT404 response_not_found.';
-revoke all on function private.get_openai_response, public.get_openai_response
+revoke all on routine private.get_openai_response, public.get_openai_response
   from public, anon, authenticated, service_role;
-grant execute on function private.get_openai_response, public.get_openai_response to authenticated, service_role;
+grant execute on routine private.get_openai_response, public.get_openai_response to authenticated, service_role;
 
 
 create function private.list_input_items(
@@ -528,7 +528,7 @@ begin
   return private.page_of_items(v_state.conversation_id, v_state.input_sequence, p_after, p_limit, p_order);
 end;
 $$;
-comment on function private.list_input_items is 'See public.list_input_items.';
+comment on routine private.list_input_items is 'See public.list_input_items.';
 
 
 create function public.list_input_items(
@@ -542,10 +542,10 @@ language sql
 stable
 set search_path = ''
 return private.list_input_items(p_response_id, p_after, p_limit, p_order, p_user_id);
-comment on function public.list_input_items is
+comment on routine public.list_input_items is
   'A page of the items that a response was generated from: the history before it and its own input, without its output. '
   'Answers {data, has_more}. Raises PT404 response_not_found.';
-revoke all on function private.list_input_items, public.list_input_items from public, anon, authenticated, service_role;
-grant execute on function private.list_input_items, public.list_input_items to authenticated, service_role;
+revoke all on routine private.list_input_items, public.list_input_items from public, anon, authenticated, service_role;
+grant execute on routine private.list_input_items, public.list_input_items to authenticated, service_role;
 
 reset check_function_bodies;

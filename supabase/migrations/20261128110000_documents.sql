@@ -102,9 +102,9 @@ set search_path = ''
 as $$
   select coalesce(private.caller_id(p_user_id), '00000000-0000-0000-0000-000000000000');
 $$;
-comment on function private.document_owner is
+comment on routine private.document_owner is
   'Whose documents a call means: those of private.caller_id, or where a backend acts for nobody its own.';
-revoke all on function private.document_owner from public, anon, authenticated, service_role;
+revoke all on routine private.document_owner from public, anon, authenticated, service_role;
 
 
 create function private.document_writer(p_user_id uuid) returns uuid
@@ -119,10 +119,10 @@ begin
   return v_owner_id;
 end;
 $$;
-comment on function private.document_writer is
+comment on routine private.document_writer is
   'private.document_owner for what writes: a user who is being deleted leaves no document behind. Raises PT401 where the token '
   'has outlived its user.';
-revoke all on function private.document_writer from public, anon, authenticated, service_role;
+revoke all on routine private.document_writer from public, anon, authenticated, service_role;
 
 
 create function private.refuse_part(p_name text, p_message text) returns void
@@ -137,10 +137,10 @@ begin
     detail = jsonb_build_array(jsonb_build_object('path', left(p_name, 300), 'message', p_message))::text;
 end;
 $$;
-comment on function private.refuse_part is
+comment on routine private.refuse_part is
   'Raises PT400 invalid_request for one part of a request. The detail is the JSON of what zod''s refusals say: '
   '[{path, message}].';
-revoke all on function private.refuse_part from public, anon, authenticated, service_role;
+revoke all on routine private.refuse_part from public, anon, authenticated, service_role;
 
 
 create function private.require_collection(p_collection text) returns void
@@ -156,8 +156,8 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_collection is 'Raises PT400 invalid_request for what is no name of a collection.';
-revoke all on function private.require_collection from public, anon, authenticated, service_role;
+comment on routine private.require_collection is 'Raises PT400 invalid_request for what is no name of a collection.';
+revoke all on routine private.require_collection from public, anon, authenticated, service_role;
 
 
 create function private.creation_time(p_creation_utc text) returns timestamptz
@@ -177,10 +177,10 @@ exception
     return null;
 end;
 $$;
-comment on function private.creation_time is
+comment on routine private.creation_time is
   'The time that a creation_utc says, in UTC where it does not say: an ISO 8601 date, or date and time. Null for what is '
   'none.';
-revoke all on function private.creation_time from public, anon, authenticated, service_role;
+revoke all on routine private.creation_time from public, anon, authenticated, service_role;
 
 
 create function private.require_document(p_document jsonb, p_name text) returns void
@@ -224,9 +224,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_document is
+comment on routine private.require_document is
   'Raises PT400 invalid_request, with a path that begins with p_name, for what cannot be stored as a document.';
-revoke all on function private.require_document from public, anon, authenticated, service_role;
+revoke all on routine private.require_document from public, anon, authenticated, service_role;
 
 
 create function private.to_document(p_id text, p_version text, p_creation_utc text, p_data jsonb) returns jsonb
@@ -238,8 +238,8 @@ as $$
     || jsonb_build_object('id', p_id, 'creation_utc', p_creation_utc)
     || case when p_version is null then '{}' else jsonb_build_object('version', p_version) end;
 $$;
-comment on function private.to_document is 'A stored document as the flat object that came in.';
-revoke all on function private.to_document from public, anon, authenticated, service_role;
+comment on routine private.to_document is 'A stored document as the flat object that came in.';
+revoke all on routine private.to_document from public, anon, authenticated, service_role;
 
 -- Collections and the versions of their stores.
 
@@ -281,7 +281,7 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function private.list_collections is 'See public.list_collections.';
+comment on routine private.list_collections is 'See public.list_collections.';
 
 
 create function public.list_collections(p_limit integer default 50, p_after text default null, p_user_id uuid default null)
@@ -290,11 +290,11 @@ language sql
 stable
 set search_path = ''
 return private.list_collections(p_limit, p_after, p_user_id);
-comment on function public.list_collections is
+comment on routine public.list_collections is
   'A page of the collections, by name, also those with failed documents or a version alone: '
   '{data: [{collection, documents, failures, version}], has_more}.';
-revoke all on function private.list_collections, public.list_collections from public, anon, authenticated, service_role;
-grant execute on function private.list_collections, public.list_collections to authenticated, service_role;
+revoke all on routine private.list_collections, public.list_collections from public, anon, authenticated, service_role;
+grant execute on routine private.list_collections, public.list_collections to authenticated, service_role;
 
 
 create function private.drop_collection(p_collection text, p_user_id uuid) returns jsonb
@@ -314,18 +314,18 @@ begin
   return jsonb_build_object('deleted_count', v_count);
 end;
 $$;
-comment on function private.drop_collection is 'See public.drop_collection.';
+comment on routine private.drop_collection is 'See public.drop_collection.';
 
 
 create function public.drop_collection(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.drop_collection(p_collection, p_user_id);
-comment on function public.drop_collection is
+comment on routine public.drop_collection is
   'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and '
   'stay.';
-revoke all on function private.drop_collection, public.drop_collection from public, anon, authenticated, service_role;
-grant execute on function private.drop_collection, public.drop_collection to authenticated, service_role;
+revoke all on routine private.drop_collection, public.drop_collection from public, anon, authenticated, service_role;
+grant execute on routine private.drop_collection, public.drop_collection to authenticated, service_role;
 
 
 create function private.get_collection_version(p_collection text, p_user_id uuid) returns jsonb
@@ -343,7 +343,7 @@ begin
   ));
 end;
 $$;
-comment on function private.get_collection_version is 'See public.get_collection_version.';
+comment on routine private.get_collection_version is 'See public.get_collection_version.';
 
 
 create function public.get_collection_version(p_collection text, p_user_id uuid default null) returns jsonb
@@ -351,11 +351,11 @@ language sql
 stable
 set search_path = ''
 return private.get_collection_version(p_collection, p_user_id);
-comment on function public.get_collection_version is
+comment on routine public.get_collection_version is
   'The version of the store that a collection is part of: {version}, null if none was set.';
-revoke all on function private.get_collection_version, public.get_collection_version
+revoke all on routine private.get_collection_version, public.get_collection_version
   from public, anon, authenticated, service_role;
-grant execute on function private.get_collection_version, public.get_collection_version to authenticated, service_role;
+grant execute on routine private.get_collection_version, public.get_collection_version to authenticated, service_role;
 
 
 create function private.set_collection_version(
@@ -390,7 +390,7 @@ begin
   return jsonb_build_object('version', p_version);
 end;
 $$;
-comment on function private.set_collection_version is 'See public.set_collection_version.';
+comment on routine private.set_collection_version is 'See public.set_collection_version.';
 
 
 create function public.set_collection_version(
@@ -399,12 +399,12 @@ create function public.set_collection_version(
 language sql
 set search_path = ''
 return private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
-comment on function public.set_collection_version is
+comment on routine public.set_collection_version is
   'Sets the version of a collection''s store if it is p_expected_version (null: none was set): {version}. Raises PT409 '
   'version_conflict.';
-revoke all on function private.set_collection_version, public.set_collection_version
+revoke all on routine private.set_collection_version, public.set_collection_version
   from public, anon, authenticated, service_role;
-grant execute on function private.set_collection_version, public.set_collection_version to authenticated, service_role;
+grant execute on routine private.set_collection_version, public.set_collection_version to authenticated, service_role;
 
 -- Filters: {"age": {"$gte": 18}, "$or": [{"name": "Ada"}, {"tags": {"$contains": "vip"}}]} becomes a condition in SQL.
 --
@@ -445,11 +445,11 @@ begin
   end if;
 end;
 $$;
-comment on function private.document_field is
+comment on routine private.document_field is
   'A field of documents as SQL expressions: its value as jsonb (null: missing), the value if it is a number, the value if '
   'it is a string. A dot is a path. Filters, sorts and indexes have them from here: an index serves an expression that is '
   'spelled as its own.';
-revoke all on function private.document_field from public, anon, authenticated, service_role;
+revoke all on routine private.document_field from public, anon, authenticated, service_role;
 
 
 create function private.compile_condition(p_field text, p_operator text, p_operand jsonb, p_path text[], p_name text)
@@ -558,10 +558,10 @@ begin
   end case;
 end;
 $$;
-comment on function private.compile_condition is
+comment on routine private.compile_condition is
   'One operator on one field as SQL. Comparison is typed: a number never equals its text. A missing field is as null is to '
   '$eq, $ne, $in and $nin, and matches no range.';
-revoke all on function private.compile_condition from public, anon, authenticated, service_role;
+revoke all on routine private.compile_condition from public, anon, authenticated, service_role;
 
 
 create function private.containment(p_path text[], p_operand text) returns text
@@ -582,10 +582,10 @@ begin
   return format('data @> %s', p_operand);
 end;
 $$;
-comment on function private.containment is
+comment on routine private.containment is
   'The condition that the index on data serves for a value at a path; null where there is none. It lets more through than '
   'what equals the operand.';
-revoke all on function private.containment from public, anon, authenticated, service_role;
+revoke all on routine private.containment from public, anon, authenticated, service_role;
 
 
 create function private.compile_ids(p_alternatives jsonb, p_path text[]) returns text
@@ -607,10 +607,10 @@ as $$
     from jsonb_array_elements(p_alternatives) with ordinality as f (value, n)
   ) a;
 $$;
-comment on function private.compile_ids is
+comment on routine private.compile_ids is
   'Alternatives that are nothing but ids, as SQL; null where one is something else. Frameworks ask so for hundreds of '
   'documents, and the planner compares conditions with each other: as one array they take it no time.';
-revoke all on function private.compile_ids from public, anon, authenticated, service_role;
+revoke all on routine private.compile_ids from public, anon, authenticated, service_role;
 
 
 create function private.compile_filter(p_filter jsonb, p_path text[], p_name text) returns text
@@ -673,9 +673,9 @@ begin
   return case v_conditions when '{}' then 'true' else '(' || array_to_string(v_conditions, ' and ') || ')' end;
 end;
 $$;
-comment on function private.compile_filter is
+comment on routine private.compile_filter is
   'A filter, or the part of one at p_path, as SQL. See private.compile_filters.';
-revoke all on function private.compile_filter from public, anon, authenticated, service_role;
+revoke all on routine private.compile_filter from public, anon, authenticated, service_role;
 
 
 create function private.compile_filters(p_filters jsonb) returns text
@@ -692,10 +692,10 @@ begin
   return private.compile_filter(p_filters, '{}', 'filters');
 end;
 $$;
-comment on function private.compile_filters is
+comment on routine private.compile_filters is
   'The condition on public.documents that a filter means, as SQL in which $1 is the filter itself. Raises PT400 '
   'invalid_request with the path of what is malformed, of an unknown operator, or of what is too deep or too large.';
-revoke all on function private.compile_filters from public, anon, authenticated, service_role;
+revoke all on routine private.compile_filters from public, anon, authenticated, service_role;
 
 
 create function private.compile_sort(p_sort jsonb) returns text
@@ -735,10 +735,10 @@ begin
   return array_to_string(v_terms, ', ') || ', sort_at, id';
 end;
 $$;
-comment on function private.compile_sort is
+comment on routine private.compile_sort is
   '"asc" or "desc" by (creation_utc, id), or [{field, direction?}], as SQL. Ascending: what is neither string nor number or '
   'is missing, then strings, then numbers.';
-revoke all on function private.compile_sort from public, anon, authenticated, service_role;
+revoke all on routine private.compile_sort from public, anon, authenticated, service_role;
 
 -- Indexes of single fields, made when they are asked for. They are what range filters and sorts by a field use; equality
 -- and containment have the index on data.
@@ -769,10 +769,10 @@ begin
   );
 end;
 $$;
-comment on function private.document_index is
+comment on routine private.document_index is
   'A field''s index: its name, the two expressions in it, and what follows "create index". Of a string it has the first 256 '
   'characters: an index row that is too long would make an insert fail. Raises PT400 invalid_request.';
-revoke all on function private.document_index from public, anon, authenticated, service_role;
+revoke all on routine private.document_index from public, anon, authenticated, service_role;
 
 
 create function private.describe_document_index(p_collection text, p_field text) returns jsonb
@@ -788,9 +788,9 @@ as $$
   )
   from private.document_index(p_collection, p_field) i;
 $$;
-comment on function private.describe_document_index is
+comment on routine private.describe_document_index is
   'A field''s index as the API answers it: {collection, field, name, definition}.';
-revoke all on function private.describe_document_index from public, anon, authenticated, service_role;
+revoke all on routine private.describe_document_index from public, anon, authenticated, service_role;
 
 
 create function private.document_indexes() returns table (name text, collection text, field text, is_valid boolean)
@@ -807,9 +807,9 @@ as $$
   ) d on true
   where i.indrelid = 'public.documents'::regclass and c.relname like 'idx\_documents\_field\_%';
 $$;
-comment on function private.document_indexes is
+comment on routine private.document_indexes is
   'The indexes of fields. Their comments say of which collection and field: the catalogue is the only list of them.';
-revoke all on function private.document_indexes from public, anon, authenticated, service_role;
+revoke all on routine private.document_indexes from public, anon, authenticated, service_role;
 
 
 create function private.create_document_index(p_collection text, p_field text) returns jsonb
@@ -860,19 +860,19 @@ begin
   return jsonb_build_object('index', private.describe_document_index(p_collection, p_field), 'created', not v_exists);
 end;
 $$;
-comment on function private.create_document_index is 'See public.create_document_index.';
+comment on routine private.create_document_index is 'See public.create_document_index.';
 
 
 create function public.create_document_index(p_collection text, p_field text) returns jsonb
 language sql
 set search_path = ''
 return private.create_document_index(p_collection, p_field);
-comment on function public.create_document_index is
+comment on routine public.create_document_index is
   'Makes the index of a field of a collection, whoever its documents belong to, or finds it: {index, created}. Nobody '
   'writes a document meanwhile; on a large table run the definition by hand, then call this. Raises PT409 index_limit.';
-revoke all on function private.create_document_index, public.create_document_index
+revoke all on routine private.create_document_index, public.create_document_index
   from public, anon, authenticated, service_role;
-grant execute on function private.create_document_index, public.create_document_index to service_role;
+grant execute on routine private.create_document_index, public.create_document_index to service_role;
 
 
 create function private.drop_document_index(p_collection text, p_field text) returns void
@@ -895,17 +895,17 @@ begin
   );
 end;
 $$;
-comment on function private.drop_document_index is 'See public.drop_document_index.';
+comment on routine private.drop_document_index is 'See public.drop_document_index.';
 
 
 create function public.drop_document_index(p_collection text, p_field text) returns void
 language sql
 set search_path = ''
 return private.drop_document_index(p_collection, p_field);
-comment on function public.drop_document_index is 'Drops the index of a field. Raises PT404 index_not_found.';
-revoke all on function private.drop_document_index, public.drop_document_index
+comment on routine public.drop_document_index is 'Drops the index of a field. Raises PT404 index_not_found.';
+revoke all on routine private.drop_document_index, public.drop_document_index
   from public, anon, authenticated, service_role;
-grant execute on function private.drop_document_index, public.drop_document_index to service_role;
+grant execute on routine private.drop_document_index, public.drop_document_index to service_role;
 
 
 create function private.list_document_indexes(p_collection text) returns jsonb
@@ -924,7 +924,7 @@ begin
   ));
 end;
 $$;
-comment on function private.list_document_indexes is 'See public.list_document_indexes.';
+comment on routine private.list_document_indexes is 'See public.list_document_indexes.';
 
 
 create function public.list_document_indexes(p_collection text) returns jsonb
@@ -932,11 +932,11 @@ language sql
 stable
 set search_path = ''
 return private.list_document_indexes(p_collection);
-comment on function public.list_document_indexes is
+comment on routine public.list_document_indexes is
   'The indexes of a collection''s fields: {data: [{collection, field, name, definition}], has_more}.';
-revoke all on function private.list_document_indexes, public.list_document_indexes
+revoke all on routine private.list_document_indexes, public.list_document_indexes
   from public, anon, authenticated, service_role;
-grant execute on function private.list_document_indexes, public.list_document_indexes to service_role;
+grant execute on routine private.list_document_indexes, public.list_document_indexes to service_role;
 
 -- Quarantine: documents that a client could not convert to its version.
 
@@ -951,8 +951,8 @@ as $$
     'failed_at', p_failure.failed_at
   );
 $$;
-comment on function private.to_failure is 'A failed document as the API answers it.';
-revoke all on function private.to_failure from public, anon, authenticated, service_role;
+comment on routine private.to_failure is 'A failed document as the API answers it.';
+revoke all on routine private.to_failure from public, anon, authenticated, service_role;
 
 
 create function private.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid) returns jsonb
@@ -989,7 +989,7 @@ exception
       message = 'document_exists', detail = 'A document of this id is among the failed ones already.';
 end;
 $$;
-comment on function private.fail_document is 'See public.fail_document.';
+comment on routine private.fail_document is 'See public.fail_document.';
 
 
 create function public.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid default null)
@@ -997,11 +997,11 @@ returns jsonb
 language sql
 set search_path = ''
 return private.fail_document(p_collection, p_id, p_reason, p_user_id);
-comment on function public.fail_document is
+comment on routine public.fail_document is
   'Moves a document out of its collection, to the failed ones: {document, reason, failed_at}. Raises PT404 '
   'document_not_found, PT409 document_exists.';
-revoke all on function private.fail_document, public.fail_document from public, anon, authenticated, service_role;
-grant execute on function private.fail_document, public.fail_document to authenticated, service_role;
+revoke all on routine private.fail_document, public.fail_document from public, anon, authenticated, service_role;
+grant execute on routine private.fail_document, public.fail_document to authenticated, service_role;
 
 
 create function private.restore_document(p_collection text, p_id text, p_user_id uuid) returns jsonb
@@ -1034,17 +1034,17 @@ exception
     raise sqlstate 'PT409' using message = 'document_exists', detail = 'The collection has a document of this id again.';
 end;
 $$;
-comment on function private.restore_document is 'See public.restore_document.';
+comment on routine private.restore_document is 'See public.restore_document.';
 
 
 create function public.restore_document(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.restore_document(p_collection, p_id, p_user_id);
-comment on function public.restore_document is
+comment on routine public.restore_document is
   'Puts a failed document back into its collection: {document}. Raises PT404 document_not_found, PT409 document_exists.';
-revoke all on function private.restore_document, public.restore_document from public, anon, authenticated, service_role;
-grant execute on function private.restore_document, public.restore_document to authenticated, service_role;
+revoke all on routine private.restore_document, public.restore_document from public, anon, authenticated, service_role;
+grant execute on routine private.restore_document, public.restore_document to authenticated, service_role;
 
 
 create function private.list_failures(p_collection text, p_limit integer, p_after text, p_user_id uuid) returns jsonb
@@ -1068,7 +1068,7 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function private.list_failures is 'See public.list_failures.';
+comment on routine private.list_failures is 'See public.list_failures.';
 
 
 create function public.list_failures(
@@ -1078,10 +1078,10 @@ language sql
 stable
 set search_path = ''
 return private.list_failures(p_collection, p_limit, p_after, p_user_id);
-comment on function public.list_failures is
+comment on routine public.list_failures is
   'A page of a collection''s failed documents, by id, after p_after: {data: [{document, reason, failed_at}], has_more}.';
-revoke all on function private.list_failures, public.list_failures from public, anon, authenticated, service_role;
-grant execute on function private.list_failures, public.list_failures to authenticated, service_role;
+revoke all on routine private.list_failures, public.list_failures from public, anon, authenticated, service_role;
+grant execute on routine private.list_failures, public.list_failures to authenticated, service_role;
 
 -- Reading documents, in definer functions that filter by the owner themselves: under row level security the containment
 -- operator could not use its index.
@@ -1134,7 +1134,7 @@ begin
   );
 end;
 $$;
-comment on function private.find_documents is 'See public.find_documents.';
+comment on routine private.find_documents is 'See public.find_documents.';
 
 
 create function public.find_documents(
@@ -1150,12 +1150,12 @@ language sql
 stable
 set search_path = ''
 return private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
-comment on function public.find_documents is
+comment on routine public.find_documents is
   'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at '
   'most p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all '
   'that match, or is null without p_count.';
-revoke all on function private.find_documents, public.find_documents from public, anon, authenticated, service_role;
-grant execute on function private.find_documents, public.find_documents to authenticated, service_role;
+revoke all on routine private.find_documents, public.find_documents from public, anon, authenticated, service_role;
+grant execute on routine private.find_documents, public.find_documents to authenticated, service_role;
 
 
 create function private.find_document(p_collection text, p_filters jsonb, p_sort jsonb, p_user_id uuid) returns jsonb
@@ -1181,7 +1181,7 @@ begin
   return jsonb_build_object('document', v_document);
 end;
 $$;
-comment on function private.find_document is 'See public.find_document.';
+comment on routine private.find_document is 'See public.find_document.';
 
 
 create function public.find_document(
@@ -1191,11 +1191,11 @@ language sql
 stable
 set search_path = ''
 return private.find_document(p_collection, p_filters, p_sort, p_user_id);
-comment on function public.find_document is
+comment on routine public.find_document is
   'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by '
   '(creation_utc, id), or [{field, direction?}].';
-revoke all on function private.find_document, public.find_document from public, anon, authenticated, service_role;
-grant execute on function private.find_document, public.find_document to authenticated, service_role;
+revoke all on routine private.find_document, public.find_document from public, anon, authenticated, service_role;
+grant execute on routine private.find_document, public.find_document to authenticated, service_role;
 
 
 create function private.count_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -1217,7 +1217,7 @@ begin
   return jsonb_build_object('count', v_count);
 end;
 $$;
-comment on function private.count_documents is 'See public.count_documents.';
+comment on routine private.count_documents is 'See public.count_documents.';
 
 
 create function public.count_documents(p_collection text, p_filters jsonb default '{}', p_user_id uuid default null)
@@ -1226,9 +1226,9 @@ language sql
 stable
 set search_path = ''
 return private.count_documents(p_collection, p_filters, p_user_id);
-comment on function public.count_documents is 'How many documents match: {count}.';
-revoke all on function private.count_documents, public.count_documents from public, anon, authenticated, service_role;
-grant execute on function private.count_documents, public.count_documents to authenticated, service_role;
+comment on routine public.count_documents is 'How many documents match: {count}.';
+revoke all on routine private.count_documents, public.count_documents from public, anon, authenticated, service_role;
+grant execute on routine private.count_documents, public.count_documents to authenticated, service_role;
 
 -- Retention of documents: by their creation_utc, in the collections that have a policy.
 
@@ -1266,9 +1266,9 @@ begin
   end loop;
 end;
 $$;
-comment on function private.retain_documents is
+comment on routine private.retain_documents is
   'Deletes up to 2,000 documents, those in quarantine included, of the collections that have a policy, whoever owns them.';
-revoke all on function private.retain_documents from public, anon, authenticated, service_role;
+revoke all on routine private.retain_documents from public, anon, authenticated, service_role;
 
 -- Inserting, updating and deleting documents.
 
@@ -1344,7 +1344,7 @@ begin
     || case when v_result is null then '{}' else '{"replayed": true}' end::jsonb;
 end;
 $$;
-comment on function private.insert_documents is 'See public.insert_documents.';
+comment on routine private.insert_documents is 'See public.insert_documents.';
 
 
 create function public.insert_documents(
@@ -1353,11 +1353,11 @@ create function public.insert_documents(
 language sql
 set search_path = ''
 return private.insert_documents(p_collection, p_documents, p_idempotency_key, p_user_id);
-comment on function public.insert_documents is
+comment on routine public.insert_documents is
   'Inserts 1 to 1,000 documents, all or none. One without id gets a uuid, one without creation_utc the time. Answers '
   '{documents, replayed?}. Raises PT409 document_exists, PT409 idempotency_mismatch.';
-revoke all on function private.insert_documents, public.insert_documents from public, anon, authenticated, service_role;
-grant execute on function private.insert_documents, public.insert_documents to authenticated, service_role;
+revoke all on routine private.insert_documents, public.insert_documents from public, anon, authenticated, service_role;
+grant execute on routine private.insert_documents, public.insert_documents to authenticated, service_role;
 
 
 create function private.lock_document(p_owner_id uuid, p_collection text, p_filters jsonb) returns public.documents
@@ -1377,9 +1377,9 @@ begin
   return v_document;
 end;
 $$;
-comment on function private.lock_document is
+comment on routine private.lock_document is
   'The first document that matches, locked until the transaction ends; all null if none does.';
-revoke all on function private.lock_document from public, anon, authenticated, service_role;
+revoke all on routine private.lock_document from public, anon, authenticated, service_role;
 
 
 create function private.update_document(
@@ -1447,7 +1447,7 @@ begin
   );
 end;
 $$;
-comment on function private.update_document is 'See public.update_document.';
+comment on routine private.update_document is 'See public.update_document.';
 
 
 create function public.update_document(
@@ -1461,13 +1461,13 @@ create function public.update_document(
 language sql
 set search_path = ''
 return private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
-comment on function public.update_document is
+comment on routine public.update_document is
   'Merges p_params into the top level of the first document that matches, id and creation_utc included. Without a match '
   'p_upsert inserts p_params as they are. Answers {matched_count, modified_count, updated_document}: 0 modified where '
   'nothing changed, 0 and 0 for an insert. Raises PT409 version_conflict where the document''s version is not '
   'p_if_version, PT409 document_exists.';
-revoke all on function private.update_document, public.update_document from public, anon, authenticated, service_role;
-grant execute on function private.update_document, public.update_document to authenticated, service_role;
+revoke all on routine private.update_document, public.update_document from public, anon, authenticated, service_role;
+grant execute on routine private.update_document, public.update_document to authenticated, service_role;
 
 
 create function private.delete_document(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -1493,17 +1493,17 @@ begin
   );
 end;
 $$;
-comment on function private.delete_document is 'See public.delete_document.';
+comment on routine private.delete_document is 'See public.delete_document.';
 
 
 create function public.delete_document(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.delete_document(p_collection, p_filters, p_user_id);
-comment on function public.delete_document is
+comment on routine public.delete_document is
   'Deletes the first document that matches: {deleted_count, deleted_document}.';
-revoke all on function private.delete_document, public.delete_document from public, anon, authenticated, service_role;
-grant execute on function private.delete_document, public.delete_document to authenticated, service_role;
+revoke all on routine private.delete_document, public.delete_document from public, anon, authenticated, service_role;
+grant execute on routine private.delete_document, public.delete_document to authenticated, service_role;
 
 
 create function private.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -1524,15 +1524,15 @@ begin
   return jsonb_build_object('deleted_count', v_count);
 end;
 $$;
-comment on function private.delete_documents is 'See public.delete_documents.';
+comment on routine private.delete_documents is 'See public.delete_documents.';
 
 
 create function public.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.delete_documents(p_collection, p_filters, p_user_id);
-comment on function public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
-revoke all on function private.delete_documents, public.delete_documents from public, anon, authenticated, service_role;
-grant execute on function private.delete_documents, public.delete_documents to authenticated, service_role;
+comment on routine public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
+revoke all on routine private.delete_documents, public.delete_documents from public, anon, authenticated, service_role;
+grant execute on routine private.delete_documents, public.delete_documents to authenticated, service_role;
 
 reset check_function_bodies;

@@ -25,7 +25,7 @@ as $$
   )
   from private.retention_policies p;
 $$;
-comment on function private.get_retention_policies is 'See public.get_retention_policies.';
+comment on routine private.get_retention_policies is 'See public.get_retention_policies.';
 
 
 create function public.get_retention_policies() returns jsonb
@@ -33,13 +33,13 @@ language sql
 stable
 set search_path = ''
 return private.get_retention_policies();
-comment on function public.get_retention_policies is
+comment on routine public.get_retention_policies is
   'How long each kind of data is kept: {data: [{kind, collection, keep, updated_at}], has_more}. keep is an ISO 8601 '
   'duration, or null: for ever. For backends, and in SQL; only the owner of the database changes them, by '
   'private.set_retention_policy.';
-revoke all on function private.get_retention_policies, public.get_retention_policies
+revoke all on routine private.get_retention_policies, public.get_retention_policies
   from public, anon, authenticated, service_role;
-grant execute on function private.get_retention_policies, public.get_retention_policies to service_role;
+grant execute on routine private.get_retention_policies, public.get_retention_policies to service_role;
 
 
 create function private.list_retention_runs(p_limit integer, p_before bigint) returns jsonb
@@ -77,7 +77,7 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function private.list_retention_runs is 'See public.list_retention_runs.';
+comment on routine private.list_retention_runs is 'See public.list_retention_runs.';
 
 
 create function public.list_retention_runs(p_limit integer default 50, p_before bigint default null) returns jsonb
@@ -85,13 +85,13 @@ language sql
 stable
 set search_path = ''
 return private.list_retention_runs(p_limit, p_before);
-comment on function public.list_retention_runs is
+comment on routine public.list_retention_runs is
   'A page of the runs of retention before p_before (an id), the newest first: {data, has_more}. status is running, finished, '
   'stopped (its time was up, and the next run goes on) or failed (a kind failed, see errors, or the run was killed). For '
   'backends, and in SQL.';
-revoke all on function private.list_retention_runs, public.list_retention_runs
+revoke all on routine private.list_retention_runs, public.list_retention_runs
   from public, anon, authenticated, service_role;
-grant execute on function private.list_retention_runs, public.list_retention_runs to service_role;
+grant execute on routine private.list_retention_runs, public.list_retention_runs to service_role;
 
 
 create function private.retention_preview(p_now timestamptz) returns jsonb
@@ -173,7 +173,7 @@ begin
   return jsonb_build_object('now', p_now, 'data', v_data, 'has_more', false);
 end;
 $$;
-comment on function private.retention_preview is 'See public.retention_preview.';
+comment on routine private.retention_preview is 'See public.retention_preview.';
 
 
 create function public.retention_preview(p_now timestamptz default now()) returns jsonb
@@ -181,13 +181,13 @@ language sql
 stable
 set search_path = ''
 return private.retention_preview(p_now);
-comment on function public.retention_preview is
+comment on routine public.retention_preview is
   'What retention would remove, at another time too: {now, data: [{kind, collection, keep, removes: {table: count}}], has_more}. '
   'Removes nothing. Messages and events that go with their conversation or session are counted at the most; '
   'event_logs_estimated are the events in partitions to be dropped, by Postgres'' statistics. For backends, and in SQL.';
-revoke all on function private.retention_preview, public.retention_preview
+revoke all on routine private.retention_preview, public.retention_preview
   from public, anon, authenticated, service_role;
-grant execute on function private.retention_preview, public.retention_preview to service_role;
+grant execute on routine private.retention_preview, public.retention_preview to service_role;
 
 -- The job that removes what is past its time. A function for each kind, private.retain_<kind>, looks at a bounded number of
 -- rows in the order of an index, from p_position on, where the last call of the same run left off, and removes those that
@@ -226,9 +226,9 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_job_run_details is
+comment on routine private.retain_job_run_details is
   'Deletes up to 5,000 records of pg_cron, which keeps one for every run of every job.';
-revoke all on function private.retain_job_run_details from public, anon, authenticated, service_role;
+revoke all on routine private.retain_job_run_details from public, anon, authenticated, service_role;
 
 
 create function private.retain_retention_runs(
@@ -249,8 +249,8 @@ begin
   more := false;
 end;
 $$;
-comment on function private.retain_retention_runs is 'Deletes the records of runs, of which there is one in an hour.';
-revoke all on function private.retain_retention_runs from public, anon, authenticated, service_role;
+comment on routine private.retain_retention_runs is 'Deletes the records of runs, of which there is one in an hour.';
+revoke all on routine private.retain_retention_runs from public, anon, authenticated, service_role;
 
 
 create function private.retention_step(p_now timestamptz default now()) returns boolean
@@ -354,11 +354,11 @@ begin
   return v_run.finished_at is null;
 end;
 $$;
-comment on function private.retention_step is
+comment on routine private.retention_step is
   'One step of a run of retention: a bounded piece of one kind. True while there is more to do; a run ends itself after 60 '
   'seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
   'p_now is there for tests.';
-revoke all on function private.retention_step from public, anon, authenticated, service_role;
+revoke all on routine private.retention_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-retention', '37 * * * *', 'private.retention_step()');
 

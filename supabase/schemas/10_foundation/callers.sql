@@ -22,12 +22,12 @@ begin
   );
 end;
 $$;
-comment on function private.caller_role is
+comment on routine private.caller_role is
   'The role claim of the caller''s token; null outside an API request. Inside a definer function current_user is the '
   'owner and proves nothing, so trust is decided by this claim.';
-revoke all on function private.caller_role from public, anon, authenticated, service_role;
+revoke all on routine private.caller_role from public, anon, authenticated, service_role;
 -- authenticated and service_role: the default of conversation_messages.author runs as the inserting role.
-grant execute on function private.caller_role to authenticated, service_role;
+grant execute on routine private.caller_role to authenticated, service_role;
 
 
 create function private.caller_id(p_user_id uuid) returns uuid
@@ -62,11 +62,11 @@ begin
     detail = 'The call carries neither a user''s token nor the secret key.';
 end;
 $$;
-comment on function private.caller_id is
+comment on routine private.caller_id is
   'The user a call acts for. A user is always themself: the argument counts only with the service_role claim, where null '
   'means "whoever owns the row". Raises PT401 without claims, PT404 user_not_found for an unknown user.';
-revoke all on function private.caller_id from public, anon, authenticated, service_role;
-grant execute on function private.caller_id to authenticated, service_role;
+revoke all on routine private.caller_id from public, anon, authenticated, service_role;
+grant execute on routine private.caller_id to authenticated, service_role;
 
 
 create function private.acting_user(p_user_id uuid) returns uuid
@@ -87,10 +87,10 @@ begin
   return v_user_id;
 end;
 $$;
-comment on function private.acting_user is
+comment on routine private.acting_user is
   'private.caller_id for operations that need a user: creating, writing and listing. Raises PT400 user_id_required.';
-revoke all on function private.acting_user from public, anon, authenticated, service_role;
-grant execute on function private.acting_user to authenticated, service_role;
+revoke all on routine private.acting_user from public, anon, authenticated, service_role;
+grant execute on routine private.acting_user to authenticated, service_role;
 
 
 create function private.session_user_id(p_user_id text) returns text
@@ -103,10 +103,10 @@ as $$
     else p_user_id
   end;
 $$;
-comment on function private.session_user_id is
+comment on routine private.session_user_id is
   'The one spelling of a session''s owner: what is shaped like a uuid is in lower case, as auth.uid() is.';
-revoke all on function private.session_user_id from public, anon, authenticated, service_role;
-grant execute on function private.session_user_id to authenticated, service_role;
+revoke all on routine private.session_user_id from public, anon, authenticated, service_role;
+grant execute on routine private.session_user_id to authenticated, service_role;
 
 
 create function private.session_caller_id(p_user_id text) returns text
@@ -131,11 +131,11 @@ begin
     detail = 'The call carries neither a user''s token nor the secret key.';
 end;
 $$;
-comment on function private.session_caller_id is
+comment on routine private.session_caller_id is
   'private.caller_id for sessions, whose owner is any text: a backend''s caller need not be a user of Auth. Null, with the '
   'service_role claim alone, means everybody.';
-revoke all on function private.session_caller_id from public, anon, authenticated, service_role;
-grant execute on function private.session_caller_id to authenticated, service_role;
+revoke all on routine private.session_caller_id from public, anon, authenticated, service_role;
+grant execute on routine private.session_caller_id to authenticated, service_role;
 
 
 create function private.session_acting_user(p_user_id text) returns text
@@ -156,10 +156,10 @@ begin
   return v_user_id;
 end;
 $$;
-comment on function private.session_acting_user is
+comment on routine private.session_acting_user is
   'private.session_caller_id for what needs a user. Raises PT400 user_id_required.';
-revoke all on function private.session_acting_user from public, anon, authenticated, service_role;
-grant execute on function private.session_acting_user to authenticated, service_role;
+revoke all on routine private.session_acting_user from public, anon, authenticated, service_role;
+grant execute on routine private.session_acting_user to authenticated, service_role;
 
 
 create function private.hold_owner(p_user_id text) returns void
@@ -175,7 +175,7 @@ begin
   end if;
 end;
 $$;
-comment on function private.hold_owner is
+comment on routine private.hold_owner is
   'Keeps a user from being deleted until the transaction ends. Raises PT401 where the token has outlived its user.';
-revoke all on function private.hold_owner from public, anon, authenticated, service_role;
-grant execute on function private.hold_owner to authenticated, service_role;
+revoke all on routine private.hold_owner from public, anon, authenticated, service_role;
+grant execute on routine private.hold_owner to authenticated, service_role;

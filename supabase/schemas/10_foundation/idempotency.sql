@@ -62,10 +62,10 @@ begin
   return v_known.result;
 end;
 $$;
-comment on function private.claim_idempotency_key is
+comment on routine private.claim_idempotency_key is
   'Null if the request is new, and then the key is taken with the transaction, or has no key; else the result of the first '
   'one. Raises PT409 idempotency_mismatch if that had another body.';
-revoke all on function private.claim_idempotency_key from public, anon, authenticated, service_role;
+revoke all on routine private.claim_idempotency_key from public, anon, authenticated, service_role;
 
 
 create function private.keep_idempotent_result(p_user_id text, p_scope text, p_key text, p_result jsonb) returns void
@@ -76,8 +76,8 @@ as $$
   update private.idempotency_keys k set result = p_result
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
 $$;
-comment on function private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found. Without a key it keeps nothing.';
-revoke all on function private.keep_idempotent_result from public, anon, authenticated, service_role;
+comment on routine private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found. Without a key it keeps nothing.';
+revoke all on routine private.keep_idempotent_result from public, anon, authenticated, service_role;
 
 
 create function private.retain_idempotency_keys(
@@ -108,5 +108,5 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';
-revoke all on function private.retain_idempotency_keys from public, anon, authenticated, service_role;
+comment on routine private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';
+revoke all on routine private.retain_idempotency_keys from public, anon, authenticated, service_role;

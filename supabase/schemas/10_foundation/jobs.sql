@@ -45,8 +45,8 @@ begin
   execute 'select cron.schedule(j.name, j.schedule, j.command) from private.scheduled_jobs j';
 end;
 $$;
-comment on function private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
-revoke all on function private.schedule_jobs from public, anon, authenticated, service_role;
+comment on routine private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
+revoke all on routine private.schedule_jobs from public, anon, authenticated, service_role;
 
 
 create function private.schedule_job(p_name text, p_schedule text, p_step text) returns void
@@ -60,8 +60,8 @@ begin
   perform private.schedule_jobs();
 end;
 $$;
-comment on function private.schedule_job is 'Adds a job that calls a step, an expression such as private.retention_step().';
-revoke all on function private.schedule_job from public, anon, authenticated, service_role;
+comment on routine private.schedule_job is 'Adds a job that calls a step, an expression such as private.retention_step().';
+revoke all on routine private.schedule_job from public, anon, authenticated, service_role;
 
 
 create function private.begin_step(p_step text) returns boolean
@@ -74,6 +74,6 @@ begin
     and pg_try_advisory_xact_lock(hashtext(p_step));
 end;
 $$;
-comment on function private.begin_step is
+comment on routine private.begin_step is
   'Whether a step may begin: not when the job has run for a minute, nor beside another step of the same name.';
-revoke all on function private.begin_step from public, anon, authenticated, service_role;
+revoke all on routine private.begin_step from public, anon, authenticated, service_role;

@@ -7,9 +7,9 @@ set search_path = ''
 as $$
   select jsonb_build_object('status', 'ok');
 $$;
-comment on function public.health is 'Answers when the database does. For GET /<function>/health.';
-revoke all on function public.health from public, anon, authenticated, service_role;
-grant execute on function public.health to service_role;
+comment on routine public.health is 'Answers when the database does. For GET /<function>/health.';
+revoke all on routine public.health from public, anon, authenticated, service_role;
+grant execute on routine public.health to service_role;
 
 
 create function private.refuse(p_detail text) returns void
@@ -21,9 +21,9 @@ begin
   raise sqlstate 'PT400' using message = 'invalid_request', detail = p_detail;
 end;
 $$;
-comment on function private.refuse is 'Raises PT400 invalid_request and says what is wrong.';
-revoke all on function private.refuse from public, anon, authenticated, service_role;
-grant execute on function private.refuse to authenticated, service_role;
+comment on routine private.refuse is 'Raises PT400 invalid_request and says what is wrong.';
+revoke all on routine private.refuse from public, anon, authenticated, service_role;
+grant execute on routine private.refuse to authenticated, service_role;
 
 
 create function private.require_limit(p_limit integer) returns void
@@ -37,9 +37,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
-revoke all on function private.require_limit from public, anon, authenticated, service_role;
-grant execute on function private.require_limit to authenticated, service_role;
+comment on routine private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
+revoke all on routine private.require_limit from public, anon, authenticated, service_role;
+grant execute on routine private.require_limit to authenticated, service_role;
 
 
 create function private.read_page(p_rows refcursor, p_limit integer) returns jsonb
@@ -67,11 +67,11 @@ begin
   return jsonb_build_object('data', to_jsonb(v_rows), 'has_more', v_has_more);
 end;
 $$;
-comment on function private.read_page is
+comment on routine private.read_page is
   'The first p_limit rows (null: all) of a cursor, each one jsonb, as a page: {data, has_more}. A page that is full of bytes '
   'ends early, after one row at the least. The cursor has one row more than the page, to know whether there is more.';
-revoke all on function private.read_page from public, anon, authenticated, service_role;
-grant execute on function private.read_page to authenticated, service_role;
+revoke all on routine private.read_page from public, anon, authenticated, service_role;
+grant execute on routine private.read_page to authenticated, service_role;
 
 
 create function private.require_metadata(p_metadata jsonb) returns void
@@ -85,7 +85,7 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_metadata is
+comment on routine private.require_metadata is
   'The rule of conversations_metadata_check as an error that says so: PT400 invalid_request.';
-revoke all on function private.require_metadata from public, anon, authenticated, service_role;
-grant execute on function private.require_metadata to authenticated, service_role;
+revoke all on routine private.require_metadata from public, anon, authenticated, service_role;
+grant execute on routine private.require_metadata to authenticated, service_role;

@@ -68,12 +68,12 @@ exception
       hint = 'See private.get_retention_policies() for the kinds.';
 end;
 $$;
-comment on function private.set_retention_policy is
+comment on routine private.set_retention_policy is
   'Says how long a kind of data is kept; null: for ever. For the owner of the database, in SQL: '
   'select private.set_retention_policy(''conversations'', ''1 year''); '
   'select private.set_retention_policy(''documents'', ''30 days'', ''traces''); '
   'Kinds are those of private.retention_policies. Raises PT400 invalid_request.';
-revoke all on function private.set_retention_policy from public, anon, authenticated, service_role;
+revoke all on routine private.set_retention_policy from public, anon, authenticated, service_role;
 
 
 create function private.retention_cutoff(p_kind text, p_now timestamptz) returns timestamptz
@@ -84,8 +84,8 @@ set search_path = ''
 as $$
   select p_now - p.keep from private.retention_policies p where p.kind = p_kind and p.collection = '';
 $$;
-comment on function private.retention_cutoff is 'What is older has to go; null where the kind is kept.';
-revoke all on function private.retention_cutoff from public, anon, authenticated, service_role;
+comment on routine private.retention_cutoff is 'What is older has to go; null where the kind is kept.';
+revoke all on routine private.retention_cutoff from public, anon, authenticated, service_role;
 
 
 create table private.retention_runs (
@@ -136,9 +136,9 @@ as $$
     where r.finished_at is null and r.last_step_at > clock_timestamp() - interval '5 seconds'
   );
 $$;
-comment on function private.retention_is_running is
+comment on routine private.retention_is_running is
   'Whether there is a run that has made a step within five seconds. One that was killed is none.';
-revoke all on function private.retention_is_running from public, anon, authenticated, service_role;
+revoke all on routine private.retention_is_running from public, anon, authenticated, service_role;
 
 
 create function private.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
@@ -154,8 +154,8 @@ as $$
     having sum(c.value::bigint) > 0
   ) s;
 $$;
-comment on function private.add_counts is 'The sum of two {table: count}, without those that are 0.';
-revoke all on function private.add_counts from public, anon, authenticated, service_role;
+comment on routine private.add_counts is 'The sum of two {table: count}, without those that are 0.';
+revoke all on routine private.add_counts from public, anon, authenticated, service_role;
 
 
 create function private.remove_oldest(
@@ -193,7 +193,7 @@ begin
   into removed, more using p_limit, c_bytes, p_before;
 end;
 $$;
-comment on function private.remove_oldest is
+comment on routine private.remove_oldest is
   'Removes the first rows of a table by p_order that meet a condition in SQL, where $3 is p_before: at most p_limit, and no '
   'more after 64 MiB of p_content. It waits for nobody. more: there may be more of them. No client has a part in p_condition.';
-revoke all on function private.remove_oldest from public, anon, authenticated, service_role;
+revoke all on routine private.remove_oldest from public, anon, authenticated, service_role;

@@ -30,10 +30,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_messages is
+comment on routine private.require_messages is
   'What zod says politely at the edge holds for a direct RPC call too: nothing is dropped, and nothing turned into text. '
   'Raises PT400 invalid_request. p_more_fields: what a message may have beside the fields of an append.';
-revoke all on function private.require_messages from public, anon, authenticated, service_role;
+revoke all on routine private.require_messages from public, anon, authenticated, service_role;
 
 
 -- As before, and an item is part of what is compared.
@@ -97,10 +97,10 @@ begin
   return v_known;
 end;
 $$;
-comment on function private.known_items is
+comment on routine private.known_items is
   'Which item_ids of a batch the lineage has already, as {item_id: sequence_order}. Raises PT409 item_conflict where one '
   'stands for other content, or twice in the batch.';
-revoke all on function private.known_items from public, anon, authenticated, service_role;
+revoke all on routine private.known_items from public, anon, authenticated, service_role;
 
 
 create function private.append_result(p_conversation_id uuid, p_result jsonb) returns jsonb
@@ -123,10 +123,10 @@ as $$
     p_conversation_id, s.sequence_order::integer - 1, s.sequence_order::integer + 1, 1, 'asc'
   ) m;
 $$;
-comment on function private.append_result is
+comment on routine private.append_result is
   'The answer of an append, {messages, last_sequence_order}, from the numbers of its messages. Messages deleted since '
   'are missing.';
-revoke all on function private.append_result from public, anon, authenticated, service_role;
+revoke all on routine private.append_result from public, anon, authenticated, service_role;
 
 
 create function private.insert_messages(
@@ -179,10 +179,10 @@ begin
   return v_messages;
 end;
 $$;
-comment on function private.insert_messages is
+comment on routine private.insert_messages is
   'Stores messages after number p_last and moves the counter, under the row lock that the caller holds. Answers them as the API '
   'does. Checks nobody''s rights.';
-revoke all on function private.insert_messages from public, anon, authenticated, service_role;
+revoke all on routine private.insert_messages from public, anon, authenticated, service_role;
 
 
 create function private.store_messages(
@@ -255,10 +255,10 @@ begin
   return jsonb_build_object('messages', v_messages, 'last_sequence_order', v_last);
 end;
 $$;
-comment on function private.store_messages is
+comment on routine private.store_messages is
   'Appends a batch under the conversation''s row lock: all of it, contiguously, or nothing. A message may have an item '
   'beside the fields of an append. p_scope is where p_idempotency_key counts. Answers as public.append_messages.';
-revoke all on function private.store_messages from public, anon, authenticated, service_role;
+revoke all on routine private.store_messages from public, anon, authenticated, service_role;
 
 
 create function private.append_messages(
@@ -302,7 +302,7 @@ begin
   );
 end;
 $$;
-comment on function private.append_messages is
+comment on routine private.append_messages is
   'Appends a batch: all of it, contiguously, or nothing. See public.append_messages.';
 
 
@@ -320,12 +320,12 @@ begin
   return private.append_messages(p_conversation_id, p_messages, p_expected_sequence, p_idempotency_key, p_user_id);
 end;
 $$;
-comment on function public.append_messages is
+comment on routine public.append_messages is
   'Appends messages (a JSON array) to a conversation: contiguous and gapless, all or none. Answers {messages, '
   'last_sequence_order}. With p_expected_sequence it appends only if that is the last number, else PT409. A repeated '
   'p_idempotency_key answers as the first time, with replayed: true; a message whose item_id is known is not stored again.';
-revoke all on function private.append_messages, public.append_messages from public, anon, authenticated, service_role;
-grant execute on function private.append_messages, public.append_messages to authenticated, service_role;
+revoke all on routine private.append_messages, public.append_messages from public, anon, authenticated, service_role;
+grant execute on routine private.append_messages, public.append_messages to authenticated, service_role;
 
 
 create function private.number_message() returns trigger
@@ -367,10 +367,10 @@ begin
   return new;
 end;
 $$;
-comment on function private.number_message is
+comment on routine private.number_message is
   'Numbers a message that a client inserts through the REST API, under the conversation''s row lock. An explicit number '
   'is accepted if it is the next, else PT409 sequence_conflict.';
-revoke all on function private.number_message from public, anon, authenticated, service_role;
+revoke all on routine private.number_message from public, anon, authenticated, service_role;
 
 -- Rows that append_messages numbers itself, and a restore, are inserted by the owner and skip this:
 -- one update for a batch instead of one for each row.

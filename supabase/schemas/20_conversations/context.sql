@@ -12,9 +12,9 @@ begin
   );
 end;
 $$;
-comment on function private.is_whole_item is
+comment on routine private.is_whole_item is
   'Whether the column item is the message. If not, it is what the other columns leave out of an item, or null.';
-revoke all on function private.is_whole_item from public, anon, authenticated, service_role;
+revoke all on routine private.is_whole_item from public, anon, authenticated, service_role;
 
 
 create function private.message_tokens(p_message public.conversation_messages) returns bigint
@@ -48,12 +48,12 @@ begin
   return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) + v_images + 7) / 8;
 end;
 $$;
-comment on function private.message_tokens is
+comment on routine private.message_tokens is
   'What a message costs: its token_count, or else 4 + ceil((3 * bytes - characters) / 8) over content, name, parts, '
   'function_call and tool_calls, or over the item alone where there is one. That is a token for 4 ASCII characters and '
   'for each Chinese, Japanese or Korean one. JSON counts as Postgres prints it, except that a string of 200 characters '
   'or more which is a data: URL or base64 counts 1,000, about an image.';
-revoke all on function private.message_tokens from public, anon, authenticated, service_role;
+revoke all on routine private.message_tokens from public, anon, authenticated, service_role;
 
 
 create function private.context_message(p_message public.conversation_messages) returns jsonb
@@ -96,9 +96,9 @@ begin
   ];
 end;
 $$;
-comment on function private.context_message is
+comment on routine private.context_message is
   'A message as a model needs it, with author and sequence_order. Fields that are null are left out, except content.';
-revoke all on function private.context_message from public, anon, authenticated, service_role;
+revoke all on routine private.context_message from public, anon, authenticated, service_role;
 
 
 create type private.context_entry as (
@@ -171,10 +171,10 @@ begin
   );
 end;
 $$;
-comment on function private.read_context_entries is
+comment on routine private.read_context_entries is
   'The newest p_limit messages that a conversation shows with p_after < sequence_order < p_before, as entries in '
   'ascending order. Checks nobody''s rights.';
-revoke all on function private.read_context_entries from public, anon, authenticated, service_role;
+revoke all on routine private.read_context_entries from public, anon, authenticated, service_role;
 
 
 create function private.fit_context(
@@ -339,11 +339,11 @@ begin
   left join starts k on k.sequence_order = d.cut;
 end;
 $$;
-comment on function private.fit_context is
+comment on routine private.fit_context is
   'Which of the newest messages of a conversation fit: those from cut on, except unpaired. turn is where the newest '
   'turn begins, null while that is not known; cut_tokens is null if the turn does not fit. over: older messages '
   'cannot change the answer. p_all: there are none.';
-revoke all on function private.fit_context from public, anon, authenticated, service_role;
+revoke all on routine private.fit_context from public, anon, authenticated, service_role;
 
 
 create function private.get_context(
@@ -479,7 +479,7 @@ begin
   return v_result;
 end;
 $$;
-comment on function private.get_context is 'See public.get_context.';
+comment on routine private.get_context is 'See public.get_context.';
 
 
 create function public.get_context(
@@ -493,10 +493,10 @@ language sql
 stable
 set search_path = ''
 return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
-comment on function public.get_context is
+comment on routine public.get_context is
   'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system '
   'and developer messages, then the newest messages, in order. Answers {messages, total_tokens, truncated}, and with '
   'p_explain explain: {included, left_out}. Never more than p_max_tokens (private.message_tokens counts) or '
   'p_max_messages, never half of a call and its results. The newest turn is always in, else PT409 budget_too_small.';
-revoke all on function private.get_context, public.get_context from public, anon, authenticated, service_role;
-grant execute on function private.get_context, public.get_context to authenticated, service_role;
+revoke all on routine private.get_context, public.get_context from public, anon, authenticated, service_role;
+grant execute on routine private.get_context, public.get_context to authenticated, service_role;

@@ -15,10 +15,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_conversation is
+comment on routine private.require_conversation is
   'Raises PT404 conversation_not_found unless the conversation is there and the user''s. p_user_id as private.caller_id '
   'answers it.';
-revoke all on function private.require_conversation from public, anon, authenticated, service_role;
+revoke all on routine private.require_conversation from public, anon, authenticated, service_role;
 
 
 create function private.require_video(p_video_id uuid, p_user_id uuid) returns void
@@ -34,10 +34,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_video is
+comment on routine private.require_video is
   'The rule of conversations_video_id_fkey as an error with a name: PT404 video_not_found unless the video is the user''s.';
-revoke all on function private.require_video from public, anon, authenticated, service_role;
-grant execute on function private.require_video to authenticated, service_role;
+revoke all on routine private.require_video from public, anon, authenticated, service_role;
+grant execute on routine private.require_video to authenticated, service_role;
 
 
 create function private.create_conversation(
@@ -87,7 +87,7 @@ begin
   return public.get_conversation(v_id, v_user_id);
 end;
 $$;
-comment on function private.create_conversation is 'See public.create_conversation.';
+comment on routine private.create_conversation is 'See public.create_conversation.';
 
 
 create function public.create_conversation(
@@ -99,12 +99,12 @@ create function public.create_conversation(
 language sql
 set search_path = ''
 return private.create_conversation(p_conversation, p_messages, p_idempotency_key, p_user_id);
-comment on function public.create_conversation is
+comment on routine public.create_conversation is
   'Creates a conversation ({title?, video_id?, metadata?, expires_at?}) with its first messages: both or neither. A '
   'repeated p_idempotency_key answers the one created the first time, with replayed: true.';
-revoke all on function private.create_conversation, public.create_conversation
+revoke all on routine private.create_conversation, public.create_conversation
   from public, anon, authenticated, service_role;
-grant execute on function private.create_conversation, public.create_conversation to authenticated, service_role;
+grant execute on routine private.create_conversation, public.create_conversation to authenticated, service_role;
 
 
 create function public.get_conversation(p_conversation_id uuid, p_user_id uuid default null) returns jsonb
@@ -125,9 +125,9 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.get_conversation is 'One conversation, without its messages.';
-revoke all on function public.get_conversation from public, anon, authenticated, service_role;
-grant execute on function public.get_conversation to authenticated, service_role;
+comment on routine public.get_conversation is 'One conversation, without its messages.';
+revoke all on routine public.get_conversation from public, anon, authenticated, service_role;
+grant execute on routine public.get_conversation to authenticated, service_role;
 
 
 create function public.list_conversations(
@@ -161,11 +161,11 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function public.list_conversations is
+comment on routine public.list_conversations is
   'A page of the user''s conversations, newest activity first, below (p_before_updated_at, p_before_id). Answers {data, '
   'has_more}. p_metadata: only conversations whose metadata contains it.';
-revoke all on function public.list_conversations from public, anon, authenticated, service_role;
-grant execute on function public.list_conversations to authenticated, service_role;
+revoke all on routine public.list_conversations from public, anon, authenticated, service_role;
+grant execute on routine public.list_conversations to authenticated, service_role;
 
 
 create function public.update_conversation(p_conversation_id uuid, p_changes jsonb, p_user_id uuid default null)
@@ -211,8 +211,8 @@ begin
   return v_conversation;
 end;
 $$;
-comment on function public.update_conversation is
+comment on routine public.update_conversation is
   'Changes the fields that p_changes has: title, summary, video_id, pinned, expires_at (null clears) and metadata '
   '(merged at the top level; null removes a key). Answers the conversation.';
-revoke all on function public.update_conversation from public, anon, authenticated, service_role;
-grant execute on function public.update_conversation to authenticated, service_role;
+revoke all on routine public.update_conversation from public, anon, authenticated, service_role;
+grant execute on routine public.update_conversation to authenticated, service_role;

@@ -50,10 +50,10 @@ begin
   );
 end;
 $$;
-comment on function private.shows_itself is
+comment on routine private.shows_itself is
   'Whether a conversation keeps its messages by itself. A deleted one does not, nor one that responses have made, unless '
   'somebody made it their own: wrote on, or gave it a title, a summary, a video, metadata or a pin.';
-revoke all on function private.shows_itself from public, anon, authenticated, service_role;
+revoke all on routine private.shows_itself from public, anon, authenticated, service_role;
 
 
 create function private.remove_messages(
@@ -108,10 +108,10 @@ begin
   end if;
 end;
 $$;
-comment on function private.remove_messages is
+comment on routine private.remove_messages is
   'Removes messages whose number is above p_above from conversations that the caller has locked: at most p_limit, and no '
   'more after 64 MiB. complete: these were all. Checks nobody''s rights.';
-revoke all on function private.remove_messages from public, anon, authenticated, service_role;
+revoke all on routine private.remove_messages from public, anon, authenticated, service_role;
 
 
 create function private.prune_conversation(p_conversation_id uuid, p_limit integer, p_wait boolean default true)
@@ -186,12 +186,12 @@ begin
   return v_removed;
 end;
 $$;
-comment on function private.prune_conversation is
+comment on routine private.prune_conversation is
   'Removes what nothing shows any more: a conversation that does not show itself and has neither forks nor responses, '
   'then its parent if that is one too, and so on upwards; of one that has some, the messages above the highest they show. '
   'At most p_limit messages, which are counted in the answer, 64 MiB of a conversation and about a second: where that is '
   'too little, or where a conversation is locked and p_wait is false, private.prune_queue has the rest.';
-revoke all on function private.prune_conversation from public, anon, authenticated, service_role;
+revoke all on routine private.prune_conversation from public, anon, authenticated, service_role;
 
 
 create function private.prune_lineage(p_conversation_id uuid) returns void
@@ -204,9 +204,9 @@ begin
   perform private.prune_conversation(p_conversation_id, 10000);
 end;
 $$;
-comment on function private.prune_lineage is
+comment on routine private.prune_lineage is
   'private.prune_conversation for a request: at once, as far as that goes in about a second.';
-revoke all on function private.prune_lineage from public, anon, authenticated, service_role;
+revoke all on routine private.prune_lineage from public, anon, authenticated, service_role;
 
 
 create function private.hide_conversations(p_ids uuid[], p_user_id uuid default null) returns integer
@@ -232,10 +232,10 @@ begin
   return v_hidden;
 end;
 $$;
-comment on function private.hide_conversations is
+comment on routine private.hide_conversations is
   'Deletes conversations, of one user or whoever''s, for everybody who asks; private.drain_prune_queue then removes what is '
   'left of them. Answers how many there were. Checks nobody''s rights.';
-revoke all on function private.hide_conversations from public, anon, authenticated, service_role;
+revoke all on routine private.hide_conversations from public, anon, authenticated, service_role;
 
 
 create function private.drain_prune_queue(
@@ -283,11 +283,11 @@ begin
   );
 end;
 $$;
-comment on function private.drain_prune_queue is
+comment on routine private.drain_prune_queue is
   'Removes at most p_limit messages of at most 200 conversations in private.prune_queue, of one user or of all, for about a '
   'second. It waits for nobody''s lock. What fails stays, with the error, until the next run. messages: how many went; '
   'progress: whether another call may find more to do.';
-revoke all on function private.drain_prune_queue from public, anon, authenticated, service_role;
+revoke all on routine private.drain_prune_queue from public, anon, authenticated, service_role;
 
 
 create function private.prune_queue_step() returns boolean
@@ -303,9 +303,9 @@ begin
   return (private.drain_prune_queue(5000)).progress;
 end;
 $$;
-comment on function private.prune_queue_step is
+comment on routine private.prune_queue_step is
   'Removes up to 5,000 messages that deletions have left behind. True while there may be more to do.';
-revoke all on function private.prune_queue_step from public, anon, authenticated, service_role;
+revoke all on routine private.prune_queue_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-prune-queue', '* * * * *', 'private.prune_queue_step()');
 
@@ -322,18 +322,18 @@ begin
   perform private.prune_lineage(p_conversation_id);
 end;
 $$;
-comment on function private.delete_conversation is 'See public.delete_conversation.';
+comment on routine private.delete_conversation is 'See public.delete_conversation.';
 
 
 create function public.delete_conversation(p_conversation_id uuid, p_user_id uuid default null) returns void
 language sql
 set search_path = ''
 return private.delete_conversation(p_conversation_id, p_user_id);
-comment on function public.delete_conversation is
+comment on routine public.delete_conversation is
   'Deletes a conversation and its messages, except those that living forks still show.';
-revoke all on function private.delete_conversation, public.delete_conversation
+revoke all on routine private.delete_conversation, public.delete_conversation
   from public, anon, authenticated, service_role;
-grant execute on function private.delete_conversation, public.delete_conversation to authenticated, service_role;
+grant execute on routine private.delete_conversation, public.delete_conversation to authenticated, service_role;
 
 
 create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
@@ -356,7 +356,7 @@ begin
   perform private.forget_words(v_conversation_id, v_sequence_order);
 end;
 $$;
-comment on function private.delete_message is 'See public.delete_message.';
+comment on routine private.delete_message is 'See public.delete_message.';
 
 
 create function public.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid default null)
@@ -364,8 +364,8 @@ returns void
 language sql
 set search_path = ''
 return private.delete_message(p_conversation_id, p_message_id, p_user_id);
-comment on function public.delete_message is
+comment on routine public.delete_message is
   'Deletes a message, through whichever conversation shows it, from all that show it. Numbers do not change and are not '
   'used again.';
-revoke all on function private.delete_message, public.delete_message from public, anon, authenticated, service_role;
-grant execute on function private.delete_message, public.delete_message to authenticated, service_role;
+revoke all on routine private.delete_message, public.delete_message from public, anon, authenticated, service_role;
+grant execute on routine private.delete_message, public.delete_message to authenticated, service_role;

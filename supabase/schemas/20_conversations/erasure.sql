@@ -38,9 +38,9 @@ begin
   return found;
 end;
 $$;
-comment on function private.list_conversations_to_erase is
+comment on routine private.list_conversations_to_erase is
   'Puts what a user has at this moment on an erasure''s list, deleted conversations included. False if that is nothing new.';
-revoke all on function private.list_conversations_to_erase from public, anon, authenticated, service_role;
+revoke all on routine private.list_conversations_to_erase from public, anon, authenticated, service_role;
 
 
 create function private.erase_conversations_piece(p_erasure_id uuid, p_user_id uuid) returns jsonb
@@ -170,8 +170,8 @@ begin
   );
 end;
 $$;
-comment on function private.erase_conversations_piece is
+comment on routine private.erase_conversations_piece is
   'A piece of the conversations on an erasure''s list: 2,000 responses go, or 500 conversations without any are hidden, or '
   '2,000 messages go, or 200 empty conversations, or 500 idempotency keys of conversations that are not there. Answers '
   '{table: rows}, null when there is nothing left.';
-revoke all on function private.erase_conversations_piece from public, anon, authenticated, service_role;
+revoke all on routine private.erase_conversations_piece from public, anon, authenticated, service_role;

@@ -16,9 +16,9 @@ as $$
   from public.conversations c
   where c.id = p_conversation_id;
 $$;
-comment on function private.export_conversation is
+comment on routine private.export_conversation is
   'A conversation as an export shows it. Of a deleted one there is only what its living forks need.';
-revoke all on function private.export_conversation from public, anon, authenticated, service_role;
+revoke all on routine private.export_conversation from public, anon, authenticated, service_role;
 
 
 create function private.export_message(p_message public.conversation_messages) returns jsonb
@@ -28,9 +28,9 @@ set search_path = ''
 as $$
   select to_jsonb(p_message) - '{user_id,type}'::text[] || jsonb_build_object('message_type', p_message.type);
 $$;
-comment on function private.export_message is
+comment on routine private.export_message is
   'A message as an export shows it: every column but its user. Its type is message_type, for type says what a line is.';
-revoke all on function private.export_message from public, anon, authenticated, service_role;
+revoke all on routine private.export_message from public, anon, authenticated, service_role;
 
 
 create function private.export_page(p_cursor jsonb, p_user_id uuid) returns jsonb
@@ -140,7 +140,7 @@ begin
   );
 end;
 $$;
-comment on function private.export_page is 'See public.export_page.';
+comment on routine private.export_page is 'See public.export_page.';
 
 
 create function public.export_page(p_cursor jsonb default '{}', p_user_id uuid default null) returns jsonb
@@ -148,9 +148,9 @@ language sql
 stable
 set search_path = ''
 return private.export_page(p_cursor, p_user_id);
-comment on function public.export_page is
+comment on routine public.export_page is
   'A page of everything the user owns, as lines of NDJSON in one string: {lines, conversations, tombstones, messages, '
   'next}. Each conversation is followed by its own messages and comes before its forks. A page is at most 1,000 lines, '
   'and ends with the line that fills 1 MiB. next is the p_cursor of the page after it, null at the end.';
-revoke all on function private.export_page, public.export_page from public, anon, authenticated, service_role;
-grant execute on function private.export_page, public.export_page to authenticated, service_role;
+revoke all on routine private.export_page, public.export_page from public, anon, authenticated, service_role;
+grant execute on routine private.export_page, public.export_page to authenticated, service_role;

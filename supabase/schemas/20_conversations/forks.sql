@@ -22,9 +22,9 @@ begin
     select l.id, l.upper from line l;
 end;
 $$;
-comment on function private.lineage is
+comment on routine private.lineage is
   'The conversations whose messages a conversation shows, itself first, and up to which number of each. Checks nobody''s rights.';
-revoke all on function private.lineage from public, anon, authenticated, service_role;
+revoke all on routine private.lineage from public, anon, authenticated, service_role;
 
 
 create function private.fork_conversation(
@@ -86,7 +86,7 @@ begin
   return v_fork;
 end;
 $$;
-comment on function private.fork_conversation is 'See public.fork_conversation.';
+comment on routine private.fork_conversation is 'See public.fork_conversation.';
 
 
 create function public.fork_conversation(
@@ -95,9 +95,9 @@ create function public.fork_conversation(
 language sql
 set search_path = ''
 return private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
-comment on function public.fork_conversation is
+comment on routine public.fork_conversation is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
   'metadata are taken over, the summary is not: it may tell of what comes after.';
-revoke all on function private.fork_conversation, public.fork_conversation
+revoke all on routine private.fork_conversation, public.fork_conversation
   from public, anon, authenticated, service_role;
-grant execute on function private.fork_conversation, public.fork_conversation to authenticated, service_role;
+grant execute on routine private.fork_conversation, public.fork_conversation to authenticated, service_role;

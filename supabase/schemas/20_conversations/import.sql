@@ -76,9 +76,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.check_import is
+comment on routine private.check_import is
   'Raises PT400 invalid_request for what public.import_conversation does not know: nothing is dropped silently.';
-revoke all on function private.check_import from public, anon, authenticated, service_role;
+revoke all on routine private.check_import from public, anon, authenticated, service_role;
 
 
 create function private.import_parent(p_conversation jsonb, p_user_id uuid) returns void
@@ -114,9 +114,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.import_parent is
+comment on routine private.import_parent is
   'Checks and locks the parent of an imported fork: the user''s own, or PT404 conversation_not_found.';
-revoke all on function private.import_parent from public, anon, authenticated, service_role;
+revoke all on routine private.import_parent from public, anon, authenticated, service_role;
 
 
 create function private.note_author(p_metadata jsonb, p_original text, p_author text) returns jsonb
@@ -132,9 +132,9 @@ as $$
     else p_metadata || jsonb_build_object('imported_author', p_original)
   end;
 $$;
-comment on function private.note_author is
+comment on routine private.note_author is
   'Adds imported_author to a message''s metadata where the import stamps another author than the file says.';
-revoke all on function private.note_author from public, anon, authenticated, service_role;
+revoke all on routine private.note_author from public, anon, authenticated, service_role;
 
 
 create function private.import_conversation(p_conversation jsonb, p_messages jsonb, p_user_id uuid) returns jsonb
@@ -280,7 +280,7 @@ begin
   );
 end;
 $$;
-comment on function private.import_conversation is 'See public.import_conversation.';
+comment on routine private.import_conversation is 'See public.import_conversation.';
 
 
 create function public.import_conversation(p_conversation jsonb, p_messages jsonb default '[]', p_user_id uuid default null)
@@ -288,16 +288,16 @@ returns jsonb
 language sql
 set search_path = ''
 return private.import_conversation(p_conversation, p_messages, p_user_id);
-comment on function public.import_conversation is
+comment on routine public.import_conversation is
   'Imports a conversation {title?, summary?, video_id?, metadata?, pinned?, expires_at?, parent_id?, fork_sequence?, '
   'last_sequence_order?, created_at?, updated_at?} and its own messages, each with its sequence_order and where known '
   'item, author and created_at: all of it or nothing. Ids are new; numbers and timestamps stay; author is the caller''s '
   'role, and where that differs the metadata keeps the original as imported_author. parent_id is one''s own conversation. '
   'deleted: true imports a tombstone, hidden and gone with public.finish_import unless a fork shares it. more: true hides '
   'the conversation until {continues: id} brings the rest. Answers {id, messages, video_dropped}.';
-revoke all on function private.import_conversation, public.import_conversation
+revoke all on routine private.import_conversation, public.import_conversation
   from public, anon, authenticated, service_role;
-grant execute on function private.import_conversation, public.import_conversation to authenticated, service_role;
+grant execute on routine private.import_conversation, public.import_conversation to authenticated, service_role;
 
 
 create function private.expire_imports(p_user_id uuid, p_ids uuid[] default '{}') returns void
@@ -318,9 +318,9 @@ begin
   end loop;
 end;
 $$;
-comment on function private.expire_imports is
+comment on routine private.expire_imports is
   'Ends the given imports of a user, and those that broke off more than a day ago: what nothing shows goes.';
-revoke all on function private.expire_imports from public, anon, authenticated, service_role;
+revoke all on routine private.expire_imports from public, anon, authenticated, service_role;
 
 
 create function private.finish_import(p_ids jsonb, p_user_id uuid) returns jsonb
@@ -340,16 +340,16 @@ begin
   return v_removed;
 end;
 $$;
-comment on function private.finish_import is 'See public.finish_import.';
+comment on routine private.finish_import is 'See public.finish_import.';
 
 
 create function public.finish_import(p_ids jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.finish_import(p_ids, p_user_id);
-comment on function public.finish_import is
+comment on routine public.finish_import is
   'Ends an import: of the given conversations (a JSON array of ids) those go that nothing shows, tombstones without forks '
   'and conversations that were never completed, and with them what such an import left more than a day ago. Answers '
   'which of the ids are not there.';
-revoke all on function private.finish_import, public.finish_import from public, anon, authenticated, service_role;
-grant execute on function private.finish_import, public.finish_import to authenticated, service_role;
+revoke all on routine private.finish_import, public.finish_import from public, anon, authenticated, service_role;
+grant execute on routine private.finish_import, public.finish_import to authenticated, service_role;

@@ -61,10 +61,10 @@ begin
   end loop;
 end;
 $$;
-comment on function private.read_messages is
+comment on routine private.read_messages is
   'The messages that a conversation shows with p_after < sequence_order < p_before, at most p_limit, through its '
   'lineage. Each step up is one primary-key probe, and the walk stops when the page is full. Checks nobody''s rights.';
-revoke all on function private.read_messages from public, anon, authenticated, service_role;
+revoke all on routine private.read_messages from public, anon, authenticated, service_role;
 
 
 create type private.listed_message as (
@@ -160,10 +160,10 @@ begin
   return json_build_object('data', v_data, 'has_more', v_has_more);
 end;
 $$;
-comment on function private.list_any_messages is
+comment on routine private.list_any_messages is
   'private.list_messages for conversations that share messages with others, and for pages of more than 8 MiB. Checks nobody''s '
   'rights.';
-revoke all on function private.list_any_messages from public, anon, authenticated, service_role;
+revoke all on routine private.list_any_messages from public, anon, authenticated, service_role;
 
 
 create function private.list_messages(
@@ -235,7 +235,7 @@ begin
   );
 end;
 $$;
-comment on function private.list_messages is 'See public.list_messages.';
+comment on routine private.list_messages is 'See public.list_messages.';
 
 
 create function public.list_messages(
@@ -254,8 +254,8 @@ begin
   return private.list_messages(p_conversation_id, p_after, p_before, p_limit, p_order, p_user_id);
 end;
 $$;
-comment on function public.list_messages is
+comment on routine public.list_messages is
   'A page of a conversation''s messages with p_after < sequence_order < p_before, in p_order (asc or desc). Answers '
   '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed.';
-revoke all on function private.list_messages, public.list_messages from public, anon, authenticated, service_role;
-grant execute on function private.list_messages, public.list_messages to authenticated, service_role;
+revoke all on routine private.list_messages, public.list_messages from public, anon, authenticated, service_role;
+grant execute on routine private.list_messages, public.list_messages to authenticated, service_role;

@@ -63,10 +63,10 @@ begin
   removed := jsonb_build_object('conversations', cardinality(v_ids));
 end;
 $$;
-comment on function private.retain_conversations is
+comment on routine private.retain_conversations is
   'Deletes up to 500 conversations: those past their expires_at, and those without one whose last message is past the policy. '
   'Pinned ones stay. Their messages are left to private.prune_queue.';
-revoke all on function private.retain_conversations from public, anon, authenticated, service_role;
+revoke all on routine private.retain_conversations from public, anon, authenticated, service_role;
 
 
 create function private.retain_prune_queue(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
@@ -79,9 +79,9 @@ begin
   from private.drain_prune_queue(5000) d;
 end;
 $$;
-comment on function private.retain_prune_queue is
+comment on routine private.retain_prune_queue is
   'Removes up to 5,000 messages that deletions have left behind, those of retention and everybody''s.';
-revoke all on function private.retain_prune_queue from public, anon, authenticated, service_role;
+revoke all on routine private.retain_prune_queue from public, anon, authenticated, service_role;
 
 
 create function private.retain_imports(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
@@ -120,6 +120,6 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_imports is
+comment on routine private.retain_imports is
   'Ends up to 500 imports that broke off more than a day ago. What nothing shows of them is left to private.prune_queue.';
-revoke all on function private.retain_imports from public, anon, authenticated, service_role;
+revoke all on routine private.retain_imports from public, anon, authenticated, service_role;

@@ -121,13 +121,13 @@ begin
   o_highlight := array_to_string(v_highlights, '|');
 end;
 $$;
-comment on function private.parse_search is
+comment on routine private.parse_search is
   'Reads a query as people type it: words are ANDed, "a phrase" is kept together, wor* is a prefix, -word excludes, OR '
   'in capitals separates alternatives; a word that punctuation divides is a phrase. The first 24 words count, and '
   'nothing is an error. Term i belongs to the alternative o_groups[i] and is the regular expression o_patterns[i]; the terms '
   'decide. o_words are the hashes of the words that a message needs, word i for the alternative o_word_groups[i]: null if any '
   'message may match, empty if none can. o_highlight is what to mark.';
-revoke all on function private.parse_search from public, anon, authenticated, service_role;
+revoke all on routine private.parse_search from public, anon, authenticated, service_role;
 
 
 create function private.search_score(
@@ -171,10 +171,10 @@ begin
   return null;
 end;
 $$;
-comment on function private.search_score is
+comment on routine private.search_score is
   'How well a text matches what parse_search read; null if it does not. BM25 without the rarity of words (k1 1.2, b 0.75, '
   'average 600 characters): a score depends on the text alone, so it is the same on every page.';
-revoke all on function private.search_score from public, anon, authenticated, service_role;
+revoke all on routine private.search_score from public, anon, authenticated, service_role;
 
 
 create function private.search_snippet(p_text text, p_highlight text) returns text
@@ -203,9 +203,9 @@ begin
   return replace(replace(v_snippet, E'\u0001', '<mark>'), E'\u0002', '</mark>');
 end;
 $$;
-comment on function private.search_snippet is
+comment on routine private.search_snippet is
   'Some 240 characters around the first match. The text is escaped, so that the only HTML in it is <mark> and </mark>.';
-revoke all on function private.search_snippet from public, anon, authenticated, service_role;
+revoke all on routine private.search_snippet from public, anon, authenticated, service_role;
 
 
 create function private.shown_by(p_conversation_id uuid, p_sequence_order integer) returns uuid
@@ -227,9 +227,9 @@ as $$
   )
   select s.id from shown s where s.deleted_at is null order by s.created_at, s.id limit 1;
 $$;
-comment on function private.shown_by is
+comment on routine private.shown_by is
   'The conversation that shows a message: its owner, else the oldest living fork that shares it, else null.';
-revoke all on function private.shown_by from public, anon, authenticated, service_role;
+revoke all on routine private.shown_by from public, anon, authenticated, service_role;
 
 
 create function private.search_messages(
@@ -380,7 +380,7 @@ begin
   );
 end;
 $$;
-comment on function private.search_messages is 'See public.search_messages. Definer: nobody else reads the filters.';
+comment on routine private.search_messages is 'See public.search_messages. Definer: nobody else reads the filters.';
 
 
 create function public.search_messages(
@@ -395,10 +395,10 @@ language sql
 stable
 set search_path = ''
 return private.search_messages(p_query, p_limit, p_after_score, p_after_created_at, p_after_id, p_user_id);
-comment on function public.search_messages is
+comment on routine public.search_messages is
   'A page of what the user wrote, read or named that matches p_query (see private.parse_search), best first, below '
   '(p_after_score, p_after_created_at, p_after_id). Of messages, the newest 1,000 matches are ranked. Answers {data, '
   'has_more, last}; a hit is {conversation_id, title, message (null: the title matches), snippet (HTML, text escaped, '
   'matches in <mark>), score}, last what the next page comes below.';
-revoke all on function private.search_messages, public.search_messages from public, anon, authenticated, service_role;
-grant execute on function private.search_messages, public.search_messages to authenticated, service_role;
+revoke all on routine private.search_messages, public.search_messages from public, anon, authenticated, service_role;
+grant execute on routine private.search_messages, public.search_messages to authenticated, service_role;

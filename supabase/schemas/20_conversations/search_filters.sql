@@ -40,8 +40,8 @@ as $$
   from unnest(p_words) as w (word)
   where w.word <> '';
 $$;
-comment on function private.word_hashes is 'A hash of 64 bits for each different word, whatever its case.';
-revoke all on function private.word_hashes from public, anon, authenticated, service_role;
+comment on routine private.word_hashes is 'A hash of 64 bits for each different word, whatever its case.';
+revoke all on routine private.word_hashes from public, anon, authenticated, service_role;
 
 
 create function private.search_filter(p_hashes bigint[]) returns bytea
@@ -65,11 +65,11 @@ begin
   return v_filter;
 end;
 $$;
-comment on function private.search_filter is
+comment on routine private.search_filter is
   'A Bloom filter of hashed words: a byte for each word and two of its bits set, so that a word that is not there seems to be '
   'in 5 of 100 cases. At most 8 KiB, and for more than 32,768 words, which would set most bits there, a single byte that has '
   'every word: setting each bit copies the filter.';
-revoke all on function private.search_filter from public, anon, authenticated, service_role;
+revoke all on routine private.search_filter from public, anon, authenticated, service_role;
 
 
 create function private.may_match(p_filter bytea, p_groups integer[], p_hashes bigint[]) returns boolean
@@ -100,9 +100,9 @@ begin
   return v_holds;
 end;
 $$;
-comment on function private.may_match is
+comment on routine private.may_match is
   'Whether a filter has all words of one of the alternatives: word i is of the alternative p_groups[i].';
-revoke all on function private.may_match from public, anon, authenticated, service_role;
+revoke all on routine private.may_match from public, anon, authenticated, service_role;
 
 
 create function private.begin_search_filter() returns trigger
@@ -122,8 +122,8 @@ begin
   return null;
 end;
 $$;
-comment on function private.begin_search_filter is 'Leaves word that a conversation has begun another block.';
-revoke all on function private.begin_search_filter from public, anon, authenticated, service_role;
+comment on routine private.begin_search_filter is 'Leaves word that a conversation has begun another block.';
+revoke all on routine private.begin_search_filter from public, anon, authenticated, service_role;
 
 create trigger begin_search_filter after insert on public.conversation_messages
   for each row when (new.sequence_order % 64 = 1)
@@ -140,8 +140,8 @@ begin
   return null;
 end;
 $$;
-comment on function private.begin_fork_filter is 'A fork begins amid a block.';
-revoke all on function private.begin_fork_filter from public, anon, authenticated, service_role;
+comment on routine private.begin_fork_filter is 'A fork begins amid a block.';
+revoke all on routine private.begin_fork_filter from public, anon, authenticated, service_role;
 
 create trigger begin_fork_filter after insert on public.conversations
   for each row when (new.fork_sequence % 64 <> 0)
@@ -172,9 +172,9 @@ begin
   where f.conversation_id = p_conversation_id and f.block = p_block;
 end;
 $$;
-comment on function private.fill_search_filter is
+comment on routine private.fill_search_filter is
   'Makes the filter of a block from its messages: of each the first 32,768 characters.';
-revoke all on function private.fill_search_filter from public, anon, authenticated, service_role;
+revoke all on routine private.fill_search_filter from public, anon, authenticated, service_role;
 
 
 create function private.search_filter_step() returns boolean
@@ -207,10 +207,10 @@ begin
   return v_filled;
 end;
 $$;
-comment on function private.search_filter_step is
+comment on routine private.search_filter_step is
   'Makes up to 100 filters, for about a second: of blocks that are complete, and of conversations that have been quiet for ten '
   'minutes. True while there may be more to do.';
-revoke all on function private.search_filter_step from public, anon, authenticated, service_role;
+revoke all on routine private.search_filter_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-search-filters', '* * * * *', 'private.search_filter_step()');
 
@@ -224,6 +224,6 @@ as $$
   -- An empty one as well: the job may have read the message already. This waits until what it makes of it can be seen.
   where f.conversation_id = p_conversation_id and f.block = (p_sequence_order - 1) / 64;
 $$;
-comment on function private.forget_words is
+comment on routine private.forget_words is
   'Has the filter of a message''s block made again: something there is deleted, and nothing is to tell of it.';
-revoke all on function private.forget_words from public, anon, authenticated, service_role;
+revoke all on routine private.forget_words from public, anon, authenticated, service_role;

@@ -13,10 +13,10 @@ as $$
     '\u2000-\u25ff\u27c0-\u2bff\u2e00-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d-\u3040\u30a0\u30fb\ufe00-\ufe6f'
     '\ufeff\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0-\uffff\U000e0000-\U000e0fff';
 $$;
-comment on function private.word_breaks is 'Characters that end a word: space, punctuation, symbols.';
-revoke all on function private.word_breaks from public, anon, authenticated, service_role;
+comment on routine private.word_breaks is 'Characters that end a word: space, punctuation, symbols.';
+revoke all on routine private.word_breaks from public, anon, authenticated, service_role;
 -- Down to message_lexemes: an index expression runs as whoever inserts the row.
-grant execute on function private.word_breaks to authenticated, service_role;
+grant execute on routine private.word_breaks to authenticated, service_role;
 
 
 create function private.unspaced_scripts() returns text
@@ -29,11 +29,11 @@ as $$
     '\u3031-\u303c\u3041-\u309f\u30a1-\u30fa\u30fc-\u318f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff'
     '\ua960-\ua97f\uac00-\ud7fb\uf900-\ufaff\uff66-\uff9f\U0001f000-\U0001faff\U00020000-\U0003ffff';
 $$;
-comment on function private.unspaced_scripts is
+comment on routine private.unspaced_scripts is
   'Characters of scripts whose words a program cannot tell apart by spaces: Chinese, Japanese, Korean, Thai, Lao, '
   'Khmer, Burmese; and emoji. Searched as substrings.';
-revoke all on function private.unspaced_scripts from public, anon, authenticated, service_role;
-grant execute on function private.unspaced_scripts to authenticated, service_role;
+revoke all on routine private.unspaced_scripts from public, anon, authenticated, service_role;
+grant execute on routine private.unspaced_scripts to authenticated, service_role;
 
 
 create function private.fold_text(p_text text) returns text
@@ -61,11 +61,11 @@ begin
   return ' ' || btrim(v_text) || ' ';
 end;
 $$;
-comment on function private.fold_text is
+comment on routine private.fold_text is
   'The words of a text, each between single spaces: lower case, without accents and punctuation, compatibility forms '
   'made plain. A run of an unspaced script is one word: "GPT模型, Café!" becomes " gpt 模型 cafe ".';
-revoke all on function private.fold_text from public, anon, authenticated, service_role;
-grant execute on function private.fold_text to authenticated, service_role;
+revoke all on routine private.fold_text from public, anon, authenticated, service_role;
+grant execute on routine private.fold_text to authenticated, service_role;
 
 
 create function private.text_lexemes(p_folded text) returns text
@@ -92,11 +92,11 @@ begin
   return v_text;
 end;
 $$;
-comment on function private.text_lexemes is
+comment on routine private.text_lexemes is
   'The lexemes of a folded text, separated by spaces: words, cut after 64 characters, and the bigrams of unspaced '
   'scripts, with the last character of each run by itself.';
-revoke all on function private.text_lexemes from public, anon, authenticated, service_role;
-grant execute on function private.text_lexemes to authenticated, service_role;
+revoke all on routine private.text_lexemes from public, anon, authenticated, service_role;
+grant execute on routine private.text_lexemes to authenticated, service_role;
 
 
 create function private.message_text(p_content text, p_parts jsonb) returns text
@@ -115,7 +115,7 @@ as $$
     )
   );
 $$;
-comment on function private.message_text is
+comment on routine private.message_text is
   'What people read of a message: its content and the text of its parts of type text, input_text and output_text.';
-revoke all on function private.message_text from public, anon, authenticated, service_role;
-grant execute on function private.message_text to authenticated, service_role;
+revoke all on routine private.message_text from public, anon, authenticated, service_role;
+grant execute on routine private.message_text to authenticated, service_role;

@@ -34,10 +34,10 @@ as $$
   from borders b
   where b.at between p_from and p_to;
 $$;
-comment on function private.bucket_borders is
+comment on routine private.bucket_borders is
   'Where the hours, days, weeks (from Monday) or months of the setting TimeZone begin in a window, and the ends of the window: '
   'n + 1 borders of n buckets. What the clock jumps over begins with the jump.';
-revoke all on function private.bucket_borders from public, anon, authenticated, service_role;
+revoke all on routine private.bucket_borders from public, anon, authenticated, service_role;
 
 
 create function private.session_analytics(
@@ -235,7 +235,7 @@ begin
   return v_answer;
 end;
 $$;
-comment on function private.session_analytics is
+comment on routine private.session_analytics is
   'See public.session_analytics. Events are counted by private.event_counts; those of a quarter of an hour that a border cuts, '
   'by event_logs: where their partition has gone, not at all.';
 
@@ -252,11 +252,11 @@ language sql
 stable
 set search_path = ''
 return private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_id, p_user_id);
-comment on function public.session_analytics is
+comment on routine public.session_analytics is
   'Figures of [p_from, p_to), by default the 30 days until now, and of each hour, day, week or month of a time zone in it: '
   '{from, to, bucket, time_zone, totals, buckets}. A session counts where it started, an event where it occurred. Messages are '
   'user_message, ai_message and ai_response. A returning user had a session before one of theirs there. A backend that acts '
   'for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
-revoke all on function private.session_analytics, public.session_analytics
+revoke all on routine private.session_analytics, public.session_analytics
   from public, anon, authenticated, service_role;
-grant execute on function private.session_analytics, public.session_analytics to authenticated, service_role;
+grant execute on routine private.session_analytics, public.session_analytics to authenticated, service_role;

@@ -67,10 +67,10 @@ begin
   );
 end;
 $$;
-comment on function private.fold_chunks is
+comment on routine private.fold_chunks is
   'The run of ai_chunk events that starts at p_sequence, as far as it lies in the window, as one event with the text of all. '
   'At most 10,000 chunks or 1 MiB of them: o_next is the chunk with which it goes on, null at its end.';
-revoke all on function private.fold_chunks from public, anon, authenticated, service_role;
+revoke all on routine private.fold_chunks from public, anon, authenticated, service_role;
 
 
 create function private.audit_events(
@@ -240,7 +240,7 @@ begin
   );
 end;
 $$;
-comment on function private.audit_events is
+comment on routine private.audit_events is
   'See public.audit_events. Definer: what it calls is granted to nobody, and no policy comes between its query and the index.';
 
 
@@ -265,7 +265,7 @@ return private.audit_events(
   p_from, p_to, p_types, p_query, p_fold, p_limit, p_after_occurred_at, p_after_session_id, p_after_sequence,
   p_after_chunk, p_of_user_id, p_user_id
 );
-comment on function public.audit_events is
+comment on routine public.audit_events is
   'What occurred in [p_from, p_to), by default the last 24 hours, over all sessions of the user, ordered by (occurred_at, '
   'session_id, sequence): of the types given, with p_query in its text in either case. With p_fold a run of ai_chunk '
   'events of one session, with consecutive numbers and one source and trace_id, is one event with the text of all, '
@@ -273,5 +273,5 @@ comment on function public.audit_events is
   'Answers {data, has_more, next}; next holds the window and the p_after_ arguments of the next page. A call looks '
   'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that there is more to look '
   'through. Raises PT400 invalid_request.';
-revoke all on function private.audit_events, public.audit_events from public, anon, authenticated, service_role;
-grant execute on function private.audit_events, public.audit_events to authenticated, service_role;
+revoke all on routine private.audit_events, public.audit_events from public, anon, authenticated, service_role;
+grant execute on routine private.audit_events, public.audit_events to authenticated, service_role;

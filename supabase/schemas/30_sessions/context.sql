@@ -9,9 +9,9 @@ begin
   return 4 + (3 * octet_length(p_text)::bigint - char_length(p_text) + 7) / 8;
 end;
 $$;
-comment on function private.text_tokens is
+comment on routine private.text_tokens is
   'What a message of this text (and name) costs: the rule of private.message_tokens for a message that is text alone.';
-revoke all on function private.text_tokens from public, anon, authenticated, service_role;
+revoke all on routine private.text_tokens from public, anon, authenticated, service_role;
 
 
 create type private.utterance as (kind text, text text, trace_id text);
@@ -34,9 +34,9 @@ begin
     and (strpos(v_message, v_chunks) > 0 or starts_with(v_chunks, v_message));
 end;
 $$;
-comment on function private.is_told is
+comment on routine private.is_told is
   'Whether a message of the AI has the text of these chunks, or is their beginning.';
-revoke all on function private.is_told from public, anon, authenticated, service_role;
+revoke all on routine private.is_told from public, anon, authenticated, service_role;
 
 
 create function private.get_session_context(
@@ -211,7 +211,7 @@ begin
   );
 end;
 $$;
-comment on function private.get_session_context is 'See public.get_session_context.';
+comment on routine private.get_session_context is 'See public.get_session_context.';
 
 
 create function public.get_session_context(
@@ -224,12 +224,12 @@ language sql
 stable
 set search_path = ''
 return private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
-comment on function public.get_session_context is
+comment on routine public.get_session_context is
   'What a caller and the AI said before, as a model takes it: a system message with the summaries of the last p_max_sessions '
   'sessions that have one, then the latest turns of all sessions, in order, as {role, content}. Never more than '
   'p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are joined, '
   'and left out where their message is there. Answers {messages, total_tokens, truncated}. A backend says whose it '
   'is: p_user_id or p_of_user_id. Raises PT400 user_id_required.';
-revoke all on function private.get_session_context, public.get_session_context
+revoke all on routine private.get_session_context, public.get_session_context
   from public, anon, authenticated, service_role;
-grant execute on function private.get_session_context, public.get_session_context to authenticated, service_role;
+grant execute on routine private.get_session_context, public.get_session_context to authenticated, service_role;

@@ -52,7 +52,7 @@ begin
   );
 end;
 $$;
-comment on function private.erase_sessions_piece is
+comment on routine private.erase_sessions_piece is
   'A piece of a user''s sessions: 2,000 events, or 64 MiB of them, or 100 sessions with what events they have. Answers '
   '{table: rows}, null when there is none left.';
-revoke all on function private.erase_sessions_piece from public, anon, authenticated, service_role;
+revoke all on routine private.erase_sessions_piece from public, anon, authenticated, service_role;

@@ -31,9 +31,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_events is
+comment on routine private.require_events is
   'What zod says politely at the edge holds for a direct RPC call too. Raises PT400 invalid_request.';
-revoke all on function private.require_events from public, anon, authenticated, service_role;
+revoke all on routine private.require_events from public, anon, authenticated, service_role;
 
 
 create function private.event_slot(p_at timestamptz) returns timestamptz
@@ -43,8 +43,8 @@ set search_path = ''
 as $$
   select date_bin('15 minutes', p_at, '2000-01-01 00:00:00+00');
 $$;
-comment on function private.event_slot is 'The beginning of the quarter of an hour, as in private.event_counts.';
-revoke all on function private.event_slot from public, anon, authenticated, service_role;
+comment on routine private.event_slot is 'The beginning of the quarter of an hour, as in private.event_counts.';
+revoke all on routine private.event_slot from public, anon, authenticated, service_role;
 
 
 -- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
@@ -61,9 +61,9 @@ begin
   end;
 end;
 $$;
-comment on function private.event_text is
+comment on routine private.event_text is
   'The text of an event: its content where that is a string, or the "text" of it where that is one; else null.';
-revoke all on function private.event_text from public, anon, authenticated, service_role;
+revoke all on routine private.event_text from public, anon, authenticated, service_role;
 
 
 create function private.read_events(p_session_id uuid, p_after integer, p_types text[], p_limit integer) returns jsonb
@@ -92,11 +92,11 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function private.read_events is
+comment on routine private.read_events is
   'The events of a session after a number, at most p_limit and about 8 MiB of them: {data, has_more}. With the rights of '
   'whoever calls.';
-revoke all on function private.read_events from public, anon, authenticated, service_role;
-grant execute on function private.read_events to authenticated, service_role;
+revoke all on routine private.read_events from public, anon, authenticated, service_role;
+grant execute on routine private.read_events to authenticated, service_role;
 
 
 create function private.append_events(
@@ -189,7 +189,7 @@ begin
   return jsonb_build_object('events', v_events, 'last_sequence', v_last);
 end;
 $$;
-comment on function private.append_events is 'See public.append_events.';
+comment on routine private.append_events is 'See public.append_events.';
 
 
 create function public.append_events(
@@ -198,12 +198,12 @@ create function public.append_events(
 language sql
 set search_path = ''
 return private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
-comment on function public.append_events is
+comment on routine public.append_events is
   'Appends 1 to 1,000 events, [{event_type, content, source?, trace_id?, occurred_at?}]: all of them, contiguously, or none. '
   'A session that has ended still takes what comes late. Answers {events, last_sequence}. Raises PT404 session_not_found, '
   'PT400 invalid_request, PT409 idempotency_mismatch.';
-revoke all on function private.append_events, public.append_events from public, anon, authenticated, service_role;
-grant execute on function private.append_events, public.append_events to authenticated, service_role;
+revoke all on routine private.append_events, public.append_events from public, anon, authenticated, service_role;
+grant execute on routine private.append_events, public.append_events to authenticated, service_role;
 
 
 create function private.number_event() returns trigger
@@ -232,9 +232,9 @@ begin
   return new;
 end;
 $$;
-comment on function private.number_event is
+comment on routine private.number_event is
   'Numbers an event that is inserted through the REST API, under the session''s row lock, and says whose it is.';
-revoke all on function private.number_event from public, anon, authenticated, service_role;
+revoke all on routine private.number_event from public, anon, authenticated, service_role;
 
 -- append_events numbers a whole batch itself. No client role may write the column, so none passes by.
 create trigger number_event before insert on public.event_logs
@@ -260,8 +260,8 @@ begin
     || jsonb_build_object('session', v_session);
 end;
 $$;
-comment on function public.list_events is
+comment on routine public.list_events is
   'A page of a session''s events with sequence > p_after, in order, of the types given, and the session as it is at that '
   'moment: {data, has_more, session}. Raises PT404 session_not_found.';
-revoke all on function public.list_events from public, anon, authenticated, service_role;
-grant execute on function public.list_events to authenticated, service_role;
+revoke all on routine public.list_events from public, anon, authenticated, service_role;
+grant execute on routine public.list_events to authenticated, service_role;

@@ -41,9 +41,9 @@ begin
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;
-comment on function private.make_event_partition is
+comment on routine private.make_event_partition is
   'Makes the partition of a month (UTC), and moves there what the default partition took in its stead.';
-revoke all on function private.make_event_partition from public, anon, authenticated, service_role;
+revoke all on routine private.make_event_partition from public, anon, authenticated, service_role;
 
 
 create function private.event_partition_step(p_now timestamptz default now()) returns boolean
@@ -89,11 +89,11 @@ exception
     return false;
 end;
 $$;
-comment on function private.event_partition_step is
+comment on routine private.event_partition_step is
   'Makes one missing partition: of this month, of the three after it, or of a month of which the default partition took some '
   'events; more than 100,000 are left there. '
   'True while there may be more to do. p_now is there for tests.';
-revoke all on function private.event_partition_step from public, anon, authenticated, service_role;
+revoke all on routine private.event_partition_step from public, anon, authenticated, service_role;
 
 
 do $$

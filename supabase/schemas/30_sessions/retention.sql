@@ -37,10 +37,10 @@ begin
   get diagnostics removed = row_count;
 end;
 $$;
-comment on function private.remove_events is
+comment on routine private.remove_events is
   'Removes the first events of a session that the caller has locked: fewer than p_limit if these were all (complete), and no '
   'more after p_bytes. Checks nobody''s rights.';
-revoke all on function private.remove_events from public, anon, authenticated, service_role;
+revoke all on routine private.remove_events from public, anon, authenticated, service_role;
 
 
 create function private.retain_sessions(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
@@ -106,9 +106,9 @@ begin
   more := v_read = c_read or v_sessions = c_removed or v_events + v_counts >= c_rows or v_bytes >= c_bytes;
 end;
 $$;
-comment on function private.retain_sessions is
+comment on routine private.retain_sessions is
   'Deletes up to 200 sessions and 5,000 of their events and counts, or 64 MiB of them. A session goes when none is left.';
-revoke all on function private.retain_sessions from public, anon, authenticated, service_role;
+revoke all on routine private.retain_sessions from public, anon, authenticated, service_role;
 
 
 create function private.expired_event_partitions(p_now timestamptz)
@@ -131,10 +131,10 @@ as $$
   ) l
   where l.ends_at <= private.retention_cutoff('event_logs', p_now);
 $$;
-comment on function private.expired_event_partitions is
+comment on routine private.expired_event_partitions is
   'The partitions of event_logs of which every event is past the policy, and how many these are by Postgres'' statistics: '
   'counting them would read what is to be dropped.';
-revoke all on function private.expired_event_partitions from public, anon, authenticated, service_role;
+revoke all on routine private.expired_event_partitions from public, anon, authenticated, service_role;
 
 
 create function private.drop_event_partition(p_leaf regclass) returns void
@@ -151,9 +151,9 @@ begin
   execute format('drop table %s', p_leaf);
 end;
 $$;
-comment on function private.drop_event_partition is
+comment on routine private.drop_event_partition is
   'Drops a partition of event_logs, or raises 55P03 where that would make anybody wait.';
-revoke all on function private.drop_event_partition from public, anon, authenticated, service_role;
+revoke all on routine private.drop_event_partition from public, anon, authenticated, service_role;
 
 
 create function private.retain_event_logs(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
@@ -184,7 +184,7 @@ begin
   more := v_piece.more;
 end;
 $$;
-comment on function private.retain_event_logs is
+comment on routine private.retain_event_logs is
   'Drops one partition of event_logs, or deletes up to 5,000 events that the default partition took. Raises 55P03 where the '
   'tables are in use: the next run tries again.';
-revoke all on function private.retain_event_logs from public, anon, authenticated, service_role;
+revoke all on routine private.retain_event_logs from public, anon, authenticated, service_role;

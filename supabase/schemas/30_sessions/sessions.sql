@@ -26,10 +26,10 @@ begin
   return new;
 end;
 $$;
-comment on function private.guard_session is
+comment on routine private.guard_session is
   'What grants, policies and checks cannot say of a row that comes through the REST API: the spelling of its owner, that it '
   'keeps owner and id, that a user''s times are about now.';
-revoke all on function private.guard_session from public, anon, authenticated, service_role;
+revoke all on routine private.guard_session from public, anon, authenticated, service_role;
 
 create trigger guard_session before insert or update of id, user_id, end_time on public.sessions
   for each row execute function private.guard_session();
@@ -45,9 +45,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.unlink_sessions is
+comment on routine private.unlink_sessions is
   'A conversation that is deleted but still the prefix of a fork is gone for its sessions, too.';
-revoke all on function private.unlink_sessions from public, anon, authenticated, service_role;
+revoke all on routine private.unlink_sessions from public, anon, authenticated, service_role;
 
 create trigger unlink_sessions after update of deleted_at on public.conversations
   for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.unlink_sessions();
@@ -116,7 +116,7 @@ begin
   return v_result - 'id' || jsonb_build_object('session', to_jsonb(v_session));
 end;
 $$;
-comment on function private.open_session is 'See public.open_session.';
+comment on routine private.open_session is 'See public.open_session.';
 
 
 create function public.open_session(
@@ -125,12 +125,12 @@ create function public.open_session(
 language sql
 set search_path = ''
 return private.open_session(p_session, p_idempotency_key, p_user_id);
-comment on function public.open_session is
+comment on routine public.open_session is
   'Opens a session, {id?, conversation_id?, start_time?, metadata?}, or finds the one of this id: metadata is then merged '
   'into its own, and a session without a conversation gets this one. Answers {session, created}. Raises PT404 '
   'session_not_found for somebody else''s id, PT404 conversation_not_found, PT409 conflict where it has another conversation.';
-revoke all on function private.open_session, public.open_session from public, anon, authenticated, service_role;
-grant execute on function private.open_session, public.open_session to authenticated, service_role;
+revoke all on routine private.open_session, public.open_session from public, anon, authenticated, service_role;
+grant execute on routine private.open_session, public.open_session to authenticated, service_role;
 
 
 create function public.end_session(p_session_id uuid, p_summary text default null, p_user_id text default null)
@@ -156,10 +156,10 @@ begin
   return v_session;
 end;
 $$;
-comment on function public.end_session is
+comment on routine public.end_session is
   'Ends a session. One that has ended keeps its end_time, and its summary unless there is another. Answers the session.';
-revoke all on function public.end_session from public, anon, authenticated, service_role;
-grant execute on function public.end_session to authenticated, service_role;
+revoke all on routine public.end_session from public, anon, authenticated, service_role;
+grant execute on routine public.end_session to authenticated, service_role;
 
 
 create function public.get_session(p_session_id uuid, p_user_id text default null) returns jsonb
@@ -180,9 +180,9 @@ begin
   return v_session;
 end;
 $$;
-comment on function public.get_session is 'A session, without its events. Raises PT404 session_not_found.';
-revoke all on function public.get_session from public, anon, authenticated, service_role;
-grant execute on function public.get_session to authenticated, service_role;
+comment on routine public.get_session is 'A session, without its events. Raises PT404 session_not_found.';
+revoke all on routine public.get_session from public, anon, authenticated, service_role;
+grant execute on routine public.get_session to authenticated, service_role;
 
 
 create function public.list_sessions(
@@ -222,8 +222,8 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function public.list_sessions is
+comment on routine public.list_sessions is
   'A page of sessions that started in [p_from, p_to), the latest start first, below (p_before_start_time, p_before_id). A '
   'backend that acts for nobody lists everybody''s, or those of p_of_user_id. Answers {data, has_more}.';
-revoke all on function public.list_sessions from public, anon, authenticated, service_role;
-grant execute on function public.list_sessions to authenticated, service_role;
+revoke all on routine public.list_sessions from public, anon, authenticated, service_role;
+grant execute on routine public.list_sessions to authenticated, service_role;

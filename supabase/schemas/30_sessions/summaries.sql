@@ -48,9 +48,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.queue_summary is
+comment on routine private.queue_summary is
   'Queues a session that has ended without a summary, and takes it out again when it has one or goes on.';
-revoke all on function private.queue_summary from public, anon, authenticated, service_role;
+revoke all on routine private.queue_summary from public, anon, authenticated, service_role;
 
 -- However it ends: by the API, through the tables, or by the job below. An append sets neither column.
 create trigger queue_summary_of_new after insert on public.sessions
@@ -120,7 +120,7 @@ begin
   ));
 end;
 $$;
-comment on function private.take_unsummarized is 'See public.take_unsummarized.';
+comment on routine private.take_unsummarized is 'See public.take_unsummarized.';
 
 
 create function public.take_unsummarized(
@@ -129,13 +129,13 @@ create function public.take_unsummarized(
 language sql
 set search_path = ''
 return private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
-comment on function public.take_unsummarized is
+comment on routine public.take_unsummarized is
   'Takes ended sessions without a summary from the queue, those taken least first, and of these the oldest end: they are the '
   'caller''s for p_lease_seconds, and then given again. end_session with a summary takes them out. Answers {data, '
   'has_more}, sessions with attempts and lease_expires_at. For backends; one that acts for a user gets that user''s.';
-revoke all on function private.take_unsummarized, public.take_unsummarized
+revoke all on routine private.take_unsummarized, public.take_unsummarized
   from public, anon, authenticated, service_role;
-grant execute on function private.take_unsummarized, public.take_unsummarized to service_role;
+grant execute on routine private.take_unsummarized, public.take_unsummarized to service_role;
 
 
 create table private.session_settings (
@@ -193,9 +193,9 @@ begin
   return v_closed = c_batch;
 end;
 $$;
-comment on function private.close_idle_sessions_step is
+comment on routine private.close_idle_sessions_step is
   'Ends sessions that have had no event for the idle timeout, at the time of their last event, or of their start where they '
   'have none. True while there may be more to do. p_now is there for tests.';
-revoke all on function private.close_idle_sessions_step from public, anon, authenticated, service_role;
+revoke all on routine private.close_idle_sessions_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-idle-sessions', '* * * * *', 'private.close_idle_sessions_step()');

@@ -27,11 +27,11 @@ set search_path = ''
 as $$
   select '67617465-7761-4900-8000-000000000000'::uuid;
 $$;
-comment on function private.gateway_user_id is
+comment on routine private.gateway_user_id is
   'The owner of what the role gateway stores: a user of Auth without a way to log in, made with the first response.';
-revoke all on function private.gateway_user_id from public, anon, authenticated, service_role;
+revoke all on routine private.gateway_user_id from public, anon, authenticated, service_role;
 -- The functions of a view run as whoever reads it.
-grant execute on function private.gateway_user_id to gateway;
+grant execute on routine private.gateway_user_id to gateway;
 
 
 create function private.gateway_items(p_response_id text) returns jsonb
@@ -44,9 +44,9 @@ as $$
   from public.conversation_states s
   where s.user_id = private.gateway_user_id() and s.response_id = p_response_id;
 $$;
-comment on function private.gateway_items is 'The whole history of one of the gateway''s own responses.';
-revoke all on function private.gateway_items from public, anon, authenticated, service_role;
-grant execute on function private.gateway_items to gateway;
+comment on routine private.gateway_items is 'The whole history of one of the gateway''s own responses.';
+revoke all on routine private.gateway_items from public, anon, authenticated, service_role;
+grant execute on routine private.gateway_items to gateway;
 
 
 -- A barrier: a function of the reader's own, in a condition, sees no row that the view does not show.
@@ -84,8 +84,8 @@ begin
   return v_hashes;
 end;
 $$;
-comment on function private.history_hashes is 'For each n, what identifies the first n items of a history.';
-revoke all on function private.history_hashes from public, anon, authenticated, service_role;
+comment on routine private.history_hashes is 'For each n, what identifies the first n items of a history.';
+revoke all on routine private.history_hashes from public, anon, authenticated, service_role;
 
 
 create function private.insert_gateway_state() returns trigger
@@ -152,9 +152,9 @@ begin
   return new;
 end;
 $$;
-comment on function private.insert_gateway_state is
+comment on routine private.insert_gateway_state is
   'Stores a row of gateway.conversation_states: of its history what no earlier response has, as its continuation.';
-revoke all on function private.insert_gateway_state from public, anon, authenticated, service_role;
+revoke all on routine private.insert_gateway_state from public, anon, authenticated, service_role;
 
 create trigger insert_gateway_state instead of insert on gateway.conversation_states
   for each row execute function private.insert_gateway_state();
@@ -172,9 +172,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.delete_gateway_state is
+comment on routine private.delete_gateway_state is
   'Deletes a row of gateway.conversation_states, and of its history what nothing else shows.';
-revoke all on function private.delete_gateway_state from public, anon, authenticated, service_role;
+revoke all on routine private.delete_gateway_state from public, anon, authenticated, service_role;
 
 create trigger delete_gateway_state instead of delete on gateway.conversation_states
   for each row execute function private.delete_gateway_state();

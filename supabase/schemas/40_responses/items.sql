@@ -12,10 +12,10 @@ as $$
   select jsonb_build_object('type', case p_role when 'assistant' then 'output_text' else 'input_text' end, 'text', p_text)
     || case when p_role = 'assistant' and p_generated then '{"annotations": [], "logprobs": []}' else '{}'::jsonb end;
 $$;
-comment on function private.text_part is
+comment on routine private.text_part is
   'A text as the content part that is usual for it: input_text, or from an assistant output_text, which the API answers '
   '(p_generated) with empty annotations and logprobs.';
-revoke all on function private.text_part from public, anon, authenticated, service_role;
+revoke all on routine private.text_part from public, anon, authenticated, service_role;
 
 
 create function private.message_from_item(p_item jsonb) returns jsonb
@@ -114,12 +114,12 @@ begin
   );
 end;
 $$;
-comment on function private.message_from_item is
+comment on routine private.message_from_item is
   'An item as the fields of a message for private.store_messages: {type, role, content, parts, tool_calls, tool_call_id, '
   'item, item_id, status}. item is what the other fields leave out, or the whole item where private.is_whole_item says '
   'so; a type that no column holds becomes item. item_id is the item''s own id: private.place_items takes it back where '
   'it is not free. Raises PT400 invalid_request for what is not an object.';
-revoke all on function private.message_from_item from public, anon, authenticated, service_role;
+revoke all on routine private.message_from_item from public, anon, authenticated, service_role;
 
 
 create function private.items_from_message(p_message public.conversation_messages) returns jsonb
@@ -172,10 +172,10 @@ begin
   return jsonb_build_array(v_item);
 end;
 $$;
-comment on function private.items_from_message is
+comment on routine private.items_from_message is
   'A message as items, a JSON array. What came as an item is that one item, as it came. A message of the conversations '
   'API is one or more (private.native_items).';
-revoke all on function private.items_from_message from public, anon, authenticated, service_role;
+revoke all on routine private.items_from_message from public, anon, authenticated, service_role;
 
 
 create function private.item_part(p_part jsonb, p_role text) returns jsonb
@@ -196,9 +196,9 @@ as $$
     else p_part
   end;
 $$;
-comment on function private.item_part is
+comment on routine private.item_part is
   'A content part of the chat completions API as the Responses API has it; other parts as they are.';
-revoke all on function private.item_part from public, anon, authenticated, service_role;
+revoke all on routine private.item_part from public, anon, authenticated, service_role;
 
 
 create function private.native_items(p_message public.conversation_messages) returns jsonb
@@ -281,10 +281,10 @@ begin
   return v_items;
 end;
 $$;
-comment on function private.native_items is
+comment on routine private.native_items is
   'The items that say what a message of the conversations API says, at least one: its content, then each of its calls; a '
   'tool''s result is a function_call_output. Without ids.';
-revoke all on function private.native_items from public, anon, authenticated, service_role;
+revoke all on routine private.native_items from public, anon, authenticated, service_role;
 
 
 create function private.place_items(p_conversation_id uuid, p_items jsonb) returns jsonb
@@ -339,7 +339,7 @@ begin
   return v_messages;
 end;
 $$;
-comment on function private.place_items is
+comment on routine private.place_items is
   'Items as messages for private.store_messages. The id of an item becomes the item_id of its message where it is free in '
   'the lineage; elsewhere it stays in the item alone. To be called under the conversation''s row lock.';
-revoke all on function private.place_items from public, anon, authenticated, service_role;
+revoke all on routine private.place_items from public, anon, authenticated, service_role;

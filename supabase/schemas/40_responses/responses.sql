@@ -12,8 +12,8 @@ as $$
     else p_input
   end;
 $$;
-comment on function private.input_items is 'The input of a response as items: a string is one user message.';
-revoke all on function private.input_items from public, anon, authenticated, service_role;
+comment on routine private.input_items is 'The input of a response as items: a string is one user message.';
+revoke all on routine private.input_items from public, anon, authenticated, service_role;
 
 
 create function private.require_items(p_items jsonb, p_field text, p_limit integer default 1000) returns void
@@ -30,9 +30,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_items is
+comment on routine private.require_items is
   'Raises PT400 invalid_request unless it is an array of at most p_limit objects.';
-revoke all on function private.require_items from public, anon, authenticated, service_role;
+revoke all on routine private.require_items from public, anon, authenticated, service_role;
 
 
 create function private.response_items(p_conversation_id uuid, p_after integer, p_upto integer) returns jsonb
@@ -45,9 +45,9 @@ as $$
   from private.read_messages(p_conversation_id, p_after, p_upto + 1, 2147483647, 'asc') m
   cross join lateral jsonb_array_elements(private.items_from_message(m)) with ordinality as i (value, n);
 $$;
-comment on function private.response_items is
+comment on routine private.response_items is
   'The items of the messages that a conversation shows with p_after < sequence_order <= p_upto. Checks nobody''s rights.';
-revoke all on function private.response_items from public, anon, authenticated, service_role;
+revoke all on routine private.response_items from public, anon, authenticated, service_role;
 
 
 create function private.response_answer(p_state public.conversation_states) returns jsonb
@@ -61,8 +61,8 @@ as $$
     'created_at', p_state.created_at, 'updated_at', p_state.updated_at
   );
 $$;
-comment on function private.response_answer is 'A response as the API answers it, without items.';
-revoke all on function private.response_answer from public, anon, authenticated, service_role;
+comment on routine private.response_answer is 'A response as the API answers it, without items.';
+revoke all on routine private.response_answer from public, anon, authenticated, service_role;
 
 
 create function private.require_history(p_items jsonb) returns jsonb
@@ -82,8 +82,8 @@ begin
   return p_items;
 end;
 $$;
-comment on function private.require_history is 'The items, or PT409 history_too_large above 16 MiB.';
-revoke all on function private.require_history from public, anon, authenticated, service_role;
+comment on routine private.require_history is 'The items, or PT409 history_too_large above 16 MiB.';
+revoke all on routine private.require_history from public, anon, authenticated, service_role;
 
 
 create function private.store_response(p_user_id uuid, p_response_id text, p_response jsonb, p_created_at bigint)
@@ -192,11 +192,11 @@ begin
   return private.response_answer(v_new) || jsonb_build_object('created', v_old.response_id is null);
 end;
 $$;
-comment on function private.store_response is
+comment on routine private.store_response is
   'Stores a response of the user: its input and output go on where the previous response ended, in its conversation if that '
   'is still the tip there, else in a fork. Answers it with created (false: it was replaced) or replayed. p_created_at in '
   'unix seconds; null: now. Checks nobody''s rights.';
-revoke all on function private.store_response from public, anon, authenticated, service_role;
+revoke all on routine private.store_response from public, anon, authenticated, service_role;
 
 
 create function private.remove_response(p_user_id uuid, p_response_id text) returns boolean
@@ -219,9 +219,9 @@ begin
   return true;
 end;
 $$;
-comment on function private.remove_response is
+comment on routine private.remove_response is
   'Removes a response of the user and what nothing else shows; false if there is none. Checks nobody''s rights.';
-revoke all on function private.remove_response from public, anon, authenticated, service_role;
+revoke all on routine private.remove_response from public, anon, authenticated, service_role;
 
 
 create function private.put_response(p_response_id text, p_response jsonb, p_user_id uuid) returns jsonb
@@ -251,20 +251,20 @@ begin
   );
 end;
 $$;
-comment on function private.put_response is 'See public.put_response.';
+comment on routine private.put_response is 'See public.put_response.';
 
 
 create function public.put_response(p_response_id text, p_response jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.put_response(p_response_id, p_response, p_user_id);
-comment on function public.put_response is
+comment on routine public.put_response is
   'Stores a response {input (a string or items), output (items), model, provider, previous_response_id?}: all of it or '
   'nothing. Answers it without items, with created: true for a new one. The same again is replayed: true; another body '
   'under the same id replaces it, and what continued it keeps the history that it had. PT409 '
   'previous_response_not_found.';
-revoke all on function private.put_response, public.put_response from public, anon, authenticated, service_role;
-grant execute on function private.put_response, public.put_response to authenticated, service_role;
+revoke all on routine private.put_response, public.put_response from public, anon, authenticated, service_role;
+grant execute on routine private.put_response, public.put_response to authenticated, service_role;
 
 
 create function private.require_response(p_response_id text, p_user_id uuid) returns public.conversation_states
@@ -285,8 +285,8 @@ begin
   return v_state;
 end;
 $$;
-comment on function private.require_response is 'The user''s response, or PT404 response_not_found.';
-revoke all on function private.require_response from public, anon, authenticated, service_role;
+comment on routine private.require_response is 'The user''s response, or PT404 response_not_found.';
+revoke all on routine private.require_response from public, anon, authenticated, service_role;
 
 
 create function private.get_response(p_response_id text, p_items boolean, p_user_id uuid) returns jsonb
@@ -306,7 +306,7 @@ begin
   );
 end;
 $$;
-comment on function private.get_response is 'See public.get_response.';
+comment on routine private.get_response is 'See public.get_response.';
 
 
 create function public.get_response(p_response_id text, p_items boolean default true, p_user_id uuid default null)
@@ -315,11 +315,11 @@ language sql
 stable
 set search_path = ''
 return private.get_response(p_response_id, p_items, p_user_id);
-comment on function public.get_response is
+comment on routine public.get_response is
   'A response with input_items: the whole history in order, its own input and output last. p_items false: without them. '
   'PT404 response_not_found.';
-revoke all on function private.get_response, public.get_response from public, anon, authenticated, service_role;
-grant execute on function private.get_response, public.get_response to authenticated, service_role;
+revoke all on routine private.get_response, public.get_response from public, anon, authenticated, service_role;
+grant execute on routine private.get_response, public.get_response to authenticated, service_role;
 
 
 create function private.delete_response(p_response_id text, p_user_id uuid) returns void
@@ -333,17 +333,17 @@ begin
   end if;
 end;
 $$;
-comment on function private.delete_response is 'See public.delete_response.';
+comment on routine private.delete_response is 'See public.delete_response.';
 
 
 create function public.delete_response(p_response_id text, p_user_id uuid default null) returns void
 language sql
 set search_path = ''
 return private.delete_response(p_response_id, p_user_id);
-comment on function public.delete_response is
+comment on routine public.delete_response is
   'Deletes a response and its messages, except those that other responses, or conversations and their forks, still show.';
-revoke all on function private.delete_response, public.delete_response from public, anon, authenticated, service_role;
-grant execute on function private.delete_response, public.delete_response to authenticated, service_role;
+revoke all on routine private.delete_response, public.delete_response from public, anon, authenticated, service_role;
+grant execute on routine private.delete_response, public.delete_response to authenticated, service_role;
 
 
 create function private.merge_response(p_response_id text, p_body jsonb, p_user_id uuid) returns jsonb
@@ -372,7 +372,7 @@ begin
   return jsonb_build_object('input_items', private.require_history(v_items || v_input));
 end;
 $$;
-comment on function private.merge_response is 'See public.merge_response.';
+comment on routine private.merge_response is 'See public.merge_response.';
 
 
 create function public.merge_response(p_response_id text, p_body jsonb, p_user_id uuid default null) returns jsonb
@@ -380,8 +380,8 @@ language sql
 stable
 set search_path = ''
 return private.merge_response(p_response_id, p_body, p_user_id);
-comment on function public.merge_response is
+comment on routine public.merge_response is
   'What a model gets next, {input_items}: the history of the response and then {input} (a string or items). Stores nothing. '
   'PT409 previous_response_not_found.';
-revoke all on function private.merge_response, public.merge_response from public, anon, authenticated, service_role;
-grant execute on function private.merge_response, public.merge_response to authenticated, service_role;
+revoke all on routine private.merge_response, public.merge_response from public, anon, authenticated, service_role;
+grant execute on routine private.merge_response, public.merge_response to authenticated, service_role;

@@ -43,6 +43,6 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_conversation_states is
+comment on routine private.retain_conversation_states is
   'Deletes up to 1,000 responses. What of their history nothing else shows is left to private.prune_queue.';
-revoke all on function private.retain_conversation_states from public, anon, authenticated, service_role;
+revoke all on routine private.retain_conversation_states from public, anon, authenticated, service_role;

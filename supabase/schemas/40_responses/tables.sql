@@ -88,10 +88,10 @@ begin
   return null;
 end;
 $$;
-comment on function private.keep_conversation is
+comment on routine private.keep_conversation is
   'A conversation that responses have made and somebody has titled, summarised, pinned, or given a video or metadata is theirs, '
   'for good.';
-revoke all on function private.keep_conversation from public, anon, authenticated, service_role;
+revoke all on routine private.keep_conversation from public, anon, authenticated, service_role;
 
 create trigger keep_conversation after update of title, summary, video_id, metadata, pinned on public.conversations
   for each row when (num_nonnulls(new.title, new.summary, new.video_id) > 0 or new.metadata <> '{}' or new.pinned)

@@ -29,7 +29,7 @@ begin
   );
 end;
 $$;
-comment on function private.get_openai_response is 'See public.get_openai_response.';
+comment on routine private.get_openai_response is 'See public.get_openai_response.';
 
 
 create function public.get_openai_response(p_response_id text, p_user_id uuid default null) returns jsonb
@@ -37,12 +37,12 @@ language sql
 stable
 set search_path = ''
 return private.get_openai_response(p_response_id, p_user_id);
-comment on function public.get_openai_response is
+comment on routine public.get_openai_response is
   'A response with its output as items: {id, created_at (unix seconds), model, output, is_complete, previous_response_id, '
   'conversation_id (null where that is deleted)}. Raises PT404 response_not_found.';
-revoke all on function private.get_openai_response, public.get_openai_response
+revoke all on routine private.get_openai_response, public.get_openai_response
   from public, anon, authenticated, service_role;
-grant execute on function private.get_openai_response, public.get_openai_response to authenticated, service_role;
+grant execute on routine private.get_openai_response, public.get_openai_response to authenticated, service_role;
 
 
 create function private.list_input_items(
@@ -59,7 +59,7 @@ begin
   return private.page_of_items(v_state.conversation_id, v_state.input_sequence, p_after, p_limit, p_order);
 end;
 $$;
-comment on function private.list_input_items is 'See public.list_input_items.';
+comment on routine private.list_input_items is 'See public.list_input_items.';
 
 
 create function public.list_input_items(
@@ -73,8 +73,8 @@ language sql
 stable
 set search_path = ''
 return private.list_input_items(p_response_id, p_after, p_limit, p_order, p_user_id);
-comment on function public.list_input_items is
+comment on routine public.list_input_items is
   'A page of the items that a response was generated from: the history before it and its own input, without its output. '
   'Answers {data, has_more}. Raises PT404 response_not_found.';
-revoke all on function private.list_input_items, public.list_input_items from public, anon, authenticated, service_role;
-grant execute on function private.list_input_items, public.list_input_items to authenticated, service_role;
+revoke all on routine private.list_input_items, public.list_input_items from public, anon, authenticated, service_role;
+grant execute on routine private.list_input_items, public.list_input_items to authenticated, service_role;

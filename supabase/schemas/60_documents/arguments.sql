@@ -8,9 +8,9 @@ set search_path = ''
 as $$
   select coalesce(private.caller_id(p_user_id), '00000000-0000-0000-0000-000000000000');
 $$;
-comment on function private.document_owner is
+comment on routine private.document_owner is
   'Whose documents a call means: those of private.caller_id, or where a backend acts for nobody its own.';
-revoke all on function private.document_owner from public, anon, authenticated, service_role;
+revoke all on routine private.document_owner from public, anon, authenticated, service_role;
 
 
 create function private.document_writer(p_user_id uuid) returns uuid
@@ -25,10 +25,10 @@ begin
   return v_owner_id;
 end;
 $$;
-comment on function private.document_writer is
+comment on routine private.document_writer is
   'private.document_owner for what writes: a user who is being deleted leaves no document behind. Raises PT401 where the token '
   'has outlived its user.';
-revoke all on function private.document_writer from public, anon, authenticated, service_role;
+revoke all on routine private.document_writer from public, anon, authenticated, service_role;
 
 
 create function private.refuse_part(p_name text, p_message text) returns void
@@ -43,10 +43,10 @@ begin
     detail = jsonb_build_array(jsonb_build_object('path', left(p_name, 300), 'message', p_message))::text;
 end;
 $$;
-comment on function private.refuse_part is
+comment on routine private.refuse_part is
   'Raises PT400 invalid_request for one part of a request. The detail is the JSON of what zod''s refusals say: '
   '[{path, message}].';
-revoke all on function private.refuse_part from public, anon, authenticated, service_role;
+revoke all on routine private.refuse_part from public, anon, authenticated, service_role;
 
 
 create function private.require_collection(p_collection text) returns void
@@ -62,8 +62,8 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_collection is 'Raises PT400 invalid_request for what is no name of a collection.';
-revoke all on function private.require_collection from public, anon, authenticated, service_role;
+comment on routine private.require_collection is 'Raises PT400 invalid_request for what is no name of a collection.';
+revoke all on routine private.require_collection from public, anon, authenticated, service_role;
 
 
 create function private.creation_time(p_creation_utc text) returns timestamptz
@@ -83,10 +83,10 @@ exception
     return null;
 end;
 $$;
-comment on function private.creation_time is
+comment on routine private.creation_time is
   'The time that a creation_utc says, in UTC where it does not say: an ISO 8601 date, or date and time. Null for what is '
   'none.';
-revoke all on function private.creation_time from public, anon, authenticated, service_role;
+revoke all on routine private.creation_time from public, anon, authenticated, service_role;
 
 
 create function private.require_document(p_document jsonb, p_name text) returns void
@@ -130,9 +130,9 @@ begin
   end if;
 end;
 $$;
-comment on function private.require_document is
+comment on routine private.require_document is
   'Raises PT400 invalid_request, with a path that begins with p_name, for what cannot be stored as a document.';
-revoke all on function private.require_document from public, anon, authenticated, service_role;
+revoke all on routine private.require_document from public, anon, authenticated, service_role;
 
 
 create function private.to_document(p_id text, p_version text, p_creation_utc text, p_data jsonb) returns jsonb
@@ -144,5 +144,5 @@ as $$
     || jsonb_build_object('id', p_id, 'creation_utc', p_creation_utc)
     || case when p_version is null then '{}' else jsonb_build_object('version', p_version) end;
 $$;
-comment on function private.to_document is 'A stored document as the flat object that came in.';
-revoke all on function private.to_document from public, anon, authenticated, service_role;
+comment on routine private.to_document is 'A stored document as the flat object that came in.';
+revoke all on routine private.to_document from public, anon, authenticated, service_role;

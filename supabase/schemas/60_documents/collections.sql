@@ -38,7 +38,7 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function private.list_collections is 'See public.list_collections.';
+comment on routine private.list_collections is 'See public.list_collections.';
 
 
 create function public.list_collections(p_limit integer default 50, p_after text default null, p_user_id uuid default null)
@@ -47,11 +47,11 @@ language sql
 stable
 set search_path = ''
 return private.list_collections(p_limit, p_after, p_user_id);
-comment on function public.list_collections is
+comment on routine public.list_collections is
   'A page of the collections, by name, also those with failed documents or a version alone: '
   '{data: [{collection, documents, failures, version}], has_more}.';
-revoke all on function private.list_collections, public.list_collections from public, anon, authenticated, service_role;
-grant execute on function private.list_collections, public.list_collections to authenticated, service_role;
+revoke all on routine private.list_collections, public.list_collections from public, anon, authenticated, service_role;
+grant execute on routine private.list_collections, public.list_collections to authenticated, service_role;
 
 
 create function private.drop_collection(p_collection text, p_user_id uuid) returns jsonb
@@ -71,18 +71,18 @@ begin
   return jsonb_build_object('deleted_count', v_count);
 end;
 $$;
-comment on function private.drop_collection is 'See public.drop_collection.';
+comment on routine private.drop_collection is 'See public.drop_collection.';
 
 
 create function public.drop_collection(p_collection text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.drop_collection(p_collection, p_user_id);
-comment on function public.drop_collection is
+comment on routine public.drop_collection is
   'Deletes a collection, its version and its failed documents: {deleted_count} of documents. Indexes are everybody''s and '
   'stay.';
-revoke all on function private.drop_collection, public.drop_collection from public, anon, authenticated, service_role;
-grant execute on function private.drop_collection, public.drop_collection to authenticated, service_role;
+revoke all on routine private.drop_collection, public.drop_collection from public, anon, authenticated, service_role;
+grant execute on routine private.drop_collection, public.drop_collection to authenticated, service_role;
 
 
 create function private.get_collection_version(p_collection text, p_user_id uuid) returns jsonb
@@ -100,7 +100,7 @@ begin
   ));
 end;
 $$;
-comment on function private.get_collection_version is 'See public.get_collection_version.';
+comment on routine private.get_collection_version is 'See public.get_collection_version.';
 
 
 create function public.get_collection_version(p_collection text, p_user_id uuid default null) returns jsonb
@@ -108,11 +108,11 @@ language sql
 stable
 set search_path = ''
 return private.get_collection_version(p_collection, p_user_id);
-comment on function public.get_collection_version is
+comment on routine public.get_collection_version is
   'The version of the store that a collection is part of: {version}, null if none was set.';
-revoke all on function private.get_collection_version, public.get_collection_version
+revoke all on routine private.get_collection_version, public.get_collection_version
   from public, anon, authenticated, service_role;
-grant execute on function private.get_collection_version, public.get_collection_version to authenticated, service_role;
+grant execute on routine private.get_collection_version, public.get_collection_version to authenticated, service_role;
 
 
 create function private.set_collection_version(
@@ -147,7 +147,7 @@ begin
   return jsonb_build_object('version', p_version);
 end;
 $$;
-comment on function private.set_collection_version is 'See public.set_collection_version.';
+comment on routine private.set_collection_version is 'See public.set_collection_version.';
 
 
 create function public.set_collection_version(
@@ -156,9 +156,9 @@ create function public.set_collection_version(
 language sql
 set search_path = ''
 return private.set_collection_version(p_collection, p_version, p_expected_version, p_user_id);
-comment on function public.set_collection_version is
+comment on routine public.set_collection_version is
   'Sets the version of a collection''s store if it is p_expected_version (null: none was set): {version}. Raises PT409 '
   'version_conflict.';
-revoke all on function private.set_collection_version, public.set_collection_version
+revoke all on routine private.set_collection_version, public.set_collection_version
   from public, anon, authenticated, service_role;
-grant execute on function private.set_collection_version, public.set_collection_version to authenticated, service_role;
+grant execute on routine private.set_collection_version, public.set_collection_version to authenticated, service_role;

@@ -37,11 +37,11 @@ begin
   end if;
 end;
 $$;
-comment on function private.document_field is
+comment on routine private.document_field is
   'A field of documents as SQL expressions: its value as jsonb (null: missing), the value if it is a number, the value if '
   'it is a string. A dot is a path. Filters, sorts and indexes have them from here: an index serves an expression that is '
   'spelled as its own.';
-revoke all on function private.document_field from public, anon, authenticated, service_role;
+revoke all on routine private.document_field from public, anon, authenticated, service_role;
 
 
 create function private.compile_condition(p_field text, p_operator text, p_operand jsonb, p_path text[], p_name text)
@@ -150,10 +150,10 @@ begin
   end case;
 end;
 $$;
-comment on function private.compile_condition is
+comment on routine private.compile_condition is
   'One operator on one field as SQL. Comparison is typed: a number never equals its text. A missing field is as null is to '
   '$eq, $ne, $in and $nin, and matches no range.';
-revoke all on function private.compile_condition from public, anon, authenticated, service_role;
+revoke all on routine private.compile_condition from public, anon, authenticated, service_role;
 
 
 create function private.containment(p_path text[], p_operand text) returns text
@@ -174,10 +174,10 @@ begin
   return format('data @> %s', p_operand);
 end;
 $$;
-comment on function private.containment is
+comment on routine private.containment is
   'The condition that the index on data serves for a value at a path; null where there is none. It lets more through than '
   'what equals the operand.';
-revoke all on function private.containment from public, anon, authenticated, service_role;
+revoke all on routine private.containment from public, anon, authenticated, service_role;
 
 
 create function private.compile_ids(p_alternatives jsonb, p_path text[]) returns text
@@ -199,10 +199,10 @@ as $$
     from jsonb_array_elements(p_alternatives) with ordinality as f (value, n)
   ) a;
 $$;
-comment on function private.compile_ids is
+comment on routine private.compile_ids is
   'Alternatives that are nothing but ids, as SQL; null where one is something else. Frameworks ask so for hundreds of '
   'documents, and the planner compares conditions with each other: as one array they take it no time.';
-revoke all on function private.compile_ids from public, anon, authenticated, service_role;
+revoke all on routine private.compile_ids from public, anon, authenticated, service_role;
 
 
 create function private.compile_filter(p_filter jsonb, p_path text[], p_name text) returns text
@@ -265,9 +265,9 @@ begin
   return case v_conditions when '{}' then 'true' else '(' || array_to_string(v_conditions, ' and ') || ')' end;
 end;
 $$;
-comment on function private.compile_filter is
+comment on routine private.compile_filter is
   'A filter, or the part of one at p_path, as SQL. See private.compile_filters.';
-revoke all on function private.compile_filter from public, anon, authenticated, service_role;
+revoke all on routine private.compile_filter from public, anon, authenticated, service_role;
 
 
 create function private.compile_filters(p_filters jsonb) returns text
@@ -284,10 +284,10 @@ begin
   return private.compile_filter(p_filters, '{}', 'filters');
 end;
 $$;
-comment on function private.compile_filters is
+comment on routine private.compile_filters is
   'The condition on public.documents that a filter means, as SQL in which $1 is the filter itself. Raises PT400 '
   'invalid_request with the path of what is malformed, of an unknown operator, or of what is too deep or too large.';
-revoke all on function private.compile_filters from public, anon, authenticated, service_role;
+revoke all on routine private.compile_filters from public, anon, authenticated, service_role;
 
 
 create function private.compile_sort(p_sort jsonb) returns text
@@ -327,7 +327,7 @@ begin
   return array_to_string(v_terms, ', ') || ', sort_at, id';
 end;
 $$;
-comment on function private.compile_sort is
+comment on routine private.compile_sort is
   '"asc" or "desc" by (creation_utc, id), or [{field, direction?}], as SQL. Ascending: what is neither string nor number or '
   'is missing, then strings, then numbers.';
-revoke all on function private.compile_sort from public, anon, authenticated, service_role;
+revoke all on routine private.compile_sort from public, anon, authenticated, service_role;

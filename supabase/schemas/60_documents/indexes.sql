@@ -27,10 +27,10 @@ begin
   );
 end;
 $$;
-comment on function private.document_index is
+comment on routine private.document_index is
   'A field''s index: its name, the two expressions in it, and what follows "create index". Of a string it has the first 256 '
   'characters: an index row that is too long would make an insert fail. Raises PT400 invalid_request.';
-revoke all on function private.document_index from public, anon, authenticated, service_role;
+revoke all on routine private.document_index from public, anon, authenticated, service_role;
 
 
 create function private.describe_document_index(p_collection text, p_field text) returns jsonb
@@ -46,9 +46,9 @@ as $$
   )
   from private.document_index(p_collection, p_field) i;
 $$;
-comment on function private.describe_document_index is
+comment on routine private.describe_document_index is
   'A field''s index as the API answers it: {collection, field, name, definition}.';
-revoke all on function private.describe_document_index from public, anon, authenticated, service_role;
+revoke all on routine private.describe_document_index from public, anon, authenticated, service_role;
 
 
 create function private.document_indexes() returns table (name text, collection text, field text, is_valid boolean)
@@ -65,9 +65,9 @@ as $$
   ) d on true
   where i.indrelid = 'public.documents'::regclass and c.relname like 'idx\_documents\_field\_%';
 $$;
-comment on function private.document_indexes is
+comment on routine private.document_indexes is
   'The indexes of fields. Their comments say of which collection and field: the catalogue is the only list of them.';
-revoke all on function private.document_indexes from public, anon, authenticated, service_role;
+revoke all on routine private.document_indexes from public, anon, authenticated, service_role;
 
 
 create function private.create_document_index(p_collection text, p_field text) returns jsonb
@@ -118,19 +118,19 @@ begin
   return jsonb_build_object('index', private.describe_document_index(p_collection, p_field), 'created', not v_exists);
 end;
 $$;
-comment on function private.create_document_index is 'See public.create_document_index.';
+comment on routine private.create_document_index is 'See public.create_document_index.';
 
 
 create function public.create_document_index(p_collection text, p_field text) returns jsonb
 language sql
 set search_path = ''
 return private.create_document_index(p_collection, p_field);
-comment on function public.create_document_index is
+comment on routine public.create_document_index is
   'Makes the index of a field of a collection, whoever its documents belong to, or finds it: {index, created}. Nobody '
   'writes a document meanwhile; on a large table run the definition by hand, then call this. Raises PT409 index_limit.';
-revoke all on function private.create_document_index, public.create_document_index
+revoke all on routine private.create_document_index, public.create_document_index
   from public, anon, authenticated, service_role;
-grant execute on function private.create_document_index, public.create_document_index to service_role;
+grant execute on routine private.create_document_index, public.create_document_index to service_role;
 
 
 create function private.drop_document_index(p_collection text, p_field text) returns void
@@ -153,17 +153,17 @@ begin
   );
 end;
 $$;
-comment on function private.drop_document_index is 'See public.drop_document_index.';
+comment on routine private.drop_document_index is 'See public.drop_document_index.';
 
 
 create function public.drop_document_index(p_collection text, p_field text) returns void
 language sql
 set search_path = ''
 return private.drop_document_index(p_collection, p_field);
-comment on function public.drop_document_index is 'Drops the index of a field. Raises PT404 index_not_found.';
-revoke all on function private.drop_document_index, public.drop_document_index
+comment on routine public.drop_document_index is 'Drops the index of a field. Raises PT404 index_not_found.';
+revoke all on routine private.drop_document_index, public.drop_document_index
   from public, anon, authenticated, service_role;
-grant execute on function private.drop_document_index, public.drop_document_index to service_role;
+grant execute on routine private.drop_document_index, public.drop_document_index to service_role;
 
 
 create function private.list_document_indexes(p_collection text) returns jsonb
@@ -182,7 +182,7 @@ begin
   ));
 end;
 $$;
-comment on function private.list_document_indexes is 'See public.list_document_indexes.';
+comment on routine private.list_document_indexes is 'See public.list_document_indexes.';
 
 
 create function public.list_document_indexes(p_collection text) returns jsonb
@@ -190,8 +190,8 @@ language sql
 stable
 set search_path = ''
 return private.list_document_indexes(p_collection);
-comment on function public.list_document_indexes is
+comment on routine public.list_document_indexes is
   'The indexes of a collection''s fields: {data: [{collection, field, name, definition}], has_more}.';
-revoke all on function private.list_document_indexes, public.list_document_indexes
+revoke all on routine private.list_document_indexes, public.list_document_indexes
   from public, anon, authenticated, service_role;
-grant execute on function private.list_document_indexes, public.list_document_indexes to service_role;
+grant execute on routine private.list_document_indexes, public.list_document_indexes to service_role;

@@ -11,8 +11,8 @@ as $$
     'failed_at', p_failure.failed_at
   );
 $$;
-comment on function private.to_failure is 'A failed document as the API answers it.';
-revoke all on function private.to_failure from public, anon, authenticated, service_role;
+comment on routine private.to_failure is 'A failed document as the API answers it.';
+revoke all on routine private.to_failure from public, anon, authenticated, service_role;
 
 
 create function private.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid) returns jsonb
@@ -49,7 +49,7 @@ exception
       message = 'document_exists', detail = 'A document of this id is among the failed ones already.';
 end;
 $$;
-comment on function private.fail_document is 'See public.fail_document.';
+comment on routine private.fail_document is 'See public.fail_document.';
 
 
 create function public.fail_document(p_collection text, p_id text, p_reason text, p_user_id uuid default null)
@@ -57,11 +57,11 @@ returns jsonb
 language sql
 set search_path = ''
 return private.fail_document(p_collection, p_id, p_reason, p_user_id);
-comment on function public.fail_document is
+comment on routine public.fail_document is
   'Moves a document out of its collection, to the failed ones: {document, reason, failed_at}. Raises PT404 '
   'document_not_found, PT409 document_exists.';
-revoke all on function private.fail_document, public.fail_document from public, anon, authenticated, service_role;
-grant execute on function private.fail_document, public.fail_document to authenticated, service_role;
+revoke all on routine private.fail_document, public.fail_document from public, anon, authenticated, service_role;
+grant execute on routine private.fail_document, public.fail_document to authenticated, service_role;
 
 
 create function private.restore_document(p_collection text, p_id text, p_user_id uuid) returns jsonb
@@ -94,17 +94,17 @@ exception
     raise sqlstate 'PT409' using message = 'document_exists', detail = 'The collection has a document of this id again.';
 end;
 $$;
-comment on function private.restore_document is 'See public.restore_document.';
+comment on routine private.restore_document is 'See public.restore_document.';
 
 
 create function public.restore_document(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.restore_document(p_collection, p_id, p_user_id);
-comment on function public.restore_document is
+comment on routine public.restore_document is
   'Puts a failed document back into its collection: {document}. Raises PT404 document_not_found, PT409 document_exists.';
-revoke all on function private.restore_document, public.restore_document from public, anon, authenticated, service_role;
-grant execute on function private.restore_document, public.restore_document to authenticated, service_role;
+revoke all on routine private.restore_document, public.restore_document from public, anon, authenticated, service_role;
+grant execute on routine private.restore_document, public.restore_document to authenticated, service_role;
 
 
 create function private.list_failures(p_collection text, p_limit integer, p_after text, p_user_id uuid) returns jsonb
@@ -128,7 +128,7 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function private.list_failures is 'See public.list_failures.';
+comment on routine private.list_failures is 'See public.list_failures.';
 
 
 create function public.list_failures(
@@ -138,7 +138,7 @@ language sql
 stable
 set search_path = ''
 return private.list_failures(p_collection, p_limit, p_after, p_user_id);
-comment on function public.list_failures is
+comment on routine public.list_failures is
   'A page of a collection''s failed documents, by id, after p_after: {data: [{document, reason, failed_at}], has_more}.';
-revoke all on function private.list_failures, public.list_failures from public, anon, authenticated, service_role;
-grant execute on function private.list_failures, public.list_failures to authenticated, service_role;
+revoke all on routine private.list_failures, public.list_failures from public, anon, authenticated, service_role;
+grant execute on routine private.list_failures, public.list_failures to authenticated, service_role;

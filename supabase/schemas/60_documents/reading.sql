@@ -49,7 +49,7 @@ begin
   );
 end;
 $$;
-comment on function private.find_documents is 'See public.find_documents.';
+comment on routine private.find_documents is 'See public.find_documents.';
 
 
 create function public.find_documents(
@@ -65,12 +65,12 @@ language sql
 stable
 set search_path = ''
 return private.find_documents(p_collection, p_filters, p_limit, p_cursor, p_sort, p_count, p_user_id);
-comment on function public.find_documents is
+comment on routine public.find_documents is
   'The documents that match, by (creation_utc, id), after p_cursor ({creation_utc, id}; ignored where it is no cursor): at '
   'most p_limit (null: all) and about 8 MiB. Answers {items, total_count, has_more}: total_count is exact and counts all '
   'that match, or is null without p_count.';
-revoke all on function private.find_documents, public.find_documents from public, anon, authenticated, service_role;
-grant execute on function private.find_documents, public.find_documents to authenticated, service_role;
+revoke all on routine private.find_documents, public.find_documents from public, anon, authenticated, service_role;
+grant execute on routine private.find_documents, public.find_documents to authenticated, service_role;
 
 
 create function private.find_document(p_collection text, p_filters jsonb, p_sort jsonb, p_user_id uuid) returns jsonb
@@ -96,7 +96,7 @@ begin
   return jsonb_build_object('document', v_document);
 end;
 $$;
-comment on function private.find_document is 'See public.find_document.';
+comment on routine private.find_document is 'See public.find_document.';
 
 
 create function public.find_document(
@@ -106,11 +106,11 @@ language sql
 stable
 set search_path = ''
 return private.find_document(p_collection, p_filters, p_sort, p_user_id);
-comment on function public.find_document is
+comment on routine public.find_document is
   'The first document that matches: {document}, null if none does. p_sort is {order}: "asc" or "desc" by '
   '(creation_utc, id), or [{field, direction?}].';
-revoke all on function private.find_document, public.find_document from public, anon, authenticated, service_role;
-grant execute on function private.find_document, public.find_document to authenticated, service_role;
+revoke all on routine private.find_document, public.find_document from public, anon, authenticated, service_role;
+grant execute on routine private.find_document, public.find_document to authenticated, service_role;
 
 
 create function private.count_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -132,7 +132,7 @@ begin
   return jsonb_build_object('count', v_count);
 end;
 $$;
-comment on function private.count_documents is 'See public.count_documents.';
+comment on routine private.count_documents is 'See public.count_documents.';
 
 
 create function public.count_documents(p_collection text, p_filters jsonb default '{}', p_user_id uuid default null)
@@ -141,6 +141,6 @@ language sql
 stable
 set search_path = ''
 return private.count_documents(p_collection, p_filters, p_user_id);
-comment on function public.count_documents is 'How many documents match: {count}.';
-revoke all on function private.count_documents, public.count_documents from public, anon, authenticated, service_role;
-grant execute on function private.count_documents, public.count_documents to authenticated, service_role;
+comment on routine public.count_documents is 'How many documents match: {count}.';
+revoke all on routine private.count_documents, public.count_documents from public, anon, authenticated, service_role;
+grant execute on routine private.count_documents, public.count_documents to authenticated, service_role;

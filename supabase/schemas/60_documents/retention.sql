@@ -34,6 +34,6 @@ begin
   end loop;
 end;
 $$;
-comment on function private.retain_documents is
+comment on routine private.retain_documents is
   'Deletes up to 2,000 documents, those in quarantine included, of the collections that have a policy, whoever owns them.';
-revoke all on function private.retain_documents from public, anon, authenticated, service_role;
+revoke all on routine private.retain_documents from public, anon, authenticated, service_role;

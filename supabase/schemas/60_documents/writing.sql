@@ -72,7 +72,7 @@ begin
     || case when v_result is null then '{}' else '{"replayed": true}' end::jsonb;
 end;
 $$;
-comment on function private.insert_documents is 'See public.insert_documents.';
+comment on routine private.insert_documents is 'See public.insert_documents.';
 
 
 create function public.insert_documents(
@@ -81,11 +81,11 @@ create function public.insert_documents(
 language sql
 set search_path = ''
 return private.insert_documents(p_collection, p_documents, p_idempotency_key, p_user_id);
-comment on function public.insert_documents is
+comment on routine public.insert_documents is
   'Inserts 1 to 1,000 documents, all or none. One without id gets a uuid, one without creation_utc the time. Answers '
   '{documents, replayed?}. Raises PT409 document_exists, PT409 idempotency_mismatch.';
-revoke all on function private.insert_documents, public.insert_documents from public, anon, authenticated, service_role;
-grant execute on function private.insert_documents, public.insert_documents to authenticated, service_role;
+revoke all on routine private.insert_documents, public.insert_documents from public, anon, authenticated, service_role;
+grant execute on routine private.insert_documents, public.insert_documents to authenticated, service_role;
 
 
 create function private.lock_document(p_owner_id uuid, p_collection text, p_filters jsonb) returns public.documents
@@ -105,9 +105,9 @@ begin
   return v_document;
 end;
 $$;
-comment on function private.lock_document is
+comment on routine private.lock_document is
   'The first document that matches, locked until the transaction ends; all null if none does.';
-revoke all on function private.lock_document from public, anon, authenticated, service_role;
+revoke all on routine private.lock_document from public, anon, authenticated, service_role;
 
 
 create function private.update_document(
@@ -175,7 +175,7 @@ begin
   );
 end;
 $$;
-comment on function private.update_document is 'See public.update_document.';
+comment on routine private.update_document is 'See public.update_document.';
 
 
 create function public.update_document(
@@ -189,13 +189,13 @@ create function public.update_document(
 language sql
 set search_path = ''
 return private.update_document(p_collection, p_filters, p_params, p_upsert, p_if_version, p_user_id);
-comment on function public.update_document is
+comment on routine public.update_document is
   'Merges p_params into the top level of the first document that matches, id and creation_utc included. Without a match '
   'p_upsert inserts p_params as they are. Answers {matched_count, modified_count, updated_document}: 0 modified where '
   'nothing changed, 0 and 0 for an insert. Raises PT409 version_conflict where the document''s version is not '
   'p_if_version, PT409 document_exists.';
-revoke all on function private.update_document, public.update_document from public, anon, authenticated, service_role;
-grant execute on function private.update_document, public.update_document to authenticated, service_role;
+revoke all on routine private.update_document, public.update_document from public, anon, authenticated, service_role;
+grant execute on routine private.update_document, public.update_document to authenticated, service_role;
 
 
 create function private.delete_document(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -221,17 +221,17 @@ begin
   );
 end;
 $$;
-comment on function private.delete_document is 'See public.delete_document.';
+comment on routine private.delete_document is 'See public.delete_document.';
 
 
 create function public.delete_document(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.delete_document(p_collection, p_filters, p_user_id);
-comment on function public.delete_document is
+comment on routine public.delete_document is
   'Deletes the first document that matches: {deleted_count, deleted_document}.';
-revoke all on function private.delete_document, public.delete_document from public, anon, authenticated, service_role;
-grant execute on function private.delete_document, public.delete_document to authenticated, service_role;
+revoke all on routine private.delete_document, public.delete_document from public, anon, authenticated, service_role;
+grant execute on routine private.delete_document, public.delete_document to authenticated, service_role;
 
 
 create function private.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid) returns jsonb
@@ -252,13 +252,13 @@ begin
   return jsonb_build_object('deleted_count', v_count);
 end;
 $$;
-comment on function private.delete_documents is 'See public.delete_documents.';
+comment on routine private.delete_documents is 'See public.delete_documents.';
 
 
 create function public.delete_documents(p_collection text, p_filters jsonb, p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.delete_documents(p_collection, p_filters, p_user_id);
-comment on function public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
-revoke all on function private.delete_documents, public.delete_documents from public, anon, authenticated, service_role;
-grant execute on function private.delete_documents, public.delete_documents to authenticated, service_role;
+comment on routine public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
+revoke all on routine private.delete_documents, public.delete_documents from public, anon, authenticated, service_role;
+grant execute on routine private.delete_documents, public.delete_documents to authenticated, service_role;

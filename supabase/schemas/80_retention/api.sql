@@ -21,7 +21,7 @@ as $$
   )
   from private.retention_policies p;
 $$;
-comment on function private.get_retention_policies is 'See public.get_retention_policies.';
+comment on routine private.get_retention_policies is 'See public.get_retention_policies.';
 
 
 create function public.get_retention_policies() returns jsonb
@@ -29,13 +29,13 @@ language sql
 stable
 set search_path = ''
 return private.get_retention_policies();
-comment on function public.get_retention_policies is
+comment on routine public.get_retention_policies is
   'How long each kind of data is kept: {data: [{kind, collection, keep, updated_at}], has_more}. keep is an ISO 8601 '
   'duration, or null: for ever. For backends, and in SQL; only the owner of the database changes them, by '
   'private.set_retention_policy.';
-revoke all on function private.get_retention_policies, public.get_retention_policies
+revoke all on routine private.get_retention_policies, public.get_retention_policies
   from public, anon, authenticated, service_role;
-grant execute on function private.get_retention_policies, public.get_retention_policies to service_role;
+grant execute on routine private.get_retention_policies, public.get_retention_policies to service_role;
 
 
 create function private.list_retention_runs(p_limit integer, p_before bigint) returns jsonb
@@ -73,7 +73,7 @@ begin
   return private.read_page(v_rows, p_limit);
 end;
 $$;
-comment on function private.list_retention_runs is 'See public.list_retention_runs.';
+comment on routine private.list_retention_runs is 'See public.list_retention_runs.';
 
 
 create function public.list_retention_runs(p_limit integer default 50, p_before bigint default null) returns jsonb
@@ -81,13 +81,13 @@ language sql
 stable
 set search_path = ''
 return private.list_retention_runs(p_limit, p_before);
-comment on function public.list_retention_runs is
+comment on routine public.list_retention_runs is
   'A page of the runs of retention before p_before (an id), the newest first: {data, has_more}. status is running, finished, '
   'stopped (its time was up, and the next run goes on) or failed (a kind failed, see errors, or the run was killed). For '
   'backends, and in SQL.';
-revoke all on function private.list_retention_runs, public.list_retention_runs
+revoke all on routine private.list_retention_runs, public.list_retention_runs
   from public, anon, authenticated, service_role;
-grant execute on function private.list_retention_runs, public.list_retention_runs to service_role;
+grant execute on routine private.list_retention_runs, public.list_retention_runs to service_role;
 
 
 create function private.retention_preview(p_now timestamptz) returns jsonb
@@ -169,7 +169,7 @@ begin
   return jsonb_build_object('now', p_now, 'data', v_data, 'has_more', false);
 end;
 $$;
-comment on function private.retention_preview is 'See public.retention_preview.';
+comment on routine private.retention_preview is 'See public.retention_preview.';
 
 
 create function public.retention_preview(p_now timestamptz default now()) returns jsonb
@@ -177,10 +177,10 @@ language sql
 stable
 set search_path = ''
 return private.retention_preview(p_now);
-comment on function public.retention_preview is
+comment on routine public.retention_preview is
   'What retention would remove, at another time too: {now, data: [{kind, collection, keep, removes: {table: count}}], has_more}. '
   'Removes nothing. Messages and events that go with their conversation or session are counted at the most; '
   'event_logs_estimated are the events in partitions to be dropped, by Postgres'' statistics. For backends, and in SQL.';
-revoke all on function private.retention_preview, public.retention_preview
+revoke all on routine private.retention_preview, public.retention_preview
   from public, anon, authenticated, service_role;
-grant execute on function private.retention_preview, public.retention_preview to service_role;
+grant execute on routine private.retention_preview, public.retention_preview to service_role;

@@ -35,9 +35,9 @@ begin
   more := v_count = c_removed;
 end;
 $$;
-comment on function private.retain_job_run_details is
+comment on routine private.retain_job_run_details is
   'Deletes up to 5,000 records of pg_cron, which keeps one for every run of every job.';
-revoke all on function private.retain_job_run_details from public, anon, authenticated, service_role;
+revoke all on routine private.retain_job_run_details from public, anon, authenticated, service_role;
 
 
 create function private.retain_retention_runs(
@@ -58,8 +58,8 @@ begin
   more := false;
 end;
 $$;
-comment on function private.retain_retention_runs is 'Deletes the records of runs, of which there is one in an hour.';
-revoke all on function private.retain_retention_runs from public, anon, authenticated, service_role;
+comment on routine private.retain_retention_runs is 'Deletes the records of runs, of which there is one in an hour.';
+revoke all on routine private.retain_retention_runs from public, anon, authenticated, service_role;
 
 
 create function private.retention_step(p_now timestamptz default now()) returns boolean
@@ -163,10 +163,10 @@ begin
   return v_run.finished_at is null;
 end;
 $$;
-comment on function private.retention_step is
+comment on routine private.retention_step is
   'One step of a run of retention: a bounded piece of one kind. True while there is more to do; a run ends itself after 60 '
   'seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
   'p_now is there for tests.';
-revoke all on function private.retention_step from public, anon, authenticated, service_role;
+revoke all on routine private.retention_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-retention', '37 * * * *', 'private.retention_step()');

@@ -45,9 +45,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.erase_rows_piece is
+comment on routine private.erase_rows_piece is
   'Removes 50 rows of a user''s from a table that nothing else depends on. Answers {table: rows}, null when there are none left.';
-revoke all on function private.erase_rows_piece from public, anon, authenticated, service_role;
+revoke all on routine private.erase_rows_piece from public, anon, authenticated, service_role;
 
 
 create function private.erase_piece(p_erasure_id uuid, p_scope text, p_user_id text) returns jsonb
@@ -99,9 +99,9 @@ begin
   return case when v_count > 0 then jsonb_build_object('erasures', v_count) end;
 end;
 $$;
-comment on function private.erase_piece is
+comment on routine private.erase_piece is
   'The next piece of an erasure: {table: rows}, null when there is nothing left.';
-revoke all on function private.erase_piece from public, anon, authenticated, service_role;
+revoke all on routine private.erase_piece from public, anon, authenticated, service_role;
 
 
 create function private.advance_erasure(p_erasure_id uuid, p_for interval) returns void
@@ -149,9 +149,9 @@ begin
   where e.id = p_erasure_id;
 end;
 $$;
-comment on function private.advance_erasure is
+comment on routine private.advance_erasure is
   'Removes pieces of an erasure until it is finished, fails, or the time is up. Does nothing where somebody else is at it.';
-revoke all on function private.advance_erasure from public, anon, authenticated, service_role;
+revoke all on routine private.advance_erasure from public, anon, authenticated, service_role;
 
 
 create function private.erasure_step() returns boolean
@@ -183,10 +183,10 @@ begin
   return found;
 end;
 $$;
-comment on function private.erasure_step is
+comment on routine private.erasure_step is
   'Goes on with one erasure for about 200 ms; when there is none, removes receipts that are 30 days old. True while there may be '
   'more to do.';
-revoke all on function private.erasure_step from public, anon, authenticated, service_role;
+revoke all on routine private.erasure_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-erasures', '* * * * *', 'private.erasure_step()');
 
@@ -220,10 +220,10 @@ begin
   return (select to_jsonb(e) - '{user_id,updated_at}'::text[] from private.erasures e where e.id = v_id);
 end;
 $$;
-comment on function private.request_erasure is
+comment on routine private.request_erasure is
   'Takes an erasure on, or finds the one that is going on, and does what can be done at once: most users have no more. Answers '
   'the receipt. Checks nobody''s rights.';
-revoke all on function private.request_erasure from public, anon, authenticated, service_role;
+revoke all on routine private.request_erasure from public, anon, authenticated, service_role;
 
 
 create function private.erase_conversations(p_user_id uuid) returns jsonb
@@ -233,20 +233,20 @@ set search_path = ''
 as $$
   select private.request_erasure('conversations', private.acting_user(p_user_id)::text);
 $$;
-comment on function private.erase_conversations is 'See public.erase_conversations.';
+comment on routine private.erase_conversations is 'See public.erase_conversations.';
 
 
 create function public.erase_conversations(p_user_id uuid default null) returns jsonb
 language sql
 set search_path = ''
 return private.erase_conversations(p_user_id);
-comment on function public.erase_conversations is
+comment on routine public.erase_conversations is
   'Erases all conversations that the user has at this moment, pinned ones too, and all responses: nothing of them is left. What '
   'does not go at once goes in steps. Answers the receipt {id, scope, removed, error, created_at, finished_at}; finished_at is '
   'null until it is done. Repeated meanwhile, it answers the same receipt and takes on what is new.';
-revoke all on function private.erase_conversations, public.erase_conversations
+revoke all on routine private.erase_conversations, public.erase_conversations
   from public, anon, authenticated, service_role;
-grant execute on function private.erase_conversations, public.erase_conversations to authenticated, service_role;
+grant execute on routine private.erase_conversations, public.erase_conversations to authenticated, service_role;
 
 
 create function private.erase_user(p_user_id text) returns jsonb
@@ -266,18 +266,18 @@ begin
   return private.request_erasure('user', v_user_id);
 end;
 $$;
-comment on function private.erase_user is 'See public.erase_user.';
+comment on routine private.erase_user is 'See public.erase_user.';
 
 
 create function public.erase_user(p_user_id text default null) returns jsonb
 language sql
 set search_path = ''
 return private.erase_user(p_user_id);
-comment on function public.erase_user is
+comment on routine public.erase_user is
   'Erases everything that is stored of a user, of Auth or of a backend''s own naming, in every table; the user of Auth stays. '
   'Answers the receipt {id, scope, removed, error, created_at, finished_at}, which does not say who it was. For backends.';
-revoke all on function private.erase_user, public.erase_user from public, anon, authenticated, service_role;
-grant execute on function private.erase_user, public.erase_user to service_role;
+revoke all on routine private.erase_user, public.erase_user from public, anon, authenticated, service_role;
+grant execute on routine private.erase_user, public.erase_user to service_role;
 
 
 create function private.get_erasure(p_erasure_id uuid, p_scope text, p_user_id uuid) returns jsonb
@@ -301,7 +301,7 @@ begin
   return v_receipt;
 end;
 $$;
-comment on function private.get_erasure is 'See public.get_erasure.';
+comment on routine private.get_erasure is 'See public.get_erasure.';
 
 
 create function public.get_erasure(p_erasure_id uuid, p_scope text, p_user_id uuid default null) returns jsonb
@@ -309,11 +309,11 @@ language sql
 stable
 set search_path = ''
 return private.get_erasure(p_erasure_id, p_scope, p_user_id);
-comment on function public.get_erasure is
+comment on routine public.get_erasure is
   'The receipt of an erasure of conversations or of a user (p_scope); the latter for backends that act for nobody. PT404 '
   'erasure_not_found.';
-revoke all on function private.get_erasure, public.get_erasure from public, anon, authenticated, service_role;
-grant execute on function private.get_erasure, public.get_erasure to authenticated, service_role;
+revoke all on routine private.get_erasure, public.get_erasure from public, anon, authenticated, service_role;
+grant execute on routine private.get_erasure, public.get_erasure to authenticated, service_role;
 
 
 create function private.erase_deleted_user() returns trigger
@@ -344,9 +344,9 @@ begin
   return null;
 end;
 $$;
-comment on function private.erase_deleted_user is
+comment on routine private.erase_deleted_user is
   'Deletes the rows of a deleted user that no foreign key ties to auth.users.';
-revoke all on function private.erase_deleted_user from public, anon, authenticated, service_role;
+revoke all on routine private.erase_deleted_user from public, anon, authenticated, service_role;
 
 create trigger erase_deleted_user after delete on auth.users
   for each row execute function private.erase_deleted_user();

@@ -226,7 +226,7 @@ begin
   );
 end;
 $$;
-comment on function private.export_user_page is 'See public.export_user_page.';
+comment on routine private.export_user_page is 'See public.export_user_page.';
 
 
 create function public.export_user_page(p_cursor jsonb default '{}', p_user_id text default null) returns jsonb
@@ -234,12 +234,12 @@ language sql
 stable
 set search_path = ''
 return private.export_user_page(p_cursor, p_user_id);
-comment on function public.export_user_page is
+comment on routine public.export_user_page is
   'A page of everything that is stored about a user, as lines of NDJSON in one string: {lines, next} and how many there are '
   'of each kind. First a line of type export; then videos, conversations with their messages as public.export_page has them, '
   'responses, sessions each with its events and their counts, documents, failed documents, versions of collections, '
   'idempotency keys. A page is at most 1,000 of them, and ends with the line that fills 1 MiB. next is the p_cursor of the '
   'page after it, null at the end. A backend names the user, who may be any text that sessions.user_id may be, and need not '
   'be known. Raises PT400 user_id_required.';
-revoke all on function private.export_user_page, public.export_user_page from public, anon, authenticated, service_role;
-grant execute on function private.export_user_page, public.export_user_page to authenticated, service_role;
+revoke all on routine private.export_user_page, public.export_user_page from public, anon, authenticated, service_role;
+grant execute on routine private.export_user_page, public.export_user_page to authenticated, service_role;
