@@ -147,17 +147,21 @@ declare
   v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
-  -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it.
+  -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it. Made JSON after that.
   open v_rows for
     select to_jsonb(c) - 'deleted_at'
-    from public.conversations c
-    where c.user_id = v_user_id
-      and c.deleted_at is null
-      and (p_before_updated_at is null or (c.updated_at, c.id) < (p_before_updated_at, p_before_id))
-      and (p_video_id is null or c.video_id = p_video_id)
-      and (p_metadata is null or c.metadata @> p_metadata)
-    order by c.updated_at desc, c.id desc
-    limit p_limit + 1;
+    from (
+      select *
+      from public.conversations c
+      where c.user_id = v_user_id
+        and c.deleted_at is null
+        and (p_before_updated_at is null or (c.updated_at, c.id) < (p_before_updated_at, p_before_id))
+        and (p_video_id is null or c.video_id = p_video_id)
+        and (p_metadata is null or c.metadata @> p_metadata)
+      order by c.updated_at desc, c.id desc
+      limit p_limit + 1
+    ) c
+    order by c.updated_at desc, c.id desc;
   return private.read_page(v_rows, p_limit);
 end;
 $$;

@@ -27,7 +27,7 @@ begin
     limit 100
     for update skip locked
   loop
-    v_piece := private.remove_events(v_id, c_events - v_events, c_bytes - v_bytes);
+    v_piece := private.remove_events(v_id, c_events - v_events, c_bytes - v_bytes, '-infinity', 'infinity');
     v_events := v_events + v_piece.removed;
     v_bytes := v_bytes + v_piece.bytes;
     exit when not v_piece.complete;

@@ -5,17 +5,16 @@ insert into private.retention_policies (kind, keep) values ('sessions', null), (
 
 
 create function private.remove_events(
-  p_session_id uuid, p_limit bigint, p_bytes bigint, out removed integer, out bytes bigint, out complete boolean
+  p_session_id uuid, p_limit bigint, p_bytes bigint, p_from timestamptz, p_to timestamptz,
+  out removed integer, out bytes bigint, out complete boolean
 )
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  v_session public.sessions;
   v_last integer;
 begin
-  select * into v_session from public.sessions s where s.id = p_session_id;
   select
     max(e.sequence) filter (where e.before < p_bytes), coalesce(sum(e.bytes), 0),
     count(*) < p_limit and coalesce(bool_and(e.before < p_bytes), true)
@@ -25,21 +24,19 @@ begin
     from (
       select e.sequence, pg_column_size(e.content) as bytes
       from public.event_logs e
-      where e.session_id = p_session_id and e.created_at between v_session.created_at and v_session.last_event_at
+      where e.session_id = p_session_id and e.created_at between p_from and p_to
       order by e.sequence
       limit p_limit
     ) e
   ) e;
   delete from public.event_logs e
-  where e.session_id = p_session_id
-    and e.created_at between v_session.created_at and v_session.last_event_at
-    and e.sequence <= v_last;
+  where e.session_id = p_session_id and e.created_at between p_from and p_to and e.sequence <= v_last;
   get diagnostics removed = row_count;
 end;
 $$;
 comment on routine private.remove_events is
-  'Removes the first events of a session that the caller has locked: fewer than p_limit if these were all (complete), and no '
-  'more after p_bytes. Checks nobody''s rights.';
+  'Removes the first events of a session that the caller has locked, of those stored from p_from to p_to: fewer than p_limit '
+  'if these were all (complete), and no more after p_bytes. Checks nobody''s rights.';
 revoke all on routine private.remove_events from public, anon, authenticated, service_role;
 
 
@@ -84,7 +81,9 @@ begin
       for update skip locked;
       if found then
         -- What hangs on it goes first, as far as the step may: the cascade is not bounded.
-        v_piece := private.remove_events(v_session.id, c_rows - v_events - v_counts, c_bytes - v_bytes);
+        v_piece := private.remove_events(
+          v_session.id, c_rows - v_events - v_counts, c_bytes - v_bytes, v_session.created_at, v_session.last_event_at
+        );
         v_events := v_events + v_piece.removed;
         v_bytes := v_bytes + v_piece.bytes;
         exit when not v_piece.complete;
