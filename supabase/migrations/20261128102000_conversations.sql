@@ -260,7 +260,6 @@ comment on routine private.require_messages is
 revoke all on routine private.require_messages from public, anon, authenticated, service_role;
 
 
--- As before, and an item is part of what is compared.
 create function private.known_items(p_conversation_id uuid, p_messages jsonb) returns jsonb
 language plpgsql
 stable
@@ -3521,7 +3520,7 @@ revoke all on routine private.forget_words from public, anon, authenticated, ser
 -- Text to words, for searches and their filters.
 
 -- Character classes as the inside of a bracket expression. Spelled out instead of \w or the text search parser: those
--- follow the C library or ICU, and an index built with one version of it would quietly miss rows under the next.
+-- follow the C library or ICU, and a filter made with one version of it would quietly miss words under the next.
 create function private.word_breaks() returns text
 language sql
 immutable
@@ -3535,8 +3534,6 @@ as $$
 $$;
 comment on routine private.word_breaks is 'Characters that end a word: space, punctuation, symbols.';
 revoke all on routine private.word_breaks from public, anon, authenticated, service_role;
--- Down to message_lexemes: an index expression runs as whoever inserts the row.
-grant execute on routine private.word_breaks to authenticated, service_role;
 
 
 create function private.unspaced_scripts() returns text
@@ -3553,7 +3550,6 @@ comment on routine private.unspaced_scripts is
   'Characters of scripts whose words a program cannot tell apart by spaces: Chinese, Japanese, Korean, Thai, Lao, '
   'Khmer, Burmese; and emoji. Searched as substrings.';
 revoke all on routine private.unspaced_scripts from public, anon, authenticated, service_role;
-grant execute on routine private.unspaced_scripts to authenticated, service_role;
 
 
 create function private.fold_text(p_text text) returns text
@@ -3585,7 +3581,6 @@ comment on routine private.fold_text is
   'The words of a text, each between single spaces: lower case, without accents and punctuation, compatibility forms '
   'made plain. A run of an unspaced script is one word: "GPT模型, Café!" becomes " gpt 模型 cafe ".';
 revoke all on routine private.fold_text from public, anon, authenticated, service_role;
-grant execute on routine private.fold_text to authenticated, service_role;
 
 
 create function private.text_lexemes(p_folded text) returns text
@@ -3616,7 +3611,6 @@ comment on routine private.text_lexemes is
   'The lexemes of a folded text, separated by spaces: words, cut after 64 characters, and the bigrams of unspaced '
   'scripts, with the last character of each run by itself.';
 revoke all on routine private.text_lexemes from public, anon, authenticated, service_role;
-grant execute on routine private.text_lexemes to authenticated, service_role;
 
 
 create function private.message_text(p_content text, p_parts jsonb) returns text
@@ -3638,6 +3632,5 @@ $$;
 comment on routine private.message_text is
   'What people read of a message: its content and the text of its parts of type text, input_text and output_text.';
 revoke all on routine private.message_text from public, anon, authenticated, service_role;
-grant execute on routine private.message_text to authenticated, service_role;
 
 reset check_function_bodies;

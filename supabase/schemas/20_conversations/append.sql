@@ -36,7 +36,6 @@ comment on routine private.require_messages is
 revoke all on routine private.require_messages from public, anon, authenticated, service_role;
 
 
--- As before, and an item is part of what is compared.
 create function private.known_items(p_conversation_id uuid, p_messages jsonb) returns jsonb
 language plpgsql
 stable
