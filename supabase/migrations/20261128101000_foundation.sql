@@ -395,7 +395,7 @@ begin
   perform private.schedule_jobs();
 end;
 $$;
-comment on routine private.schedule_job is 'Adds a job that calls a step, an expression such as private.retention_step().';
+comment on routine private.schedule_job is 'Adds a job that calls a step until that answers false.';
 revoke all on routine private.schedule_job from public, anon, authenticated, service_role;
 
 
