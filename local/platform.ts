@@ -20,9 +20,14 @@ export async function bootstrap(adminUrl: string): Promise<void> {
 }
 
 /** Applies what is new in supabase/migrations and the seed, by the real CLI, as the role that does so on Supabase. */
-export async function pushMigrations(root: string, url: string, signal?: AbortSignal): Promise<void> {
+export async function pushMigrations(
+  root: string,
+  url: string,
+  { seed = true, signal }: { seed?: boolean; signal?: AbortSignal } = {},
+): Promise<void> {
+  const options = [...seed ? ["--include-seed"] : [], "--yes", `--remote=${url}?sslmode=disable`, "--workdir", root];
   const { success, stdout, stderr } = await new Deno.Command(join(root, "node_modules/.bin/supabase"), {
-    args: ["db", "push", "--include-seed", "--yes", `--remote=${url}?sslmode=disable`, "--workdir", root],
+    args: ["db", "push", ...options],
     env: { SUPABASE_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1", SUPABASE_NO_UPDATE_NOTIFIER: "1" },
     stdin: "null",
     signal,

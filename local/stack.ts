@@ -10,6 +10,7 @@ import { checkHealth } from "./health.ts";
 import { createHome } from "./home.ts";
 import { type Keys, loadKeys } from "./keys.ts";
 import { bootstrap, pushMigrations } from "./platform.ts";
+import { freePort, probe } from "./ports.ts";
 import { databaseUrl, removePostgres, startPostgres, stopLeftover } from "./postgres.ts";
 import { awaitPostgrest, checkRestUrl, postgrestSettings } from "./postgrest.ts";
 import { startRest } from "./rest.ts";
@@ -120,7 +121,7 @@ async function start(options: StackOptions, running: AsyncDisposableStack): Prom
   const orDied = <T>(work: Promise<T>) => Promise.race([work, died]);
   died.catch(() => {}); // later it is what `exited` tells
   await step(() => orDied(bootstrap(adminDbUrl)), () => "Roles, schemas and extensions of the platform");
-  await step(() => pushMigrations(root, dbUrl, signal), () => "Migrations and seed");
+  await step(() => pushMigrations(root, dbUrl, { signal }), () => "Migrations and seed");
   if (options.restUrl) {
     const settings = postgrestSettings({ url: options.restUrl, keys, dbPort, maxRows: config.maxRows });
     await awaitPostgrest({ url: options.restUrl, keys }, settings, log, signal);
@@ -188,25 +189,6 @@ async function lock(dataDir: string): Promise<Disposable> {
   if (await file.tryLock(true)) return file;
   file.close();
   throw new StackError(`A stack is running on ${dataDir}: stop it, or give this one --data-dir, --port and --db-port.`);
-}
-
-function probe(port: number): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port });
-  return listener.addr.port;
-}
-
-/**
- * A port for what starts in a moment. Below those that the system gives to outgoing connections: one of these might take it
- * in between.
- */
-function freePort(): number {
-  for (;;) {
-    try {
-      return probe(15_000 + Math.floor(Math.random() * 15_000));
-    } catch (error) {
-      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
-    }
-  }
 }
 
 function takePort<T>(port: number, flag: string, listen: (port: number) => T): T {

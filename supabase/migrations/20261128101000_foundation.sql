@@ -1,0 +1,708 @@
+-- Made from supabase/schemas/10_foundation by "npm run migration": change it there.
+
+set check_function_bodies = off;
+
+-- For whom does a call act? Answered in one place, in a schema that no client reaches through the API.
+
+create schema private;
+comment on schema private is
+  'Functions and tables behind the API. Not in the API''s exposed schemas; nothing in it trusts an argument.';
+revoke all on schema private from public;
+-- Invoker functions in public call definer functions in private, so their callers need the schema.
+grant usage on schema private to authenticated, service_role;
+
+
+-- In PL/pgSQL, whose plans a connection keeps. A function in SQL that is not inlined, and one with a search_path is not, is
+-- parsed and planned again by every statement that calls it.
+create function private.caller_role() returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return coalesce(
+    nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role',
+    nullif(current_setting('request.jwt.claim.role', true), '')
+  );
+end;
+$$;
+comment on routine private.caller_role is
+  'The role claim of the caller''s token; null outside an API request. Inside a definer function current_user is the '
+  'owner and proves nothing, so trust is decided by this claim.';
+revoke all on routine private.caller_role from public, anon, authenticated, service_role;
+-- authenticated and service_role: the default of conversation_messages.author runs as the inserting role.
+grant execute on routine private.caller_role to authenticated, service_role;
+
+
+create function private.caller_id(p_user_id uuid) returns uuid
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  -- As in private.caller_role, which would be one more call on every path.
+  v_role text := coalesce(
+    nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role',
+    nullif(current_setting('request.jwt.claim.role', true), '')
+  );
+  v_id uuid;
+begin
+  if v_role = 'authenticated' then
+    v_id := auth.uid();
+    if v_id is not null then
+      return v_id;
+    end if;
+  elsif v_role = 'service_role' then
+    if p_user_id is not null and not exists (select from auth.users u where u.id = p_user_id) then
+      raise sqlstate 'PT404' using
+        message = 'user_not_found',
+        detail = 'No auth user has the id that the request acts for.';
+    end if;
+    return p_user_id;
+  end if;
+  raise sqlstate 'PT401' using
+    message = 'unauthorized',
+    detail = 'The call carries neither a user''s token nor the secret key.';
+end;
+$$;
+comment on routine private.caller_id is
+  'The user a call acts for. A user is always themself: the argument counts only with the service_role claim, where null '
+  'means "whoever owns the row". Raises PT401 without claims, PT404 user_not_found for an unknown user.';
+revoke all on routine private.caller_id from public, anon, authenticated, service_role;
+grant execute on routine private.caller_id to authenticated, service_role;
+
+
+create function private.acting_user(p_user_id uuid) returns uuid
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_user_id uuid := private.caller_id(p_user_id);
+begin
+  if v_user_id is null then
+    raise sqlstate 'PT400' using
+      message = 'user_id_required',
+      detail = 'A backend says for whom it writes or lists.',
+      hint = 'Send the user''s id in the x-user-id header.';
+  end if;
+  return v_user_id;
+end;
+$$;
+comment on routine private.acting_user is
+  'private.caller_id for operations that need a user: creating, writing and listing. Raises PT400 user_id_required.';
+revoke all on routine private.acting_user from public, anon, authenticated, service_role;
+grant execute on routine private.acting_user to authenticated, service_role;
+
+
+create function private.session_user_id(p_user_id text) returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when p_user_id ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then lower(p_user_id)
+    else p_user_id
+  end;
+$$;
+comment on routine private.session_user_id is
+  'The one spelling of a session''s owner: what is shaped like a uuid is in lower case, as auth.uid() is.';
+revoke all on routine private.session_user_id from public, anon, authenticated, service_role;
+grant execute on routine private.session_user_id to authenticated, service_role;
+
+
+create function private.session_caller_id(p_user_id text) returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_role text := private.caller_role();
+begin
+  if v_role = 'authenticated' and auth.uid() is not null then
+    return auth.uid()::text;
+  elsif v_role = 'service_role' then
+    if char_length(p_user_id) not between 1 and 256 then
+      perform private.refuse('The user id of a session has between 1 and 256 characters.');
+    end if;
+    return private.session_user_id(p_user_id);
+  end if;
+  raise sqlstate 'PT401' using
+    message = 'unauthorized',
+    detail = 'The call carries neither a user''s token nor the secret key.';
+end;
+$$;
+comment on routine private.session_caller_id is
+  'private.caller_id for sessions, whose owner is any text: a backend''s caller need not be a user of Auth. Null, with the '
+  'service_role claim alone, means everybody.';
+revoke all on routine private.session_caller_id from public, anon, authenticated, service_role;
+grant execute on routine private.session_caller_id to authenticated, service_role;
+
+
+create function private.session_acting_user(p_user_id text) returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_user_id text := private.session_caller_id(p_user_id);
+begin
+  if v_user_id is null then
+    raise sqlstate 'PT400' using
+      message = 'user_id_required',
+      detail = 'A backend says whose session it is.',
+      hint = 'Send the user''s id in the x-user-id header.';
+  end if;
+  return v_user_id;
+end;
+$$;
+comment on routine private.session_acting_user is
+  'private.session_caller_id for what needs a user. Raises PT400 user_id_required.';
+revoke all on routine private.session_acting_user from public, anon, authenticated, service_role;
+grant execute on routine private.session_acting_user to authenticated, service_role;
+
+
+create function private.hold_owner(p_user_id text) returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  -- Taken exclusively by private.erase_deleted_user: either that sees the session, or this sees that the user is gone.
+  perform pg_advisory_xact_lock_shared(hashtextextended('session owner ' || p_user_id, 0));
+  if private.caller_role() = 'authenticated' and not exists (select from auth.users u where u.id::text = p_user_id) then
+    raise sqlstate 'PT401' using message = 'unauthorized', detail = 'The user of the token does not exist any more.';
+  end if;
+end;
+$$;
+comment on routine private.hold_owner is
+  'Keeps a user from being deleted until the transaction ends. Raises PT401 where the token has outlived its user.';
+revoke all on routine private.hold_owner from public, anon, authenticated, service_role;
+grant execute on routine private.hold_owner to authenticated, service_role;
+
+-- Receipts of erasures. What erases is in each module, and in 90_users.
+
+create table private.erasures (
+  id uuid not null default gen_random_uuid(),
+  scope text not null,
+  user_id text,
+  removed jsonb not null default '{}',
+  error text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default clock_timestamp(),
+  finished_at timestamptz,
+  constraint erasures_pkey primary key (id),
+  constraint erasures_scope_check check (scope in ('conversations', 'user')),
+  constraint erasures_user_id_check check ((user_id is null) = (scope = 'user' and finished_at is not null))
+);
+
+-- One at a time: a request that is repeated finds the first one.
+create unique index idx_erasures_unfinished on private.erasures (user_id, scope) where finished_at is null;
+
+create index idx_erasures_user_id on private.erasures (user_id) where user_id is not null;
+create index idx_erasures_finished_at on private.erasures (finished_at) where finished_at is not null;
+
+comment on table private.erasures is
+  'What was asked to be erased, and how far that is: receipts, without content. Kept for 30 days after the end.';
+comment on column private.erasures.scope is 'conversations: all of a user''s. user: everything that is stored of them.';
+comment on column private.erasures.user_id is
+  'Whose; null when everything of a user is erased: the receipt would be what is left of them.';
+comment on column private.erasures.removed is 'How many rows of which table: {table: rows}.';
+comment on column private.erasures.error is
+  'The SQLSTATE with which the last step failed; null when it did not. The next run tries again.';
+
+alter table private.erasures enable row level security, force row level security;
+revoke all on private.erasures from public, anon, authenticated, service_role;
+
+create policy "No client sees erasures" on private.erasures for select to authenticated using (false);
+
+-- Idempotency keys: a request that is repeated does nothing twice.
+
+create table private.idempotency_keys (
+  user_id text not null,
+  scope text not null,
+  key text not null,
+  request_hash bytea not null,
+  result jsonb,
+  created_at timestamptz not null default now(),
+  constraint idempotency_keys_pkey primary key (user_id, scope, key),
+  constraint idempotency_keys_key_check check (char_length(key) between 1 and 255)
+);
+
+create index idx_idempotency_keys_created_at on private.idempotency_keys (created_at);
+
+comment on table private.idempotency_keys is
+  'What a request with an Idempotency-Key did: a hash of the request and pointers to rows, never content. Good for 24 hours.';
+comment on column private.idempotency_keys.user_id is
+  'Whose request it was: the id of an auth user, or what else sessions.user_id may be.';
+comment on column private.idempotency_keys.scope is 'Method and path of the request: a key means something there only.';
+comment on column private.idempotency_keys.result is 'Where to find the first answer: ids and sequence numbers.';
+
+alter table private.idempotency_keys enable row level security, force row level security;
+revoke all on private.idempotency_keys from public, anon, authenticated, service_role;
+
+create policy "No client sees idempotency keys" on private.idempotency_keys
+  for select to authenticated using (false);
+
+
+create function private.claim_idempotency_key(p_user_id text, p_scope text, p_key text, p_request jsonb) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_hash bytea := sha256(convert_to(p_request::text, 'UTF8'));
+  v_known private.idempotency_keys;
+begin
+  if p_key is null then
+    return null;
+  end if;
+  delete from private.idempotency_keys k
+  where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key and k.created_at < now() - interval '24 hours';
+
+  -- A concurrent duplicate waits here until the first request has committed, or has failed and left the key free.
+  insert into private.idempotency_keys (user_id, scope, key, request_hash)
+  values (p_user_id, p_scope, p_key, v_hash)
+  on conflict do nothing;
+  if found then
+    return null;
+  end if;
+
+  select * into v_known
+  from private.idempotency_keys k
+  where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
+  if v_known.request_hash <> v_hash then
+    raise sqlstate 'PT409' using
+      message = 'idempotency_mismatch',
+      detail = 'The key was used for another request body.',
+      hint = 'Use a new key for a new request.';
+  end if;
+  return v_known.result;
+end;
+$$;
+comment on routine private.claim_idempotency_key is
+  'Null if the request is new, and then the key is taken with the transaction, or has no key; else the result of the first '
+  'one. Raises PT409 idempotency_mismatch if that had another body.';
+revoke all on routine private.claim_idempotency_key from public, anon, authenticated, service_role;
+
+
+create function private.keep_idempotent_result(p_user_id text, p_scope text, p_key text, p_result jsonb) returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  update private.idempotency_keys k set result = p_result
+  where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key;
+$$;
+comment on routine private.keep_idempotent_result is 'Keeps where the answer of a claimed key is found. Without a key it keeps nothing.';
+revoke all on routine private.keep_idempotent_result from public, anon, authenticated, service_role;
+
+
+create function private.retain_idempotency_keys(
+  p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  c_removed constant integer := 5000;
+  v_cutoff timestamptz := private.retention_cutoff('idempotency_keys', p_now);
+  v_count integer;
+begin
+  with expired as (
+    select k.user_id, k.scope, k.key
+    from private.idempotency_keys k
+    where k.created_at < v_cutoff
+    order by k.created_at
+    limit c_removed
+    for update skip locked
+  )
+  delete from private.idempotency_keys k
+  using expired x
+  where k.user_id = x.user_id and k.scope = x.scope and k.key = x.key;
+  get diagnostics v_count = row_count;
+  removed := jsonb_build_object('idempotency_keys', v_count);
+  more := v_count = c_removed;
+end;
+$$;
+comment on routine private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';
+revoke all on routine private.retain_idempotency_keys from public, anon, authenticated, service_role;
+
+-- Scheduled work. pg_cron runs it where there is pg_cron, the local stack's scheduler where there is not; both read this
+-- table.
+
+create table private.scheduled_jobs (
+  name text not null,
+  schedule text not null,
+  command text not null,
+  constraint scheduled_jobs_pkey primary key (name)
+);
+
+comment on table private.scheduled_jobs is
+  'What runs by itself, and when. After a change: select private.schedule_jobs();';
+comment on column private.scheduled_jobs.schedule is 'In cron''s five fields, UTC.';
+comment on column private.scheduled_jobs.command is
+  'A do block that calls a step function until that answers false, and commits in between. A step is bounded, so that no '
+  'lock is held for long; the block is what may commit: a procedure with a pinned search_path cannot.';
+
+alter table private.scheduled_jobs enable row level security, force row level security;
+revoke all on private.scheduled_jobs from public, anon, authenticated, service_role;
+
+create policy "No client sees scheduled jobs" on private.scheduled_jobs for select to authenticated using (false);
+
+do $$
+begin
+  if exists (select from pg_available_extensions where name = 'pg_cron')
+    and not exists (select from pg_extension where extname = 'pg_cron')
+  then
+    create extension pg_cron with schema pg_catalog;
+  end if;
+end;
+$$;
+
+
+create function private.schedule_jobs() returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if to_regprocedure('cron.schedule(text, text, text)') is null then
+    raise notice 'pg_cron is not installed: nothing runs the jobs in private.scheduled_jobs. Install it, then: select private.schedule_jobs();';
+    return;
+  end if;
+  -- Dynamic, because the function is made where there is no pg_cron, too. A name that is known is rescheduled.
+  execute 'select cron.schedule(j.name, j.schedule, j.command) from private.scheduled_jobs j';
+end;
+$$;
+comment on routine private.schedule_jobs is 'Hands the jobs to pg_cron, replacing those of the same name.';
+revoke all on routine private.schedule_jobs from public, anon, authenticated, service_role;
+
+
+create function private.schedule_job(p_name text, p_schedule text, p_step text) returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  insert into private.scheduled_jobs (name, schedule, command)
+  values (p_name, p_schedule, format('do $job$ begin loop exit when not %s; commit; end loop; end; $job$', p_step));
+  perform private.schedule_jobs();
+end;
+$$;
+comment on routine private.schedule_job is 'Adds a job that calls a step until that answers false.';
+revoke all on routine private.schedule_job from public, anon, authenticated, service_role;
+
+
+create function private.begin_step(p_step text) returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  return clock_timestamp() <= statement_timestamp() + interval '60 seconds'
+    and pg_try_advisory_xact_lock(hashtext(p_step));
+end;
+$$;
+comment on routine private.begin_step is
+  'Whether a step may begin: not when the job has run for a minute, nor beside another step of the same name.';
+revoke all on routine private.begin_step from public, anon, authenticated, service_role;
+
+-- What every request may need: refusals, and the checks that many share.
+
+create function public.health() returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object('status', 'ok');
+$$;
+comment on routine public.health is 'Answers when the database does. For GET /<function>/health.';
+revoke all on routine public.health from public, anon, authenticated, service_role;
+grant execute on routine public.health to service_role;
+
+
+create function private.refuse(p_detail text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  raise sqlstate 'PT400' using message = 'invalid_request', detail = p_detail;
+end;
+$$;
+comment on routine private.refuse is 'Raises PT400 invalid_request and says what is wrong.';
+revoke all on routine private.refuse from public, anon, authenticated, service_role;
+grant execute on routine private.refuse to authenticated, service_role;
+
+
+create function private.require_limit(p_limit integer) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform private.refuse('limit is not between 1 and 1000.');
+  end if;
+end;
+$$;
+comment on routine private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
+revoke all on routine private.require_limit from public, anon, authenticated, service_role;
+grant execute on routine private.require_limit to authenticated, service_role;
+
+
+create function private.read_page(p_rows refcursor, p_limit integer) returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  -- A worker has 256 MB for the answer and its copies; a row may have 4 MiB.
+  c_max_bytes constant bigint := 8 * 1024 * 1024;
+  v_row jsonb;
+  v_rows jsonb[] := '{}';
+  v_bytes bigint := 0;
+  v_has_more boolean := false;
+begin
+  loop
+    fetch p_rows into v_row;
+    exit when not found;
+    v_bytes := v_bytes + octet_length(v_row::text);
+    v_has_more := coalesce(cardinality(v_rows) = p_limit, false) or v_bytes > c_max_bytes and cardinality(v_rows) > 0;
+    exit when v_has_more;
+    v_rows := array_append(v_rows, v_row);
+  end loop;
+  close p_rows;
+  return jsonb_build_object('data', to_jsonb(v_rows), 'has_more', v_has_more);
+end;
+$$;
+comment on routine private.read_page is
+  'The first p_limit rows (null: all) of a cursor, each one jsonb, as a page: {data, has_more}. A page that is full of bytes '
+  'ends early, after one row at the least. The cursor has one row more than the page, to know whether there is more.';
+revoke all on routine private.read_page from public, anon, authenticated, service_role;
+grant execute on routine private.read_page to authenticated, service_role;
+
+
+create function private.require_metadata(p_metadata jsonb) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 then
+    perform private.refuse('metadata is not an object, or larger than 64 KiB as Postgres prints it.');
+  end if;
+end;
+$$;
+comment on routine private.require_metadata is
+  'The rule of conversations_metadata_check as an error that says so: PT400 invalid_request.';
+revoke all on routine private.require_metadata from public, anon, authenticated, service_role;
+grant execute on routine private.require_metadata to authenticated, service_role;
+
+-- Retention: how long each kind of data is kept, and the record of what went. What removes is in the modules whose data it is,
+-- and the job in 80_retention.
+
+create table private.retention_policies (
+  kind text not null,
+  -- Of documents alone.
+  collection text collate "C" not null default '',
+  keep interval,
+  updated_at timestamptz not null default now(),
+  constraint retention_policies_pkey primary key (kind, collection),
+  constraint retention_policies_kind_check check (
+    kind in (
+      'conversations', 'sessions', 'event_logs', 'conversation_states', 'documents', 'idempotency_keys', 'job_run_details',
+      'retention_runs'
+    )
+  ),
+  constraint retention_policies_collection_check check (
+    case kind when 'documents' then collection ~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$' else collection = '' end
+  ),
+  -- "1 month -29 days" is positive, and three days before March it is in the future: every part for itself.
+  constraint retention_policies_keep_check check (
+    keep > interval '0' and keep <= interval '1000 years'
+    and least(
+      extract(year from keep), extract(month from keep), extract(day from keep), extract(hour from keep),
+      extract(minute from keep), extract(second from keep)
+    ) >= 0
+  )
+);
+
+comment on table private.retention_policies is
+  'How long each kind of data is kept. To change it: select private.set_retention_policy(''conversations'', ''1 year'');';
+comment on column private.retention_policies.collection is
+  'The collection, of kind documents. One without a policy is kept; empty for every other kind.';
+comment on column private.retention_policies.keep is 'Since the last activity, or the creation, of a row; null: for ever.';
+
+alter table private.retention_policies enable row level security, force row level security;
+revoke all on private.retention_policies from public, anon, authenticated, service_role;
+
+create policy "No client sees retention policies" on private.retention_policies for select to authenticated using (false);
+
+insert into private.retention_policies (kind, keep) values ('idempotency_keys', '24 hours');
+
+
+create function private.set_retention_policy(p_kind text, p_keep interval, p_collection text default null) returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_constraint text;
+begin
+  insert into private.retention_policies (kind, collection, keep)
+  values (p_kind, coalesce(p_collection, ''), p_keep)
+  on conflict (kind, collection) do update set keep = excluded.keep, updated_at = now();
+  if to_regprocedure(format('private.retain_%s(timestamptz, jsonb)', p_kind)) is null then
+    raise check_violation; -- the kind of a module that is not installed
+  end if;
+exception
+  when check_violation or not_null_violation then
+    get stacked diagnostics v_constraint = constraint_name;
+    raise sqlstate 'PT400' using
+      message = 'invalid_request',
+      detail = case v_constraint
+        when 'retention_policies_keep_check' then 'The time to keep is not between 0 and 1000 years, in all its parts.'
+        when 'retention_policies_collection_check' then 'Documents have a policy for each collection, other kinds have none.'
+        else 'There is no such kind.'
+      end,
+      hint = 'See private.get_retention_policies() for the kinds.';
+end;
+$$;
+comment on routine private.set_retention_policy is
+  'Says how long a kind of data is kept; null: for ever. For the owner of the database, in SQL: '
+  'select private.set_retention_policy(''conversations'', ''1 year''); '
+  'select private.set_retention_policy(''documents'', ''30 days'', ''traces''); '
+  'Kinds are those of private.retention_policies. Raises PT400 invalid_request.';
+revoke all on routine private.set_retention_policy from public, anon, authenticated, service_role;
+
+
+create function private.retention_cutoff(p_kind text, p_now timestamptz) returns timestamptz
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select p_now - p.keep from private.retention_policies p where p.kind = p_kind and p.collection = '';
+$$;
+comment on routine private.retention_cutoff is 'What is older has to go; null where the kind is kept.';
+revoke all on routine private.retention_cutoff from public, anon, authenticated, service_role;
+
+
+create table private.retention_runs (
+  id bigint generated always as identity,
+  started_at timestamptz not null,
+  last_step_at timestamptz not null default clock_timestamp(),
+  finished_at timestamptz,
+  complete boolean not null default false,
+  steps integer not null default 0,
+  last_step_ms integer not null default 0,
+  longest_step_ms integer not null default 0,
+  removed jsonb not null default '{}',
+  errors jsonb not null default '[]',
+  kinds_left text[] not null,
+  positions jsonb not null default '{}',
+  constraint retention_runs_pkey primary key (id),
+  -- The time of the statement that is the run: by it each step finds its run.
+  constraint retention_runs_started_at_key unique (started_at),
+  constraint retention_runs_removed_check check (jsonb_typeof(removed) = 'object'),
+  constraint retention_runs_errors_check check (jsonb_typeof(errors) = 'array')
+);
+
+comment on table private.retention_runs is 'The runs of the job threadbase-retention: what each removed, without content.';
+comment on column private.retention_runs.finished_at is 'Null while it runs, and for ever where it was killed.';
+comment on column private.retention_runs.complete is 'False: its time was up, and the next run goes on.';
+comment on column private.retention_runs.longest_step_ms is 'How long it held locks at the most.';
+comment on column private.retention_runs.removed is 'How many rows of each table went: {"conversations": 12}.';
+comment on column private.retention_runs.errors is
+  'Kinds that failed, and so were left to the next run: [{kind, sqlstate, constraint}]. Never a message, which may quote rows.';
+comment on column private.retention_runs.kinds_left is 'What is still to be looked through, in order.';
+comment on column private.retention_runs.positions is
+  'How far it has come in each kind: what it has passed and kept is not read again by the same run.';
+
+alter table private.retention_runs enable row level security, force row level security;
+revoke all on private.retention_runs from public, anon, authenticated, service_role;
+
+create policy "No client sees retention runs" on private.retention_runs for select to authenticated using (false);
+
+
+create function private.retention_is_running() returns boolean
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select exists (
+    select from private.retention_runs r
+    where r.finished_at is null and r.last_step_at > clock_timestamp() - interval '5 seconds'
+  );
+$$;
+comment on routine private.retention_is_running is
+  'Whether there is a run that has made a step within five seconds. One that was killed is none.';
+revoke all on routine private.retention_is_running from public, anon, authenticated, service_role;
+
+
+create function private.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_object_agg(s.key, s.total), '{}')
+  from (
+    select c.key, sum(c.value::bigint) as total
+    from (select * from jsonb_each_text(p_counts) union all select * from jsonb_each_text(p_more)) c
+    group by c.key
+    having sum(c.value::bigint) > 0
+  ) s;
+$$;
+comment on routine private.add_counts is 'The sum of two {table: count}, without those that are 0.';
+revoke all on routine private.add_counts from public, anon, authenticated, service_role;
+
+
+create function private.remove_oldest(
+  p_table regclass, p_condition text, p_before timestamptz, p_order name, p_content name, p_limit integer,
+  out removed integer, out more boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- What is stored aside is removed in chunks of 2 kB: this is 32,000 of them, and takes about as long as 10,000 rows.
+  c_bytes constant bigint := 64 * 1024 * 1024;
+begin
+  execute format(
+    $query$
+      with oldest as (
+        select t.ctid as row_id, pg_column_size(t.%4$I) as bytes
+        from %1$s t
+        where %2$s
+        order by t.%3$I
+        limit $1
+        for update skip locked
+      ),
+      piece as (
+        select o.*, sum(o.bytes) over (rows unbounded preceding) - o.bytes as before from oldest o
+      ),
+      deleted as (
+        delete from %1$s t using piece p where t.ctid = p.row_id and p.before < $2 returning 1
+      )
+      select count(*), count(*) = $1 or coalesce((select max(p.before) >= $2 from piece p), false) from deleted
+    $query$,
+    p_table, p_condition, p_order, p_content
+  )
+  into removed, more using p_limit, c_bytes, p_before;
+end;
+$$;
+comment on routine private.remove_oldest is
+  'Removes the first rows of a table by p_order that meet a condition in SQL, where $3 is p_before: at most p_limit, and no '
+  'more after 64 MiB of p_content. It waits for nobody. more: there may be more of them. No client has a part in p_condition.';
+revoke all on routine private.remove_oldest from public, anon, authenticated, service_role;
+
+reset check_function_bodies;

@@ -1,0 +1,365 @@
+-- Made from supabase/schemas/80_retention by "npm run migration": change it there.
+
+set check_function_bodies = off;
+
+-- What backends read: the policies, the runs, and what a run would remove.
+
+create function private.get_retention_policies() returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+set intervalstyle = 'iso_8601'
+as $$
+  select jsonb_build_object(
+    'data', coalesce(
+      jsonb_agg(
+        jsonb_build_object(
+          'kind', p.kind, 'collection', nullif(p.collection, ''), 'keep', p.keep, 'updated_at', p.updated_at
+        )
+        order by p.kind, p.collection
+      ),
+      '[]'
+    ),
+    'has_more', false
+  )
+  from private.retention_policies p;
+$$;
+comment on routine private.get_retention_policies is 'See public.get_retention_policies.';
+
+
+create function public.get_retention_policies() returns jsonb
+language sql
+stable
+set search_path = ''
+return private.get_retention_policies();
+comment on routine public.get_retention_policies is
+  'How long each kind of data is kept: {data: [{kind, collection, keep, updated_at}], has_more}. keep is an ISO 8601 '
+  'duration, or null: for ever. For backends, and in SQL; only the owner of the database changes them, by '
+  'private.set_retention_policy.';
+revoke all on routine private.get_retention_policies, public.get_retention_policies
+  from public, anon, authenticated, service_role;
+grant execute on routine private.get_retention_policies, public.get_retention_policies to service_role;
+
+
+create function private.list_retention_runs(p_limit integer, p_before bigint) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_rows refcursor;
+begin
+  perform private.require_limit(p_limit);
+  open v_rows for
+    select jsonb_build_object(
+      'id', r.id,
+      'status', case
+        when r.finished_at is null then
+          case when r.last_step_at > clock_timestamp() - interval '1 minute' then 'running' else 'failed' end
+        when r.errors <> '[]' then 'failed'
+        when r.complete then 'finished'
+        else 'stopped'
+      end,
+      'started_at', r.started_at,
+      'finished_at', r.finished_at,
+      'duration', extract(epoch from coalesce(r.finished_at, r.last_step_at) - r.started_at),
+      'steps', r.steps,
+      'longest_step_ms', r.longest_step_ms,
+      'removed', r.removed,
+      'errors', r.errors
+    )
+    from private.retention_runs r
+    where p_before is null or r.id < p_before
+    order by r.id desc
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
+end;
+$$;
+comment on routine private.list_retention_runs is 'See public.list_retention_runs.';
+
+
+create function public.list_retention_runs(p_limit integer default 50, p_before bigint default null) returns jsonb
+language sql
+stable
+set search_path = ''
+return private.list_retention_runs(p_limit, p_before);
+comment on routine public.list_retention_runs is
+  'A page of the runs of retention before p_before (an id), the newest first: {data, has_more}. status is running, finished, '
+  'stopped (its time was up, and the next run goes on) or failed (a kind failed, see errors, or the run was killed). For '
+  'backends, and in SQL.';
+revoke all on routine private.list_retention_runs, public.list_retention_runs
+  from public, anon, authenticated, service_role;
+grant execute on routine private.list_retention_runs, public.list_retention_runs to service_role;
+
+
+create function private.retention_preview(p_now timestamptz) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+set intervalstyle = 'iso_8601'
+as $$
+declare
+  v_policy private.retention_policies;
+  v_cutoff timestamptz;
+  v_removes jsonb;
+  v_data jsonb := '[]';
+begin
+  for v_policy in
+    select *
+    from private.retention_policies p
+    where p.kind <> 'job_run_details' or to_regclass('cron.job_run_details') is not null
+    order by p.kind, p.collection
+  loop
+    v_cutoff := p_now - v_policy.keep;
+    case v_policy.kind
+      when 'conversations' then
+        -- At the most: of a conversation whose forks stay, the messages that they show stay as well.
+        select jsonb_build_object(
+          'conversations', count(*),
+          'conversation_messages', coalesce(sum(c.last_sequence_order - coalesce(c.fork_sequence, 0)), 0)
+        ) into v_removes
+        from public.conversations c
+        where c.deleted_at is null and not c.pinned
+          and (c.expires_at <= p_now or c.expires_at is null and c.created_at < v_cutoff and c.updated_at < v_cutoff);
+      when 'conversation_states' then
+        select jsonb_build_object('conversation_states', count(*)) into v_removes
+        from public.conversation_states s
+        where s.updated_at < v_cutoff;
+      when 'sessions' then
+        -- At the most: events may have gone before, by their own policy.
+        select jsonb_build_object('sessions', count(*), 'event_logs', coalesce(sum(s.last_sequence), 0)) into v_removes
+        from public.sessions s
+        where s.created_at < v_cutoff and coalesce(s.last_event_at, s.created_at) < v_cutoff;
+      when 'event_logs' then
+        select jsonb_build_object(
+          'event_log_partitions', count(*),
+          'event_logs_estimated', coalesce(sum(p.estimated_events), 0),
+          'event_logs', (select count(*) from private.event_logs_default e where e.created_at < v_cutoff)
+        ) into v_removes
+        from private.expired_event_partitions(p_now) p;
+      when 'documents' then
+        select jsonb_build_object(
+          'documents', (
+            select count(*) from public.documents d where d.collection = v_policy.collection and d.sort_at < v_cutoff
+          ),
+          'document_failures', (
+            select count(*)
+            from public.document_failures f
+            where f.collection = v_policy.collection and f.sort_at < v_cutoff
+          )
+        ) into v_removes;
+      when 'idempotency_keys' then
+        select jsonb_build_object('idempotency_keys', count(*)) into v_removes
+        from private.idempotency_keys k
+        where k.created_at < v_cutoff;
+      when 'job_run_details' then
+        execute '
+          select jsonb_build_object(''job_run_details'', count(*))
+          from cron.job_run_details d
+          where coalesce(d.end_time, d.start_time) < $1'
+        into v_removes using v_cutoff;
+      when 'retention_runs' then
+        select jsonb_build_object('retention_runs', count(*)) into v_removes
+        from private.retention_runs r
+        where r.started_at < v_cutoff;
+    end case;
+    v_data := v_data || jsonb_build_object(
+      'kind', v_policy.kind, 'collection', nullif(v_policy.collection, ''), 'keep', v_policy.keep, 'removes', v_removes
+    );
+  end loop;
+  return jsonb_build_object('now', p_now, 'data', v_data, 'has_more', false);
+end;
+$$;
+comment on routine private.retention_preview is 'See public.retention_preview.';
+
+
+create function public.retention_preview(p_now timestamptz default now()) returns jsonb
+language sql
+stable
+set search_path = ''
+return private.retention_preview(p_now);
+comment on routine public.retention_preview is
+  'What retention would remove, at another time too: {now, data: [{kind, collection, keep, removes: {table: count}}], has_more}. '
+  'Removes nothing. Messages and events that go with their conversation or session are counted at the most; '
+  'event_logs_estimated are the events in partitions to be dropped, by Postgres'' statistics. For backends, and in SQL.';
+revoke all on routine private.retention_preview, public.retention_preview
+  from public, anon, authenticated, service_role;
+grant execute on routine private.retention_preview, public.retention_preview to service_role;
+
+-- The job that removes what is past its time. A function for each kind, private.retain_<kind>, looks at a bounded number of
+-- rows in the order of an index, from p_position on, where the last call of the same run left off, and removes those that
+-- are past their time. It waits for no row that somebody holds: the next run finds it. removed: {table: count}; more:
+-- whether to call again. Each module has those of its own.
+
+insert into private.retention_policies (kind, keep) values ('job_run_details', '7 days'), ('retention_runs', '90 days');
+
+
+create function private.retain_job_run_details(
+  p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  c_removed constant integer := 5000;
+  v_count integer := 0;
+begin
+  -- Dynamic, because the function is made where there is no pg_cron, too.
+  if to_regclass('cron.job_run_details') is not null then
+    execute '
+      delete from cron.job_run_details d
+      where d.runid = any (array(
+        select d.runid
+        from cron.job_run_details d
+        where coalesce(d.end_time, d.start_time) < $1
+        order by d.runid
+        limit $2
+      ))'
+    using private.retention_cutoff('job_run_details', p_now), c_removed;
+    get diagnostics v_count = row_count;
+  end if;
+  removed := jsonb_build_object('job_run_details', v_count);
+  more := v_count = c_removed;
+end;
+$$;
+comment on routine private.retain_job_run_details is
+  'Deletes up to 5,000 records of pg_cron, which keeps one for every run of every job.';
+revoke all on routine private.retain_job_run_details from public, anon, authenticated, service_role;
+
+
+create function private.retain_retention_runs(
+  p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  -- Never the run that asks, whatever it takes for now.
+  delete from private.retention_runs r
+  where r.started_at < private.retention_cutoff('retention_runs', p_now) and r.started_at < statement_timestamp();
+  get diagnostics v_count = row_count;
+  removed := jsonb_build_object('retention_runs', v_count);
+  more := false;
+end;
+$$;
+comment on routine private.retain_retention_runs is 'Deletes the records of runs, of which there is one in an hour.';
+revoke all on routine private.retain_retention_runs from public, anon, authenticated, service_role;
+
+
+create function private.retention_step(p_now timestamptz default now()) returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_run private.retention_runs;
+  v_kind text;
+  v_position jsonb;
+  v_removed jsonb;
+  v_more boolean;
+  v_constraint text;
+  v_started_at timestamptz;
+begin
+  -- The statement is the loop that calls this, whatever that commits.
+  select * into v_run from private.retention_runs r where r.started_at = statement_timestamp();
+  if found then
+    -- Before any lock: half of the time belongs to those who write.
+    perform pg_sleep(least(greatest(v_run.last_step_ms, 10), 1000) / 1000.0);
+  end if;
+  v_started_at := clock_timestamp();
+  if not pg_try_advisory_xact_lock(hashtext('private.retention_step')) then
+    -- A run that is under way only has to try again: whoever looks whether there is one holds the lock for a moment.
+    return v_run.id is not null;
+  end if;
+
+  if v_run.id is null then
+    if private.retention_is_running() then
+      return false;
+    end if;
+    -- By itself, so that the run is on record whatever comes.
+    insert into private.retention_runs (started_at, kinds_left)
+    select statement_timestamp(), array_agg(k.kind order by k.n)
+    from unnest(
+      '{prune_queue,conversations,conversation_states,imports,sessions,event_logs,documents,idempotency_keys,job_run_details,retention_runs}'::text[]
+    ) with ordinality as k (kind, n)
+    -- Of a module that is not installed there is none.
+    where to_regprocedure(format('private.retain_%s(timestamptz, jsonb)', k.kind)) is not null;
+    return true;
+  end if;
+
+  if clock_timestamp() < v_run.started_at + interval '60 seconds' then
+    v_kind := v_run.kinds_left[1];
+    begin
+      execute format('select * from private.%I($1, $2)', 'retain_' || v_kind)
+      into v_position, v_removed, v_more
+      using p_now, v_run.positions -> v_kind;
+      v_run.positions := v_run.positions || jsonb_build_object(v_kind, v_position);
+    exception
+      when others then
+        -- One kind does not keep the others from going. The message stays out: it may quote what people wrote.
+        get stacked diagnostics v_constraint = constraint_name;
+        raise warning 'Retention of % failed with %: the next run tries again.', v_kind, sqlstate;
+        v_run.errors := v_run.errors
+          || jsonb_build_object('kind', v_kind, 'sqlstate', sqlstate, 'constraint', nullif(v_constraint, ''));
+        v_removed := '{}';
+        v_more := false;
+    end;
+
+    if not v_more then
+      v_run.kinds_left := v_run.kinds_left[2:];
+    end if;
+    -- What is hidden is removed before more is: little is left behind when the time is up.
+    if v_kind in ('conversations', 'conversation_states', 'imports')
+      and private.add_counts(v_removed, '{}') <> '{}'
+    then
+      v_run.kinds_left := array_prepend('prune_queue', v_run.kinds_left);
+    end if;
+  end if;
+
+  v_run.complete := v_run.kinds_left = '{}';
+  if v_run.complete and to_regclass('private.prune_queue') is not null then
+    -- The queue goes on without what fails in it. That it did is said once.
+    v_run.errors := v_run.errors || coalesce((
+      select jsonb_build_object(
+        'kind', 'prune_queue', 'sqlstate', split_part(q.error, ' ', 1), 'constraint', nullif(split_part(q.error, ' ', 2), '')
+      )
+      from private.prune_queue q
+      where q.failed_at >= v_run.started_at
+      limit 1
+    ), '[]');
+  end if;
+  if v_run.complete or v_kind is null then
+    v_run.finished_at := clock_timestamp();
+  end if;
+  v_run.last_step_ms := ceil(extract(epoch from clock_timestamp() - v_started_at) * 1000);
+  update private.retention_runs r set
+    last_step_at = clock_timestamp(),
+    finished_at = v_run.finished_at,
+    complete = v_run.complete,
+    steps = r.steps + 1,
+    last_step_ms = v_run.last_step_ms,
+    longest_step_ms = greatest(r.longest_step_ms, v_run.last_step_ms),
+    removed = private.add_counts(r.removed, coalesce(v_removed, '{}')),
+    errors = v_run.errors,
+    kinds_left = v_run.kinds_left,
+    positions = v_run.positions
+  where r.id = v_run.id;
+  return v_run.finished_at is null;
+end;
+$$;
+comment on routine private.retention_step is
+  'One step of a run of retention: a bounded piece of one kind. True while there is more to do; a run ends itself after 60 '
+  'seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
+  'p_now is there for tests.';
+revoke all on routine private.retention_step from public, anon, authenticated, service_role;
+
+select private.schedule_job('threadbase-retention', '37 * * * *', 'private.retention_step()');
+
+reset check_function_bodies;

@@ -1,0 +1,91 @@
+-- What every request may need: refusals, and the checks that many share.
+
+create function public.health() returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object('status', 'ok');
+$$;
+comment on routine public.health is 'Answers when the database does. For GET /<function>/health.';
+revoke all on routine public.health from public, anon, authenticated, service_role;
+grant execute on routine public.health to service_role;
+
+
+create function private.refuse(p_detail text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  raise sqlstate 'PT400' using message = 'invalid_request', detail = p_detail;
+end;
+$$;
+comment on routine private.refuse is 'Raises PT400 invalid_request and says what is wrong.';
+revoke all on routine private.refuse from public, anon, authenticated, service_role;
+grant execute on routine private.refuse to authenticated, service_role;
+
+
+create function private.require_limit(p_limit integer) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform private.refuse('limit is not between 1 and 1000.');
+  end if;
+end;
+$$;
+comment on routine private.require_limit is 'Raises PT400 invalid_request unless a page size is 1 to 1,000.';
+revoke all on routine private.require_limit from public, anon, authenticated, service_role;
+grant execute on routine private.require_limit to authenticated, service_role;
+
+
+create function private.read_page(p_rows refcursor, p_limit integer) returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  -- A worker has 256 MB for the answer and its copies; a row may have 4 MiB.
+  c_max_bytes constant bigint := 8 * 1024 * 1024;
+  v_row jsonb;
+  v_rows jsonb[] := '{}';
+  v_bytes bigint := 0;
+  v_has_more boolean := false;
+begin
+  loop
+    fetch p_rows into v_row;
+    exit when not found;
+    v_bytes := v_bytes + octet_length(v_row::text);
+    v_has_more := coalesce(cardinality(v_rows) = p_limit, false) or v_bytes > c_max_bytes and cardinality(v_rows) > 0;
+    exit when v_has_more;
+    v_rows := array_append(v_rows, v_row);
+  end loop;
+  close p_rows;
+  return jsonb_build_object('data', to_jsonb(v_rows), 'has_more', v_has_more);
+end;
+$$;
+comment on routine private.read_page is
+  'The first p_limit rows (null: all) of a cursor, each one jsonb, as a page: {data, has_more}. A page that is full of bytes '
+  'ends early, after one row at the least. The cursor has one row more than the page, to know whether there is more.';
+revoke all on routine private.read_page from public, anon, authenticated, service_role;
+grant execute on routine private.read_page to authenticated, service_role;
+
+
+create function private.require_metadata(p_metadata jsonb) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 then
+    perform private.refuse('metadata is not an object, or larger than 64 KiB as Postgres prints it.');
+  end if;
+end;
+$$;
+comment on routine private.require_metadata is
+  'The rule of conversations_metadata_check as an error that says so: PT400 invalid_request.';
+revoke all on routine private.require_metadata from public, anon, authenticated, service_role;
+grant execute on routine private.require_metadata to authenticated, service_role;

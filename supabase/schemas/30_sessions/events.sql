@@ -1,0 +1,267 @@
+-- Events: numbered under the session's row lock, appended and listed.
+
+create function private.require_events(p_events jsonb) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_invalid bigint;
+begin
+  if jsonb_typeof(p_events) is distinct from 'array' or jsonb_array_length(p_events) not between 1 and 1000 then
+    perform private.refuse('events is not an array of 1 to 1000.');
+  end if;
+  select e.n - 1 into v_invalid
+  from jsonb_array_elements(p_events) with ordinality as e (value, n)
+  where case
+    when jsonb_typeof(e.value) <> 'object' then true
+    else e.value - '{event_type,content,source,trace_id,occurred_at}'::text[] <> '{}'
+      or jsonb_typeof(e.value -> 'event_type') is distinct from 'string'
+      or char_length(e.value ->> 'event_type') not between 1 and 64
+      or coalesce(jsonb_typeof(e.value -> 'content'), 'null') = 'null'
+      or jsonb_typeof(e.value -> 'source') not in ('string', 'null') or char_length(e.value ->> 'source') > 256
+      or jsonb_typeof(e.value -> 'trace_id') not in ('string', 'null') or char_length(e.value ->> 'trace_id') > 256
+      or jsonb_typeof(e.value -> 'occurred_at') not in ('string', 'null')
+  end
+  limit 1;
+  if found then
+    perform private.refuse(format(
+      'events[%s] is not an event, or has a field, a type or a length that events do not have.', v_invalid
+    ));
+  end if;
+end;
+$$;
+comment on routine private.require_events is
+  'What zod says politely at the edge holds for a direct RPC call too. Raises PT400 invalid_request.';
+revoke all on routine private.require_events from public, anon, authenticated, service_role;
+
+
+create function private.event_slot(p_at timestamptz) returns timestamptz
+language sql
+immutable
+set search_path = ''
+as $$
+  select date_bin('15 minutes', p_at, '2000-01-01 00:00:00+00');
+$$;
+comment on routine private.event_slot is 'The beginning of the quarter of an hour, as in private.event_counts.';
+revoke all on routine private.event_slot from public, anon, authenticated, service_role;
+
+
+-- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
+create function private.event_text(p_content jsonb) returns text
+-- A third of the time that a function in SQL takes, which no caller can inline.
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  return case
+    when jsonb_typeof(p_content) = 'string' then p_content #>> '{}'
+    when jsonb_typeof(p_content -> 'text') = 'string' then p_content ->> 'text'
+  end;
+end;
+$$;
+comment on routine private.event_text is
+  'The text of an event: its content where that is a string, or the "text" of it where that is one; else null.';
+revoke all on routine private.event_text from public, anon, authenticated, service_role;
+
+
+create function private.read_events(p_session_id uuid, p_after integer, p_types text[], p_limit integer) returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_from timestamptz;
+  v_to timestamptz;
+  v_rows refcursor;
+begin
+  -- The partitions between are all that is looked into.
+  select s.created_at, s.last_event_at into v_from, v_to
+  from public.sessions s
+  where s.id = p_session_id;
+  open v_rows for
+    select to_jsonb(e) - 'user_id'
+    from public.event_logs e
+    where e.session_id = p_session_id
+      and e.sequence > p_after
+      and e.created_at between v_from and v_to
+      and (p_types is null or e.event_type = any (p_types))
+    order by e.sequence
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
+end;
+$$;
+comment on routine private.read_events is
+  'The events of a session after a number, at most p_limit and about 8 MiB of them: {data, has_more}. With the rights of '
+  'whoever calls.';
+revoke all on routine private.read_events from public, anon, authenticated, service_role;
+grant execute on routine private.read_events to authenticated, service_role;
+
+
+create function private.append_events(
+  p_session_id uuid, p_events jsonb, p_idempotency_key text, p_user_id text
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_caller_id text := private.session_caller_id(p_user_id);
+  v_scope text := 'POST /sessions/' || p_session_id || '/events';
+  v_user_id text;
+  v_last integer;
+  v_now timestamptz;
+  v_result jsonb;
+  v_events jsonb;
+  v_invalid bigint;
+begin
+  perform private.require_events(p_events);
+  -- The row lock is the queue: batches of one session are numbered one after the other.
+  select s.user_id, s.last_sequence into v_user_id, v_last
+  from public.sessions s
+  where s.id = p_session_id and s.user_id = coalesce(v_caller_id, s.user_id)
+  for no key update;
+  if not found then
+    raise sqlstate 'PT404' using message = 'session_not_found';
+  end if;
+
+  if p_idempotency_key is not null then
+    v_result := private.claim_idempotency_key(v_user_id, v_scope, p_idempotency_key, p_events);
+    if v_result is not null then
+      select jsonb_agg(to_jsonb(e) - 'user_id' order by e.sequence) into v_events
+      from public.event_logs e
+      where e.session_id = p_session_id
+        and e.sequence between (v_result -> 'first')::integer and (v_result -> 'last')::integer;
+      return jsonb_build_object(
+        'events', coalesce(v_events, '[]'), 'last_sequence', v_result -> 'last', 'replayed', true
+      );
+    end if;
+    perform private.keep_idempotent_result(
+      v_user_id, v_scope, p_idempotency_key,
+      jsonb_build_object('first', v_last + 1, 'last', v_last + jsonb_array_length(p_events))
+    );
+  end if;
+
+  -- Read after the lock, so that created_at rises with the number; it rises within the batch as well.
+  v_now := clock_timestamp();
+  select e.n - 1 into v_invalid
+  from jsonb_array_elements(p_events) with ordinality as e (value, n)
+  where (e.value ->> 'occurred_at')::timestamptz - e.n * interval '1 microsecond'
+    not between v_now - interval '168 hours' and v_now + interval '5 minutes'
+  limit 1;
+  if found then
+    perform private.refuse(format(
+      'events[%s].occurred_at is more than seven days ago, or more than five minutes ahead.', v_invalid
+    ));
+  end if;
+
+  with stored as (
+    insert into public.event_logs as e (
+      session_id, sequence, user_id, event_type, content, source, trace_id, occurred_at, created_at
+    )
+    select
+      p_session_id, v_last + n.n, v_user_id, n.event_type, n.content, n.source, n.trace_id,
+      coalesce(n.occurred_at, v_now + n.n * interval '1 microsecond'), v_now + n.n * interval '1 microsecond'
+    from rows from (
+      jsonb_to_recordset(p_events) as (
+        event_type text, content jsonb, source text, trace_id text, occurred_at timestamptz
+      )
+    ) with ordinality as n (event_type, content, source, trace_id, occurred_at, n)
+    returning e.*
+  ),
+  counted as (
+    insert into private.event_counts as c (session_id, slot, event_type, user_id, count)
+    select p_session_id, private.event_slot(s.occurred_at), s.event_type, v_user_id, count(*)
+    from stored s
+    group by 2, 3
+    on conflict (session_id, slot, event_type) do update set count = c.count + excluded.count
+  )
+  select jsonb_agg(to_jsonb(s) - 'user_id' order by s.sequence) into v_events
+  from stored s;
+
+  v_last := v_last + jsonb_array_length(p_events);
+  update public.sessions s set
+    last_sequence = v_last,
+    last_event_at = greatest(s.last_event_at, v_now + jsonb_array_length(p_events) * interval '1 microsecond'),
+    created_at = least(s.created_at, v_now)
+  where s.id = p_session_id;
+  return jsonb_build_object('events', v_events, 'last_sequence', v_last);
+end;
+$$;
+comment on routine private.append_events is 'See public.append_events.';
+
+
+create function public.append_events(
+  p_session_id uuid, p_events jsonb, p_idempotency_key text default null, p_user_id text default null
+) returns jsonb
+language sql
+set search_path = ''
+return private.append_events(p_session_id, p_events, p_idempotency_key, p_user_id);
+comment on routine public.append_events is
+  'Appends 1 to 1,000 events, [{event_type, content, source?, trace_id?, occurred_at?}]: all of them, contiguously, or none. '
+  'A session that has ended still takes what comes late. Answers {events, last_sequence}. Raises PT404 session_not_found, '
+  'PT400 invalid_request, PT409 idempotency_mismatch.';
+revoke all on routine private.append_events, public.append_events from public, anon, authenticated, service_role;
+grant execute on routine private.append_events, public.append_events to authenticated, service_role;
+
+
+create function private.number_event() returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- Without claims it is no API call but a session of the database's own: there the policy, or its absence, decides.
+  v_caller_id text := case when private.caller_role() is not null then private.session_caller_id(null) end;
+begin
+  update public.sessions s set
+    last_sequence = s.last_sequence + 1,
+    last_event_at = greatest(s.last_event_at, new.created_at),
+    created_at = least(s.created_at, new.created_at)
+  where s.id = new.session_id and s.user_id = coalesce(v_caller_id, s.user_id)
+  returning s.last_sequence, s.user_id into new.sequence, new.user_id;
+  if not found then
+    raise sqlstate 'PT404' using message = 'session_not_found';
+  end if;
+  -- A list of rows with different columns comes with nulls where a row has none.
+  new.occurred_at := coalesce(new.occurred_at, new.created_at);
+  insert into private.event_counts as c (session_id, slot, event_type, user_id, count)
+  values (new.session_id, private.event_slot(new.occurred_at), new.event_type, new.user_id, 1)
+  on conflict (session_id, slot, event_type) do update set count = c.count + 1;
+  return new;
+end;
+$$;
+comment on routine private.number_event is
+  'Numbers an event that is inserted through the REST API, under the session''s row lock, and says whose it is.';
+revoke all on routine private.number_event from public, anon, authenticated, service_role;
+
+-- append_events numbers a whole batch itself. No client role may write the column, so none passes by.
+create trigger number_event before insert on public.event_logs
+  for each row when (new.sequence is null) execute function private.number_event();
+
+
+create function public.list_events(
+  p_session_id uuid,
+  p_after integer default null,
+  p_types text[] default null,
+  p_limit integer default 50,
+  p_user_id text default null
+) returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_session jsonb := public.get_session(p_session_id, p_user_id);
+begin
+  perform private.require_limit(p_limit);
+  return private.read_events(p_session_id, coalesce(p_after, 0), p_types, p_limit)
+    || jsonb_build_object('session', v_session);
+end;
+$$;
+comment on routine public.list_events is
+  'A page of a session''s events with sequence > p_after, in order, of the types given, and the session as it is at that '
+  'moment: {data, has_more, session}. Raises PT404 session_not_found.';
+revoke all on routine public.list_events from public, anon, authenticated, service_role;
+grant execute on routine public.list_events to authenticated, service_role;

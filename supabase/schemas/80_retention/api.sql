@@ -1,0 +1,186 @@
+-- What backends read: the policies, the runs, and what a run would remove.
+
+create function private.get_retention_policies() returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+set intervalstyle = 'iso_8601'
+as $$
+  select jsonb_build_object(
+    'data', coalesce(
+      jsonb_agg(
+        jsonb_build_object(
+          'kind', p.kind, 'collection', nullif(p.collection, ''), 'keep', p.keep, 'updated_at', p.updated_at
+        )
+        order by p.kind, p.collection
+      ),
+      '[]'
+    ),
+    'has_more', false
+  )
+  from private.retention_policies p;
+$$;
+comment on routine private.get_retention_policies is 'See public.get_retention_policies.';
+
+
+create function public.get_retention_policies() returns jsonb
+language sql
+stable
+set search_path = ''
+return private.get_retention_policies();
+comment on routine public.get_retention_policies is
+  'How long each kind of data is kept: {data: [{kind, collection, keep, updated_at}], has_more}. keep is an ISO 8601 '
+  'duration, or null: for ever. For backends, and in SQL; only the owner of the database changes them, by '
+  'private.set_retention_policy.';
+revoke all on routine private.get_retention_policies, public.get_retention_policies
+  from public, anon, authenticated, service_role;
+grant execute on routine private.get_retention_policies, public.get_retention_policies to service_role;
+
+
+create function private.list_retention_runs(p_limit integer, p_before bigint) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_rows refcursor;
+begin
+  perform private.require_limit(p_limit);
+  open v_rows for
+    select jsonb_build_object(
+      'id', r.id,
+      'status', case
+        when r.finished_at is null then
+          case when r.last_step_at > clock_timestamp() - interval '1 minute' then 'running' else 'failed' end
+        when r.errors <> '[]' then 'failed'
+        when r.complete then 'finished'
+        else 'stopped'
+      end,
+      'started_at', r.started_at,
+      'finished_at', r.finished_at,
+      'duration', extract(epoch from coalesce(r.finished_at, r.last_step_at) - r.started_at),
+      'steps', r.steps,
+      'longest_step_ms', r.longest_step_ms,
+      'removed', r.removed,
+      'errors', r.errors
+    )
+    from private.retention_runs r
+    where p_before is null or r.id < p_before
+    order by r.id desc
+    limit p_limit + 1;
+  return private.read_page(v_rows, p_limit);
+end;
+$$;
+comment on routine private.list_retention_runs is 'See public.list_retention_runs.';
+
+
+create function public.list_retention_runs(p_limit integer default 50, p_before bigint default null) returns jsonb
+language sql
+stable
+set search_path = ''
+return private.list_retention_runs(p_limit, p_before);
+comment on routine public.list_retention_runs is
+  'A page of the runs of retention before p_before (an id), the newest first: {data, has_more}. status is running, finished, '
+  'stopped (its time was up, and the next run goes on) or failed (a kind failed, see errors, or the run was killed). For '
+  'backends, and in SQL.';
+revoke all on routine private.list_retention_runs, public.list_retention_runs
+  from public, anon, authenticated, service_role;
+grant execute on routine private.list_retention_runs, public.list_retention_runs to service_role;
+
+
+create function private.retention_preview(p_now timestamptz) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+set intervalstyle = 'iso_8601'
+as $$
+declare
+  v_policy private.retention_policies;
+  v_cutoff timestamptz;
+  v_removes jsonb;
+  v_data jsonb := '[]';
+begin
+  for v_policy in
+    select *
+    from private.retention_policies p
+    where p.kind <> 'job_run_details' or to_regclass('cron.job_run_details') is not null
+    order by p.kind, p.collection
+  loop
+    v_cutoff := p_now - v_policy.keep;
+    case v_policy.kind
+      when 'conversations' then
+        -- At the most: of a conversation whose forks stay, the messages that they show stay as well.
+        select jsonb_build_object(
+          'conversations', count(*),
+          'conversation_messages', coalesce(sum(c.last_sequence_order - coalesce(c.fork_sequence, 0)), 0)
+        ) into v_removes
+        from public.conversations c
+        where c.deleted_at is null and not c.pinned
+          and (c.expires_at <= p_now or c.expires_at is null and c.created_at < v_cutoff and c.updated_at < v_cutoff);
+      when 'conversation_states' then
+        select jsonb_build_object('conversation_states', count(*)) into v_removes
+        from public.conversation_states s
+        where s.updated_at < v_cutoff;
+      when 'sessions' then
+        -- At the most: events may have gone before, by their own policy.
+        select jsonb_build_object('sessions', count(*), 'event_logs', coalesce(sum(s.last_sequence), 0)) into v_removes
+        from public.sessions s
+        where s.created_at < v_cutoff and coalesce(s.last_event_at, s.created_at) < v_cutoff;
+      when 'event_logs' then
+        select jsonb_build_object(
+          'event_log_partitions', count(*),
+          'event_logs_estimated', coalesce(sum(p.estimated_events), 0),
+          'event_logs', (select count(*) from private.event_logs_default e where e.created_at < v_cutoff)
+        ) into v_removes
+        from private.expired_event_partitions(p_now) p;
+      when 'documents' then
+        select jsonb_build_object(
+          'documents', (
+            select count(*) from public.documents d where d.collection = v_policy.collection and d.sort_at < v_cutoff
+          ),
+          'document_failures', (
+            select count(*)
+            from public.document_failures f
+            where f.collection = v_policy.collection and f.sort_at < v_cutoff
+          )
+        ) into v_removes;
+      when 'idempotency_keys' then
+        select jsonb_build_object('idempotency_keys', count(*)) into v_removes
+        from private.idempotency_keys k
+        where k.created_at < v_cutoff;
+      when 'job_run_details' then
+        execute '
+          select jsonb_build_object(''job_run_details'', count(*))
+          from cron.job_run_details d
+          where coalesce(d.end_time, d.start_time) < $1'
+        into v_removes using v_cutoff;
+      when 'retention_runs' then
+        select jsonb_build_object('retention_runs', count(*)) into v_removes
+        from private.retention_runs r
+        where r.started_at < v_cutoff;
+    end case;
+    v_data := v_data || jsonb_build_object(
+      'kind', v_policy.kind, 'collection', nullif(v_policy.collection, ''), 'keep', v_policy.keep, 'removes', v_removes
+    );
+  end loop;
+  return jsonb_build_object('now', p_now, 'data', v_data, 'has_more', false);
+end;
+$$;
+comment on routine private.retention_preview is 'See public.retention_preview.';
+
+
+create function public.retention_preview(p_now timestamptz default now()) returns jsonb
+language sql
+stable
+set search_path = ''
+return private.retention_preview(p_now);
+comment on routine public.retention_preview is
+  'What retention would remove, at another time too: {now, data: [{kind, collection, keep, removes: {table: count}}], has_more}. '
+  'Removes nothing. Messages and events that go with their conversation or session are counted at the most; '
+  'event_logs_estimated are the events in partitions to be dropped, by Postgres'' statistics. For backends, and in SQL.';
+revoke all on routine private.retention_preview, public.retention_preview
+  from public, anon, authenticated, service_role;
+grant execute on routine private.retention_preview, public.retention_preview to service_role;
