@@ -2,7 +2,8 @@
 import { createClient } from "@supabase/supabase-js";
 import { decodeJwt } from "jose";
 import { readChatGpt } from "../supabase/functions/conversations/chatgpt.ts";
-import type { ImportEntry, ImportRecord, ImportReport } from "../supabase/functions/conversations/transfer.ts";
+import type { ImportRecord } from "../supabase/functions/conversations/records.ts";
+import type { ImportEntry, ImportReport } from "../supabase/functions/conversations/transfer.ts";
 import { dataDirOption, readArguments, run, runningStack } from "./command.ts";
 import { StackError } from "./errors.ts";
 import { decode, lineType, readBytes, readElements, readLines, Splitter } from "./split.ts";

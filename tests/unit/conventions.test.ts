@@ -65,3 +65,39 @@ Deno.test("what only the benchmark compares with is a dependency of nothing else
   assert(peers.length > 0);
   for (const specifier of peers) assertEquals(ours[specifier], undefined, specifier);
 });
+
+Deno.test("no file imports itself by way of others", async () => {
+  const imports = new Map<string, string[]>();
+  const read = async (directory: URL): Promise<void> => {
+    for await (const { name, isDirectory } of Deno.readDir(directory)) {
+      if (isDirectory) await read(new URL(`${name}/`, directory));
+      if (!name.endsWith(".ts")) continue;
+      const source = await Deno.readTextFile(new URL(name, directory));
+      const found = [...source.matchAll(/from "(\.[^"]+)"/g)].map(([, path]) =>
+        new URL(path, new URL(name, directory))
+      );
+      imports.set(new URL(name, directory).href, found.map(({ href }) => href));
+    }
+  };
+  for (const directory of ["local/", "supabase/functions/", "tests/"]) await read(new URL(directory, root));
+  assertEquals(findCircle(imports), undefined);
+  assertEquals(findCircle(new Map([["a", ["b"]], ["b", ["c", "d"]], ["d", ["b"]]])), ["b", "d", "b"], "one is found");
+});
+
+/** The first circle, from a file back to itself. */
+function findCircle(imports: Map<string, string[]>): string[] | undefined {
+  const done = new Set<string>();
+  const follow = (file: string, way: string[]): string[] | undefined => {
+    if (way.includes(file)) return [...way.slice(way.indexOf(file)), file];
+    if (done.has(file)) return undefined;
+    for (const next of imports.get(file) ?? []) {
+      const circle = follow(next, [...way, file]);
+      if (circle) return circle;
+    }
+    done.add(file);
+  };
+  for (const file of imports.keys()) {
+    const circle = follow(file, []);
+    if (circle) return circle;
+  }
+}

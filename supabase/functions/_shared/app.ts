@@ -6,9 +6,10 @@ import { cors } from "hono/cors";
 import { HTTPException } from "hono/http-exception";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
+import type { AppEnv } from "./caller.ts";
 import type { Database } from "./database.types.ts";
 import { ApiError, type ErrorBody } from "./errors.ts";
-import { type AppEnv, noQuery } from "./http.ts";
+import { noQuery } from "./http.ts";
 import { clientOptions, unwrap } from "./rpc.ts";
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024;

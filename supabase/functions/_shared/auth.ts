@@ -1,31 +1,13 @@
 import { createAdminClient, createContextClient, verifyCredentials } from "@supabase/server/core";
-import type { SupabaseClient } from "@supabase/supabase-js";
 import type { Context } from "hono";
 import { createMiddleware } from "hono/factory";
 import { z } from "zod";
 import { TimedCache } from "./cache.ts";
+import type { AppEnv, Caller } from "./caller.ts";
 import type { Database } from "./database.types.ts";
 import { ApiError } from "./errors.ts";
 import { parse } from "./http.ts";
 import { clientOptions } from "./rpc.ts";
-
-/**
- * Who calls, and the client that acts with their rights: everything a handler may know about authentication. Requests
- * of one user share it.
- */
-export interface Caller {
-  /** A user's client carries their token, so RLS decides. A backend's carries the secret key. */
-  readonly supabase: SupabaseClient<Database>;
-  readonly isBackend: boolean;
-  /** For whom a backend acts (`x-user-id`). Absent for a user: the database takes the token's. */
-  readonly userId?: string;
-  /** When the user's token expires, in seconds since 1970. Absent for a backend. */
-  readonly expiresAt?: number;
-}
-
-export interface AuthVariables {
-  caller: Caller;
-}
 
 /**
  * Users whose token was verified within the last minute, and has not expired since. Verifying it and making the client
@@ -45,7 +27,7 @@ const VERIFIED_MS = 60_000;
  * @param userId What may stand in `x-user-id`.
  */
 export const authenticateAs = (userId: z.ZodType<string>) =>
-  createMiddleware<{ Variables: AuthVariables }>(async (c, next) => {
+  createMiddleware<AppEnv>(async (c, next) => {
     const [, token] = /^Bearer +(.+)$/i.exec(c.req.header("authorization") ?? "") ?? [];
     c.set("caller", (token && verified.get(token)) || await verify(c, token, userId));
     await next();
@@ -113,7 +95,7 @@ export const secretKeyAsBearer = createMiddleware(async (c, next) => {
 });
 
 /** For routes of backends alone: a user's token is 403 there. */
-export const backendOnly = createMiddleware<{ Variables: AuthVariables }>(async (c, next) => {
+export const backendOnly = createMiddleware<AppEnv>(async (c, next) => {
   if (!c.var.caller.isBackend) throw new ApiError(403, "forbidden");
   await next();
 });

@@ -1,12 +1,10 @@
 import type { Context, TypedResponse } from "hono";
 import { createMiddleware } from "hono/factory";
 import { z } from "zod";
-import type { AuthVariables } from "./auth.ts";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
+import type { AppEnv } from "./caller.ts";
 import { ApiError } from "./errors.ts";
 import { type JsonShape, MAX_DEPTH, MAX_NAMES, MAX_VALUES, type RawJson, shapeOf } from "./json.ts";
-
-export type AppEnv = { Variables: AuthVariables & { requestId: string } };
 
 // ---- idempotency ----------------------------------------------------------------------------------------------------
 

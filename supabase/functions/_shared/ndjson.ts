@@ -3,7 +3,7 @@ import type { Context } from "hono";
 import { z } from "zod";
 import { describeError } from "./app.ts";
 import type { Json } from "./database.types.ts";
-import type { AppEnv } from "./http.ts";
+import type { AppEnv } from "./caller.ts";
 
 export const NDJSON = "application/x-ndjson";
 

@@ -1,7 +1,7 @@
 // The conversations.json of a ChatGPT data export. Its format is nobody's promise: what is not known is kept as it
 // came, and a conversation that does not fit is reported and not guessed at.
 import { z } from "zod";
-import type { ImportRecord } from "./transfer.ts";
+import type { ImportRecord } from "./records.ts";
 
 type Json = { [key: string]: unknown };
 const object = z.record(z.string(), z.unknown());

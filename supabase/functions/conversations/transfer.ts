@@ -2,20 +2,14 @@
 // messages, and comes before those of its forks.
 import type { Context } from "hono";
 import { z } from "zod";
+import type { AppEnv } from "../_shared/caller.ts";
 import { describeError } from "../_shared/app.ts";
-import { ApiError, type ErrorBody, isTimeout } from "../_shared/errors.ts";
-import {
-  type AppEnv,
-  checkShape,
-  decodeJson,
-  invalidRequest,
-  parse,
-  parseJson,
-  refuseUnstorable,
-} from "../_shared/http.ts";
+import { ApiError, isTimeout } from "../_shared/errors.ts";
+import { checkShape, decodeJson, invalidRequest, parse, parseJson, refuseUnstorable } from "../_shared/http.ts";
 import { shapeOf } from "../_shared/json.ts";
 import { NDJSON } from "../_shared/ndjson.ts";
 import { readChatGpt } from "./chatgpt.ts";
+import type { Fields, ImportError, ImportRecord } from "./records.ts";
 import * as repo from "./repo.ts";
 import { messageInput, updateBody } from "./schemas.ts";
 
@@ -111,21 +105,6 @@ const endLine = z.strictObject({
 });
 
 // ---- import ---------------------------------------------------------------------------------------------------------
-
-type Fields = { [key: string]: unknown };
-/** What is wrong with a line, or with the conversation as a whole. */
-export type ImportError = Omit<ErrorBody, "request_id"> & { line?: number };
-
-/** A conversation of a file, as read. */
-export interface ImportRecord {
-  /** Where it begins, from 1 on: the line of an NDJSON file, the place in a ChatGPT export. */
-  line: number;
-  id: string | null;
-  conversation: Fields;
-  messages: Fields[];
-  notes: string[];
-  error?: ImportError;
-}
 
 /** What an import did with one conversation. */
 const importEntry = z.strictObject({

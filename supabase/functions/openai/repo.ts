@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import type { Caller } from "../_shared/auth.ts";
+import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { joinJson, type RawJson } from "../_shared/json.ts";
 import { callRaw, unwrap } from "../_shared/rpc.ts";

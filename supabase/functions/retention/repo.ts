@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import type { Caller } from "../_shared/auth.ts";
+import type { Caller } from "../_shared/caller.ts";
 import { unwrap } from "../_shared/rpc.ts";
 import type { Page } from "../_shared/schemas.ts";
 import { type Policy, type Preview, type previewQuery, type Run, runsCursor, type runsQuery } from "./schemas.ts";

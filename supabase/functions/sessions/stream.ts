@@ -1,9 +1,10 @@
 import type { Context } from "hono";
 import { streamSSE } from "hono/streaming";
 import { setTimeout as delay } from "node:timers/promises";
+import type { AppEnv } from "../_shared/caller.ts";
 import { describeError } from "../_shared/app.ts";
 import { ApiError } from "../_shared/errors.ts";
-import { type AppEnv, invalidRequest } from "../_shared/http.ts";
+import { invalidRequest } from "../_shared/http.ts";
 import { readEvents } from "./repo.ts";
 
 /** Between two reads that found nothing: from the first wait, growing by the factor, up to the last. */

@@ -1,4 +1,4 @@
-import type { Caller } from "../_shared/auth.ts";
+import type { Caller } from "../_shared/caller.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
 import { unwrap } from "../_shared/rpc.ts";
 import type { Erasure } from "../_shared/schemas.ts";
