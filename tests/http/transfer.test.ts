@@ -282,7 +282,8 @@ Deno.test("a large export comes in pieces, and the loop of the docs makes one fi
     assert(success, new TextDecoder().decode(stderr));
     assertEquals([...Deno.readDirSync(dir)].map(({ name }) => name), ["export.ndjson"]);
     const whole = await Deno.readTextFile(`${dir}/export.ndjson`);
-    assertEquals(whole === first.text + second.text, true);
+    const content = (text: string) => text.replace(/^\{"type":"next".*\n/gm, ""); // a cursor says when it was asked for
+    assertEquals(content(whole) === content(first.text) + second.text, true);
     const imported = await npmImport(bob, `${dir}/export.ndjson`);
     assertEquals([imported.code, imported.out.split(";")[0]], [0, "Imported 2 conversations with 8 messages"]);
     assertEquals(Object.keys(await histories(bob)), ["b", "a"]);
