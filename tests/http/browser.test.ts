@@ -1,13 +1,12 @@
 // What a page of another origin can do and read, in a real browser.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { Page } from "playwright-core";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { functionNames } from "../../local/functions.ts";
 import { startStack } from "../../local/stack.ts";
 import { browserTest } from "../support/browser.ts";
 import type {} from "../support/frontend.ts";
+import { copyProject, writeFunction } from "../support/project.ts";
 import { apiUrl, publishableKey, uuid } from "../support/stack.ts";
 
 type Options = Parameters<typeof frontend.call>[1];
@@ -67,7 +66,7 @@ browserTest("a page of another origin logs in, remembers, follows a session, and
     assertEquals([seen.status, seen.body.code, headers["x-request-id"]], [status, code, seen.body.request_id]);
     if (status === 405) assertMatch(headers.allow, /PATCH/);
   }
-  // Made there: a megabyte takes half a second from here to the page. The answer comes while the body is on its way.
+  // Made there: a megabyte takes half a second from here to the page.
   const large = await page.evaluate(() =>
     frontend.call("conversations", { body: { title: "x".repeat(20 * 1024 * 1024) } })
   );
@@ -75,17 +74,11 @@ browserTest("a page of another origin logs in, remembers, follows a session, and
 });
 
 browserTest("a page of another origin reads that a function does not exist, or does not start", async (page) => {
-  const root = fileURLToPath(new URL("../..", import.meta.url));
-  const copy = join(tmpdir(), `threadbase-test-${uuid()}`);
-  await Deno.mkdir(copy, { mode: 0o755 });
+  const copy = await copyProject();
+  const directory = join(copy, "supabase/functions");
   try {
-    await new Deno.Command("cp", { args: ["-r", join(root, "supabase"), copy] }).output();
-    for (const name of await functionNames(join(copy, "supabase/functions"))) {
-      if (name !== "conversations") await Deno.remove(join(copy, "supabase/functions", name), { recursive: true });
-    }
-    for (const name of ["node_modules", "deno.json", "deno.lock"]) {
-      await Deno.symlink(join(root, name), join(copy, name));
-    }
+    const others = (await functionNames(directory)).filter((name) => name !== "conversations");
+    for (const name of others) await Deno.remove(join(directory, name), { recursive: true }); // the start is quicker
     const postgresBin = Deno.env.get("POSTGRES_BIN") || undefined;
     const stack = await startStack({ root: copy, dataDir: join(copy, "data"), port: 0, dbPort: 0, postgresBin });
     try {
@@ -93,10 +86,7 @@ browserTest("a page of another origin reads that a function does not exist, or d
       const unknown = await call(page, "broken", { body: {} });
       assertEquals([unknown.status, unknown.body.code], [404, "NOT_FOUND"]);
 
-      // One that comes while the stack runs: a stack whose own functions do not start says so and does not start either.
-      await Deno.mkdir(join(copy, "supabase/functions/broken"));
-      await Deno.writeTextFile(join(copy, "supabase/functions/broken/deno.json"), "{}");
-      await Deno.writeTextFile(join(copy, "supabase/functions/broken/index.ts"), "this is not TypeScript");
+      await writeFunction(copy, "broken", "this is not TypeScript");
       let broken = unknown;
       for (let i = 0; i < 100 && broken.status === 404; i++) {
         await new Promise((resolve) => setTimeout(resolve, 100));
