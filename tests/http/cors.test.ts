@@ -93,9 +93,8 @@ Deno.test("a page may read every kind of answer", async () => {
   }
 });
 
-Deno.test("a client that reads only once it has sent, as browsers do, gets the 413 of a body that comes late", async () => {
+Deno.test("a client that reads only once it has sent, as browsers do, gets its 413 and is not cut off", async () => {
   const { hostname, port } = new URL(apiUrl);
-  using connection = await Deno.connect({ hostname, port: Number(port) });
   const body = new Uint8Array(16 * 1024 * 1024);
   const head = [
     "POST /functions/v1/conversations HTTP/1.1",
@@ -104,16 +103,17 @@ Deno.test("a client that reads only once it has sent, as browsers do, gets the 4
     `authorization: Bearer ${alice.token}`,
     `content-length: ${body.length}`,
   ];
-  await connection.write(new TextEncoder().encode(`${head.join("\r\n")}\r\n\r\n`));
-  await new Promise((resolve) => setTimeout(resolve, 500)); // time for an answer
-  const stuck = setTimeout(() => connection.close(), 60_000);
-  for (let sent = 0; sent < body.length;) sent += await connection.write(body.subarray(sent, sent + 65_536));
-  const answer = new Uint8Array(4096);
-  const length = await connection.read(answer);
-  clearTimeout(stuck);
-  const text = new TextDecoder().decode(answer.subarray(0, length!));
-  assertEquals(text.split("\r\n")[0], "HTTP/1.1 413 Payload Too Large");
-  assert(/^access-control-allow-origin: \*$/im.test(text), text);
+  for (let i = 0; i < 5; i++) {
+    using connection = await Deno.connect({ hostname, port: Number(port) });
+    const stuck = setTimeout(() => connection.close(), 60_000);
+    await connection.write(new TextEncoder().encode(`${head.join("\r\n")}\r\n\r\n`));
+    for (let sent = 0; sent < body.length;) sent += await connection.write(body.subarray(sent, sent + 65_536));
+    const answer = new Uint8Array(4096);
+    const text = new TextDecoder().decode(answer.subarray(0, (await connection.read(answer))!));
+    clearTimeout(stuck);
+    assertEquals(text.split("\r\n")[0], "HTTP/1.1 413 Payload Too Large");
+    assert(/^access-control-allow-origin: \*$/im.test(text), text);
+  }
 });
 
 Deno.test("pages of any origin may use Auth and REST, and read their errors", async () => {
