@@ -37,14 +37,23 @@ export function startGateway(
     return failure(404, "NOT_FOUND", "Requested path was not found");
   }
 
+  /** A function answers preflights itself, as it has to on the platform: if it can. */
+  async function handle(request: Request): Promise<Response> {
+    const service = new URL(request.url).pathname.split("/")[1];
+    if (isPreflight(request) && service !== "functions") return allow(request);
+    const response = await route(request).catch(() =>
+      failure(503, "SERVICE_UNAVAILABLE", "The local stack has not started or is stopping")
+    );
+    return isPreflight(request) && !response.ok ? allow(request) : readable(response, service);
+  }
+
   const stop = new AbortController();
   const server = Deno.serve({
     hostname,
     port,
     signal: stop.signal,
     onListen: () => {},
-    onError: () => failure(503, "SERVICE_UNAVAILABLE", "The local stack has not started or is stopping"),
-  }, route);
+  }, handle);
   return {
     port: server.addr.port,
     async [Symbol.asyncDispose]() {
@@ -52,6 +61,42 @@ export function startGateway(
       await server.finished;
     },
   };
+}
+
+/** https://fetch.spec.whatwg.org/#cors-preflight-request */
+function isPreflight({ method, headers }: Request): boolean {
+  return method === "OPTIONS" && headers.has("origin") && headers.has("access-control-request-method");
+}
+
+/** Lets a page of any origin send what it asks for: refused to send, it could not be told the reason of an error. */
+function allow({ headers }: Request): Response {
+  const asked = headers.get("access-control-request-headers");
+  return new Response(null, {
+    status: 204,
+    headers: {
+      "access-control-allow-origin": "*",
+      "access-control-allow-methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+      ...(asked && { "access-control-allow-headers": asked }),
+      vary: "access-control-request-headers",
+    },
+  });
+}
+
+/** What pages may read beside the body, as PostgREST and the platform's Auth say. */
+const EXPOSED_HEADERS: Record<string, string> = {
+  rest: "Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, Transfer-Encoding, " +
+    "Range-Unit",
+  auth: "X-Total-Count, Link, X-Supabase-Api-Version",
+};
+
+/** Lets a page of any origin read the answer, whoever made it. */
+function readable(response: Response, service: string): Response {
+  const exposed = EXPOSED_HEADERS[service];
+  if (!exposed && response.headers.has("access-control-allow-origin")) return response;
+  const answer = response.url ? new Response(response.body, response) : response; // what fetch returns cannot be changed
+  answer.headers.set("access-control-allow-origin", "*");
+  if (exposed) answer.headers.set("access-control-expose-headers", exposed);
+  return answer;
 }
 
 /** The key id of the JSON Web Key that functions verify tokens with. */

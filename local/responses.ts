@@ -1,4 +1,4 @@
-/** An error of the gateway itself: JSON, and readable by a browser of any origin. */
+/** An error of the gateway itself, as JSON. */
 export function failure(status: number, code: string, message: string, more: Record<string, unknown> = {}): Response {
-  return Response.json({ code, message, ...more }, { status, headers: { "access-control-allow-origin": "*" } });
+  return Response.json({ code, message, ...more }, { status });
 }

@@ -32,5 +32,5 @@ export function roleTokens({ publishableKey, secretKey, jwtSecret }: Keys): With
 }
 
 function refusal(message: string, hint: string): Response {
-  return Response.json({ message, hint }, { status: 401, headers: { "access-control-allow-origin": "*" } });
+  return Response.json({ message, hint }, { status: 401 });
 }

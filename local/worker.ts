@@ -64,6 +64,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   });
   const errorsLogged = forEachLine(child.stderr, log);
   child.status.then(async ({ code }) => {
+    child.stdin.close().catch(() => {});
     await errorsLogged;
     listening.reject(new Error(`exited with code ${code} before it listened`));
   });

@@ -4,9 +4,8 @@ import { createClient } from "@supabase/supabase-js";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseEnv, type StackEnv } from "../../local/env.ts";
-import { exists } from "../../local/files.ts";
 import { startStack } from "../../local/stack.ts";
-import { copyProject, root } from "../support/project.ts";
+import { copyProject, root, writeFunction } from "../support/project.ts";
 
 const postgresBin = Deno.env.get("POSTGRES_BIN") || undefined;
 const temporary = () => join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
@@ -15,13 +14,6 @@ const start = (options: Parameters<typeof startStack>[0]) =>
 
 /** npm's own exit code for it. */
 const CTRL_C = 130;
-
-async function writeFunction(project: string, name: string, source: string): Promise<void> {
-  const directory = join(project, "supabase/functions", name);
-  await Deno.mkdir(directory, { recursive: true });
-  if (!await exists(join(directory, "deno.json"))) await Deno.writeTextFile(join(directory, "deno.json"), "{}");
-  await Deno.writeTextFile(join(directory, "index.ts"), source);
-}
 
 async function eventually(condition: () => Promise<boolean>): Promise<void> {
   while (!await condition()) await new Promise((resolve) => setTimeout(resolve, 100));

@@ -14,14 +14,26 @@ import { clientOptions, unwrap } from "./rpc.ts";
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
 const ALLOW_ORIGIN = corsHeaders["Access-Control-Allow-Origin"];
-const EXPOSE_HEADERS = ["idempotent-replayed", "x-request-id", "allow", "location"];
+const EXPOSE_HEADERS = [
+  "idempotent-replayed",
+  "x-request-id",
+  "allow",
+  "location",
+  "retry-after",
+  "x-consistency-token",
+  "x-vercel-ai-ui-message-stream",
+];
+
+/**
+ * Allows every header that a page asks for: tracing tools add theirs to requests that they know nothing about, and one
+ * that is refused takes the whole request with it. No cookie ever counts, so a page can do no more than its token lets it.
+ */
+const preflight = cors({ origin: ALLOW_ORIGIN, maxAge: 86_400 });
 
 /** Where a function speaks as another API does. */
 export interface AppOptions {
   /** The body of an error, instead of {@link ErrorBody}. */
   toErrorBody?: (error: ApiError, requestId: string) => object;
-  /** Lets browsers send any header: for clients that bring headers of their own. */
-  anyHeader?: boolean;
 }
 
 /**
@@ -34,24 +46,12 @@ export interface AppOptions {
 export function createApp(
   name: string,
   loadOpenapi: () => Promise<{ openapi: Record<string, unknown> }>,
-  { toErrorBody = (error, requestId) => error.body(requestId), anyHeader = false }: AppOptions = {},
+  { toErrorBody = (error, requestId) => error.body(requestId) }: AppOptions = {},
 ) {
   const writeError = (c: Context<AppEnv>, error: ApiError) => {
     if (error.status >= 500) logError(c, error);
     return c.json(toErrorBody(error, c.var.requestId), error.status, error.extra.headers);
   };
-  const preflight = cors({
-    origin: ALLOW_ORIGIN,
-    // An empty list allows what the preflight asks for.
-    allowHeaders: anyHeader ? [] : [
-      ...corsHeaders["Access-Control-Allow-Headers"].split(", "),
-      "idempotency-key",
-      "x-user-id",
-      "last-event-id",
-    ],
-    exposeHeaders: EXPOSE_HEADERS,
-    maxAge: 86_400,
-  });
   const app = new Hono<AppEnv>({ strict: false }).basePath(`/${name}`);
   app.use(
     requestId(),

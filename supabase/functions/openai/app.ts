@@ -17,7 +17,7 @@ import {
 } from "./schemas.ts";
 
 /** The part of the OpenAI API that remembers, for clients of it whose base URL ends in `/functions/v1/openai/v1`. */
-export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBody, anyHeader: true })
+export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBody })
   .use(secretKeyAsBearer)
   .use(authenticate)
   .post("/v1/conversations", noQuery, json(createBody), async (c) => {
