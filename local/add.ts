@@ -81,7 +81,7 @@ function refusal({ collisions, free, manifest }: Plan): string {
   const advice = [
     ...free.length > 0 ? [`  leave out those modules: --only ${free.join(",")}`] : [],
     ...hasSchema ? ["  put ours into a schema of another name: --schema threadbase"] : [],
-    "  rename yours, in a migration",
+    "  rename yours (a table in a migration)",
   ];
   return ["These names are taken, and nothing was written.", ...lines, "What helps:", ...advice].join("\n");
 }
