@@ -1477,7 +1477,7 @@ begin
     end if;
 
     select max(c.fork_sequence) into v_shown from public.conversations c where c.parent_id = v_id;
-    if to_regclass('public.conversation_states') is not null then
+    if to_regclass('private.response_conversations') is not null then
       select max(s.sequence_order) into v_answered
       from public.conversation_states s
       where s.user_id = v_user_id and s.conversation_id = v_id;
@@ -1753,7 +1753,7 @@ declare
   c_messages constant integer := 2000;
   c_states constant integer := 2000;
   c_keys constant integer := 500;
-  v_has_responses constant boolean := to_regclass('public.conversation_states') is not null;
+  v_has_responses constant boolean := to_regclass('private.response_conversations') is not null;
   v_stage smallint;
   v_listed uuid[];
   v_ids uuid[];

@@ -148,7 +148,7 @@ begin
     end if;
 
     select max(c.fork_sequence) into v_shown from public.conversations c where c.parent_id = v_id;
-    if to_regclass('public.conversation_states') is not null then
+    if to_regclass('private.response_conversations') is not null then
       select max(s.sequence_order) into v_answered
       from public.conversation_states s
       where s.user_id = v_user_id and s.conversation_id = v_id;

@@ -52,7 +52,7 @@ declare
   c_messages constant integer := 2000;
   c_states constant integer := 2000;
   c_keys constant integer := 500;
-  v_has_responses constant boolean := to_regclass('public.conversation_states') is not null;
+  v_has_responses constant boolean := to_regclass('private.response_conversations') is not null;
   v_stage smallint;
   v_listed uuid[];
   v_ids uuid[];

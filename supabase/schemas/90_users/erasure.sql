@@ -18,17 +18,17 @@ begin
   for v_table, v_column in
     select a.attrelid, a.attname
     from (
-      -- Those that are there: a module may not be installed.
+      -- Those whose module is installed, which is known by a table in private: one in public may be the host's.
       values
-        ('public.documents', 'owner_id'),
-        ('public.document_failures', 'owner_id'),
-        ('private.collection_versions', 'owner_id'),
-        ('private.idempotency_keys', 'user_id'),
+        ('public.documents', 'owner_id', 'private.collection_versions'),
+        ('public.document_failures', 'owner_id', 'private.collection_versions'),
+        ('private.collection_versions', 'owner_id', 'private.collection_versions'),
+        ('private.idempotency_keys', 'user_id', 'private.idempotency_keys'),
         -- Last: a table of the host's may hold one fast.
-        ('public.videos', 'user_id')
-    ) as t (id, name)
+        ('public.videos', 'user_id', 'private.prune_queue')
+    ) as t (id, name, module)
     join pg_catalog.pg_attribute a on a.attrelid = to_regclass(t.id) and a.attname = t.name
-    where a.atttypid = 'text'::regtype or v_is_uuid
+    where to_regclass(t.module) is not null and (a.atttypid = 'text'::regtype or v_is_uuid)
   loop
     execute format('select exists (select from %s where %I = %L)', v_table, v_column, p_user_id) into v_left;
     continue when not v_left;
@@ -66,8 +66,8 @@ begin
     return private.erase_conversations_piece(p_erasure_id, v_uuid);
   end if;
   foreach v_kind in array array_remove(array[
-    case when to_regclass('public.conversations') is not null then 'conversations' end,
-    case when to_regclass('public.sessions') is not null then 'sessions' end,
+    case when to_regclass('private.prune_queue') is not null then 'conversations' end,
+    case when to_regclass('private.event_counts') is not null then 'sessions' end,
     'rows'
   ], null) loop
     -- What cannot be removed of one kind, because a table of the host's or a lock holds it, keeps none of another.
@@ -325,11 +325,11 @@ begin
   -- See private.hold_owner.
   perform pg_advisory_xact_lock(hashtextextended('session owner ' || old.id, 0));
   -- In the order in which an append locks them.
-  if to_regclass('public.sessions') is not null then
+  if to_regclass('private.event_counts') is not null then
     delete from public.sessions s where s.user_id = old.id::text;
   end if;
   delete from private.idempotency_keys k where k.user_id = old.id::text;
-  if to_regclass('public.documents') is not null then
+  if to_regclass('private.collection_versions') is not null then
     delete from public.documents d where d.owner_id = old.id;
     delete from public.document_failures f where f.owner_id = old.id;
     delete from private.collection_versions v where v.owner_id = old.id;

@@ -44,17 +44,18 @@ begin
   end if;
 
   while v_kind is not null and v_count < c_lines and v_bytes < c_bytes loop
-    -- A module that is not installed has nothing: the next one's first kind comes instead.
-    if v_kind = 'videos' and to_regclass('public.videos') is null then
+    -- A module that is not installed has nothing: the next one's first kind comes instead. It is known by a table in private:
+    -- one in public may be the host's.
+    if v_kind = 'videos' and to_regclass('private.prune_queue') is null then
       v_kind := 'responses';
     end if;
-    if v_kind = 'responses' and to_regclass('public.conversation_states') is null then
+    if v_kind = 'responses' and to_regclass('private.response_conversations') is null then
       v_kind := 'sessions';
     end if;
-    if v_kind = 'sessions' and to_regclass('public.sessions') is null then
+    if v_kind = 'sessions' and to_regclass('private.event_counts') is null then
       v_kind := 'documents';
     end if;
-    if v_kind = 'documents' and to_regclass('public.documents') is null then
+    if v_kind = 'documents' and to_regclass('private.collection_versions') is null then
       v_kind := 'idempotency_keys';
     end if;
     if v_kind = 'conversations' then
