@@ -100,7 +100,9 @@ Deno.test("archived conversations are listed where they are asked for, and stay 
 
   // Through the REST API, as pinned: the owner, and nobody else.
   const archive = (user: TestUser) =>
-    user.client.from("conversations").update({ archived_at: "2026-01-01T00:00:00Z" }).eq("id", put).select("archived_at");
+    user.client.from("conversations").update({ archived_at: "2026-01-01T00:00:00Z" }).eq("id", put).select(
+      "archived_at",
+    );
   assertEquals((await archive(alice)).data, []);
   assertEquals((await archive(owner)).data, [{ archived_at: "2026-01-01T00:00:00+00:00" }]);
   const { error } = await owner.client.from("conversations").update({ archived_at: "infinity" }).eq("id", put);
