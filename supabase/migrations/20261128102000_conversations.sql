@@ -50,6 +50,7 @@ create table public.conversations (
   deleted_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
+  archived_at timestamptz,
   constraint conversations_pkey primary key (id),
   -- Serves the policies and the listing, and is the target of the messages' composite foreign key.
   constraint idx_conversations_user_id unique (user_id, id),
@@ -60,6 +61,7 @@ create table public.conversations (
   constraint conversations_fork_check check ((parent_id is null) = (fork_sequence is null) and fork_sequence >= 0),
   constraint conversations_last_sequence_order_check check (last_sequence_order >= 0),
   constraint conversations_expires_at_check check (isfinite(expires_at) and expires_at < '10000-01-01 00:00:00+00'),
+  constraint conversations_archived_at_check check (isfinite(archived_at) and archived_at < '10000-01-01 00:00:00+00'),
   constraint conversations_title_check check (char_length(title) <= 1000),
   constraint conversations_metadata_check check (
     jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
@@ -90,14 +92,15 @@ comment on column public.conversations.expires_at is 'When retention removes it,
 comment on column public.conversations.deleted_at is 'Set on a tombstone: deleted, but still the prefix of a living fork.';
 comment on column public.conversations.updated_at is
   'The last activity: creation or the newest message. Reading and renaming do not move it.';
+comment on column public.conversations.archived_at is 'Since when it is put away: lists leave it out unless asked. Null: it is not.';
 
 alter table public.conversations enable row level security, force row level security;
 revoke all on public.conversations from anon, authenticated, service_role;
 grant select on public.conversations to authenticated, service_role;
 -- Not granted, so not forgeable: counters, forks, timestamps. Nobody deletes here: public.delete_conversation does.
-grant insert (id, user_id, video_id, title, summary, metadata, pinned, expires_at)
+grant insert (id, user_id, video_id, title, summary, metadata, pinned, expires_at, archived_at)
   on public.conversations to authenticated, service_role;
-grant update (video_id, title, summary, metadata, pinned, expires_at)
+grant update (video_id, title, summary, metadata, pinned, expires_at, archived_at)
   on public.conversations to authenticated, service_role;
 
 create policy "Users see their own conversations" on public.conversations
@@ -366,7 +369,7 @@ begin
     return '[]';
   end if;
   with stored as (
-    insert into public.conversation_messages as s (
+    insert into private.listed_messages as s (
       conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
       tool_call_id, item, item_id, model, usage, status, token_count, author, metadata
     )
@@ -385,12 +388,7 @@ begin
       type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
       status, token_count, metadata, n
     )
-    returning
-      row(
-        s.id, s.conversation_id, s.sequence_order, s.type, s.role, s.content, s.parts, s.name, s.function_call, s.tool_calls,
-        s.tool_call_id, s.item_id, s.model, s.usage, s.status, s.token_count, s.author, s.metadata, s.created_at
-      )::private.listed_message as message,
-      s.sequence_order
+    returning s.message, s.sequence_order
   )
   select json_agg(s.message order by s.sequence_order) into v_messages from stored s;
 
@@ -1242,6 +1240,7 @@ create function public.list_conversations(
   p_before_id uuid default null,
   p_video_id uuid default null,
   p_metadata jsonb default null,
+  p_archived text default 'false',
   p_user_id uuid default null
 ) returns jsonb
 language plpgsql
@@ -1253,6 +1252,9 @@ declare
   v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
+  if p_archived is null or p_archived not in ('true', 'false', 'any') then
+    perform private.refuse('archived is not true, false or any.');
+  end if;
   -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it. Made JSON after that.
   open v_rows for
     select to_jsonb(c) - 'deleted_at'
@@ -1264,6 +1266,7 @@ begin
         and (p_before_updated_at is null or (c.updated_at, c.id) < (p_before_updated_at, p_before_id))
         and (p_video_id is null or c.video_id = p_video_id)
         and (p_metadata is null or c.metadata @> p_metadata)
+        and (p_archived = 'any' or (c.archived_at is not null) = p_archived::boolean)
       order by c.updated_at desc, c.id desc
       limit p_limit + 1
     ) c
@@ -1273,7 +1276,7 @@ end;
 $$;
 comment on routine public.list_conversations is
   'A page of the user''s conversations, newest activity first, below (p_before_updated_at, p_before_id). Answers {data, '
-  'has_more}. p_metadata: only conversations whose metadata contains it.';
+  'has_more}. p_metadata: only conversations whose metadata contains it. p_archived: true, false or any.';
 revoke all on routine public.list_conversations from public, anon, authenticated, service_role;
 grant execute on routine public.list_conversations to authenticated, service_role;
 
@@ -1287,9 +1290,8 @@ declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_video_id uuid := (p_changes ->> 'video_id')::uuid;
   v_metadata jsonb;
-  v_conversation jsonb;
 begin
-  if p_changes - '{title,summary,video_id,pinned,expires_at,metadata}'::text[] is distinct from '{}'
+  if p_changes - '{title,summary,video_id,pinned,archived,expires_at,metadata}'::text[] is distinct from '{}'
     or jsonb_typeof(p_changes -> 'title') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'summary') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'metadata') <> 'object'
@@ -1311,19 +1313,21 @@ begin
     summary = case when p_changes ? 'summary' then p_changes ->> 'summary' else c.summary end,
     video_id = case when p_changes ? 'video_id' then v_video_id else c.video_id end,
     pinned = coalesce((p_changes -> 'pinned')::boolean, c.pinned),
+    archived_at = case
+      when (p_changes -> 'archived')::boolean then coalesce(c.archived_at, now())
+      when p_changes -> 'archived' = 'false' then null
+      else c.archived_at
+    end,
     expires_at = case when p_changes ? 'expires_at' then (p_changes ->> 'expires_at')::timestamptz else c.expires_at end,
     metadata = v_metadata
-  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  returning to_jsonb(c) - 'deleted_at' into v_conversation;
-  if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
-  return v_conversation;
+  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null;
+  return public.get_conversation(p_conversation_id, v_user_id);
 end;
 $$;
 comment on routine public.update_conversation is
-  'Changes the fields that p_changes has: title, summary, video_id, pinned, expires_at (null clears) and metadata '
-  '(merged at the top level; null removes a key). Answers the conversation.';
+  'Changes the fields that p_changes has: title, summary, video_id, pinned, archived (true or false; when, '
+  'is archived_at), expires_at (null clears) and metadata (merged at the top level; null removes a key). '
+  'Answers the conversation.';
 revoke all on routine public.update_conversation from public, anon, authenticated, service_role;
 grant execute on routine public.update_conversation to authenticated, service_role;
 
@@ -1453,6 +1457,7 @@ declare
   v_id uuid := p_conversation_id;
   v_user_id uuid;
   v_parent_id uuid;
+  v_deleted_at timestamptz;
   v_shown integer;
   v_answered integer;
   v_removed bigint := 0;
@@ -1463,9 +1468,12 @@ begin
     -- Lock first, judge afterwards: a fork that is being made holds a key share lock here, and a parent that another
     -- transaction is deleting looks alive until that has committed.
     if p_wait then
-      select c.user_id, c.parent_id into v_user_id, v_parent_id from public.conversations c where c.id = v_id for update;
+      select c.user_id, c.parent_id, c.deleted_at into v_user_id, v_parent_id, v_deleted_at
+      from public.conversations c
+      where c.id = v_id
+      for update;
     else
-      select c.user_id, c.parent_id into v_user_id, v_parent_id
+      select c.user_id, c.parent_id, c.deleted_at into v_user_id, v_parent_id, v_deleted_at
       from public.conversations c
       where c.id = v_id
       for update skip locked;
@@ -1484,8 +1492,9 @@ begin
       v_shown := greatest(v_shown, v_answered);
     end if;
     -- Of a conversation that responses have made and none is left of, only what forks show, and nobody finds it.
-    update public.conversations c set deleted_at = now()
-    where c.id = v_id and c.deleted_at is null and v_answered is null;
+    if v_deleted_at is null and v_answered is null then
+      perform private.hide_conversations(array[v_id]);
+    end if;
 
     -- Forks and responses always lie above their conversation's own fork, so what that shares with its ancestors stays
     -- shown.
@@ -1538,6 +1547,23 @@ comment on routine private.prune_lineage is
 revoke all on routine private.prune_lineage from public, anon, authenticated, service_role;
 
 
+create function private.tombstone_columns() returns text[]
+language sql
+immutable
+set search_path = ''
+return array[
+  -- Who it is, and what its forks share.
+  'id', 'user_id', 'parent_id', 'fork_sequence', 'last_sequence_order',
+  -- An export pages by created_at, and an import keeps both.
+  'created_at', 'updated_at',
+  -- That it is one.
+  'deleted_at'
+];
+comment on routine private.tombstone_columns is
+  'What is left of a deleted conversation that a living fork still shows: these columns. All others are cleared.';
+revoke all on routine private.tombstone_columns from public, anon, authenticated, service_role;
+
+
 create function private.hide_conversations(p_ids uuid[], p_user_id uuid default null) returns integer
 language plpgsql
 security definer
@@ -1546,18 +1572,24 @@ as $$
 declare
   v_hidden integer;
 begin
-  with hidden as (
-    update public.conversations c set
-      deleted_at = now(), title = null, summary = null, metadata = '{}', video_id = null, expires_at = null
-    where c.id = any (p_ids) and c.user_id = coalesce(p_user_id, c.user_id) and c.deleted_at is null
-    returning c.id, c.user_id
-  ),
-  queued as (
-    insert into private.prune_queue (conversation_id, user_id)
-    select h.id, h.user_id from hidden h
-    on conflict do nothing
+  execute format(
+    $sql$
+      with hidden as (
+        update public.conversations c set deleted_at = now(), %s
+        where c.id = any ($1) and c.user_id = coalesce($2, c.user_id) and c.deleted_at is null
+        returning c.id, c.user_id
+      ),
+      queued as (
+        insert into private.prune_queue (conversation_id, user_id)
+        select h.id, h.user_id from hidden h
+        on conflict do nothing
+      )
+      select count(*) from hidden
+    $sql$,
+    private.reset_columns('public.conversations', private.tombstone_columns())
   )
-  select count(*) into v_hidden from hidden;
+  into v_hidden
+  using p_ids, p_user_id;
   return v_hidden;
 end;
 $$;
@@ -1887,16 +1919,17 @@ set search_path = ''
 as $$
   select case
     when c.deleted_at is null then to_jsonb(c) - '{user_id,deleted_at}'::text[]
-    else jsonb_build_object(
-      'id', c.id, 'parent_id', c.parent_id, 'fork_sequence', c.fork_sequence, 'deleted', true,
-      'last_sequence_order', c.last_sequence_order, 'created_at', c.created_at, 'updated_at', c.updated_at
+    else (
+      select jsonb_object_agg(t.key, t.value) || '{"deleted": true}'
+      from jsonb_each(to_jsonb(c) - '{user_id,deleted_at}'::text[]) t
+      where t.key = any (private.tombstone_columns())
     )
   end
   from public.conversations c
   where c.id = p_conversation_id;
 $$;
 comment on routine private.export_conversation is
-  'A conversation as an export shows it. Of a deleted one there is only what its living forks need.';
+  'A conversation as an export shows it: every column but its user. A deleted one says so, and has what is left of it.';
 revoke all on routine private.export_conversation from public, anon, authenticated, service_role;
 
 
@@ -2078,7 +2111,7 @@ declare
   v_fork_sequence integer;
   v_scope text := 'POST /conversations/' || p_conversation_id || '/fork';
   v_result jsonb;
-  v_fork jsonb;
+  v_id uuid;
 begin
   v_result := private.claim_idempotency_key(v_user_id::text, v_scope, p_idempotency_key, jsonb_build_array(p_at));
   if v_result is not null then
@@ -2108,18 +2141,20 @@ begin
     for key share;
   end loop;
 
-  insert into public.conversations as c (
+  -- What it is about comes along. What was done with the original does not: neither pinned nor archived, no expires_at, and
+  -- no summary, which may tell of what comes after.
+  insert into public.conversations (
     user_id, video_id, title, metadata, parent_id, fork_sequence, last_sequence_order
   )
   values (
     v_user_id, v_source.video_id, v_source.title, v_source.metadata, v_parent_id,
     case when v_parent_id is not null then p_at end, p_at
   )
-  returning to_jsonb(c) - 'deleted_at' into v_fork;
+  returning id into v_id;
   perform private.keep_idempotent_result(
-    v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
+    v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_id)
   );
-  return v_fork;
+  return public.get_conversation(v_id, v_user_id);
 end;
 $$;
 comment on routine private.fork_conversation is 'See public.fork_conversation.';
@@ -2133,7 +2168,7 @@ set search_path = ''
 return private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
 comment on routine public.fork_conversation is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
-  'metadata are taken over, the summary is not: it may tell of what comes after.';
+  'metadata are taken over, nothing else is: the summary may tell of what comes after.';
 revoke all on routine private.fork_conversation, public.fork_conversation
   from public, anon, authenticated, service_role;
 grant execute on routine private.fork_conversation, public.fork_conversation to authenticated, service_role;
@@ -2173,18 +2208,27 @@ security definer
 set search_path = ''
 as $$
 declare
+  -- What an import cannot say of a conversation: it has a new id here, its user is the caller, and deleted says so itself.
+  c_fields constant text[] := array_remove(array_remove(array_remove(
+    private.columns_of('public.conversations'), 'id'), 'user_id'), 'deleted_at');
   v_detail text;
 begin
   if jsonb_typeof(p_conversation) is distinct from 'object'
-    or p_conversation - '{title,summary,video_id,metadata,pinned,expires_at,parent_id,fork_sequence,last_sequence_order,created_at,updated_at,deleted,more,continues}'::text[] <> '{}'
-    or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
-    or jsonb_typeof(p_conversation -> 'summary') not in ('string', 'null')
+    or p_conversation - c_fields - '{deleted,more,continues}'::text[] <> '{}'
+    or private.misfit(
+      p_conversation, to_jsonb(jsonb_populate_record(null::public.conversations, p_conversation - '{deleted,more,continues}'::text[]))
+    )
   then
     v_detail := 'A field of the conversation is unknown, or of the wrong type.';
   elsif p_conversation ? 'continues' and p_conversation - '{continues,more}'::text[] <> '{}' then
     v_detail := 'A continuation has no fields of its own.';
   else
-    perform private.require_messages(p_messages, '{item,sequence_order,author,created_at}');
+    -- A message has a new id too, and is in the conversation that is imported.
+    perform private.require_messages(p_messages, (
+      select array_agg(name)
+      from unnest(private.columns_of('public.conversation_messages')) name
+      where name not in ('id', 'conversation_id', 'user_id')
+    ));
     select format('messages[%s] has no sequence_order, or an author who is neither user nor service.', m.n - 1)
     into v_detail
     from jsonb_array_elements(p_messages) with ordinality as m (value, n)
@@ -2294,6 +2338,7 @@ declare
   v_last integer;
   v_upper integer := (p_conversation ->> 'last_sequence_order')::integer;
   v_misplaced bigint;
+  v_row jsonb;
 begin
   perform private.check_import(p_conversation, p_messages);
 
@@ -2349,32 +2394,30 @@ begin
     if v_video_id is not null
       and not exists (select from public.videos v where v.id = v_video_id and v.user_id = v_user_id)
     then
-      v_video_id := null;
       v_video_dropped := true;
     end if;
-    insert into public.conversations (
-      user_id, video_id, title, summary, metadata, parent_id, fork_sequence, last_sequence_order, pinned, expires_at,
-      deleted_at, created_at, updated_at
-    )
+    v_id := gen_random_uuid();
     select
-      v_user_id,
-      case when not v_deleted then v_video_id end,
-      case when not v_deleted then p_conversation ->> 'title' end,
-      case when not v_deleted then p_conversation ->> 'summary' end,
-      case when not v_deleted then coalesce(nullif(p_conversation -> 'metadata', 'null'), '{}') else '{}' end,
-      (p_conversation ->> 'parent_id')::uuid,
-      (p_conversation ->> 'fork_sequence')::integer,
-      v_last,
-      not v_deleted and coalesce((p_conversation ->> 'pinned')::boolean, false),
-      case when not v_deleted then (p_conversation ->> 'expires_at')::timestamptz end,
-      case when v_deleted or v_more then now() end,
-      least(coalesce((p_conversation ->> 'created_at')::timestamptz, t.first, now()), now()),
-      least(coalesce((p_conversation ->> 'updated_at')::timestamptz, t.last, now()), now())
+      case when not v_deleted then p_conversation else (
+        select coalesce(jsonb_object_agg(f.key, f.value), '{}')
+        from jsonb_each(p_conversation) f
+        where f.key = any (private.tombstone_columns())
+      ) end
+      || jsonb_build_object(
+        'id', v_id,
+        'user_id', v_user_id,
+        'last_sequence_order', v_last,
+        'deleted_at', case when v_deleted or v_more then now() end,
+        'created_at', least(coalesce((p_conversation ->> 'created_at')::timestamptz, t.first, now()), now()),
+        'updated_at', least(coalesce((p_conversation ->> 'updated_at')::timestamptz, t.last, now()), now())
+      )
+      || case when v_video_dropped then '{"video_id": null}' else '{}'::jsonb end
+    into v_row
     from (
       select min((m.value ->> 'created_at')::timestamptz), max((m.value ->> 'created_at')::timestamptz)
       from jsonb_array_elements(p_messages) m (value)
-    ) t (first, last)
-    returning id into v_id;
+    ) t (first, last);
+    perform private.insert_rows('public.conversations', jsonb_build_array(v_row));
     if v_deleted or v_more then
       insert into private.imports (user_id, conversation_id, incomplete, tombstone)
       values (v_user_id, v_id, v_more, v_deleted);
@@ -2400,20 +2443,16 @@ begin
       detail = 'An item_id stands for an earlier message of the same conversation.';
   end if;
 
-  insert into public.conversation_messages (
-    conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
-    tool_call_id, item, item_id, model, usage, status, token_count, author, metadata, created_at
-  )
-  select
-    v_id, v_user_id, m.sequence_order, coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'), m.name,
-    nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id, nullif(m.item, 'null'), m.item_id,
-    m.model, nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count, v_author,
-    private.note_author(coalesce(nullif(m.metadata, 'null'), '{}'), m.author, v_author), coalesce(m.created_at, now())
-  from jsonb_to_recordset(p_messages) as m (
-    sequence_order integer, type text, role text, content text, parts jsonb, name text, function_call jsonb,
-    tool_calls jsonb, tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text,
-    token_count integer, author text, metadata jsonb, created_at timestamptz
-  );
+  perform private.insert_rows('public.conversation_messages', jsonb_agg(
+    m.value || jsonb_build_object(
+      'conversation_id', v_id,
+      'user_id', v_user_id,
+      'author', v_author,
+      'metadata', private.note_author(coalesce(nullif(m.value -> 'metadata', 'null'), '{}'), m.value ->> 'author', v_author)
+    )
+    order by m.n
+  ))
+  from jsonb_array_elements(p_messages) with ordinality as m (value, n);
 
   return jsonb_build_object(
     'id', v_id, 'messages', jsonb_array_length(p_messages), 'video_dropped', v_video_dropped and not v_deleted
@@ -2587,10 +2626,10 @@ create type private.listed_message as (
 comment on type private.listed_message is 'A message as the API answers it: without its owner, and without what only the OpenAI API shows.';
 
 
+-- Every column, so that an insert can return the message.
 create view private.listed_messages with (security_invoker = true) as
 select
-  m.conversation_id,
-  m.sequence_order,
+  m.*,
   row(
     m.id, m.conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
     m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at
@@ -2700,7 +2739,7 @@ begin
       json_agg(m.message) filter (where m.bytes <= v_max_bytes), count(*), max(m.bytes), max(m.sequence_order)
     into v_data, v_count, v_bytes, v_after
     from (
-      select *
+      select m.message, m.bytes, m.sequence_order
       from private.listed_messages m
       where m.conversation_id = p_conversation_id and m.sequence_order > v_after and m.sequence_order < v_before
       order by m.sequence_order
@@ -2711,7 +2750,7 @@ begin
       json_agg(m.message) filter (where m.bytes <= v_max_bytes), count(*), max(m.bytes), min(m.sequence_order)
     into v_data, v_count, v_bytes, v_before
     from (
-      select *
+      select m.message, m.bytes, m.sequence_order
       from private.listed_messages m
       where m.conversation_id = p_conversation_id and m.sequence_order > v_after and m.sequence_order < v_before
       order by m.sequence_order desc

@@ -685,11 +685,8 @@ language sql
 stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
-    'response_id', p_state.response_id, 'previous_response_id', p_state.previous_response_id,
-    'conversation_id', p_state.conversation_id, 'model', p_state.model, 'provider', p_state.provider,
-    'created_at', p_state.created_at, 'updated_at', p_state.updated_at
-  );
+  -- Left out: whose it is, where it points into the conversation, and hashes of what the items say.
+  select to_jsonb(p_state) - '{user_id,after_sequence,input_sequence,sequence_order,request_hash,history_hash}'::text[];
 $$;
 comment on routine private.response_answer is 'A response as the API answers it, without items.';
 revoke all on routine private.response_answer from public, anon, authenticated, service_role;

@@ -973,11 +973,12 @@ begin
     where d.owner_id = v_owner_id and d.collection = p_collection and d.id = p_id
     returning d.*
   )
-  insert into public.document_failures as f (
-    owner_id, collection, id, version, creation_utc, sort_at, data, reason
-  )
-  select d.owner_id, d.collection, d.id, d.version, d.creation_utc, d.sort_at, d.data, p_reason
+  insert into public.document_failures as f
+  select r.*
   from failed d
+  cross join lateral jsonb_populate_record(
+    null::public.document_failures, to_jsonb(d) || jsonb_build_object('reason', p_reason, 'failed_at', now())
+  ) r
   returning f.* into v_failure;
   if not found then
     raise sqlstate 'PT404' using message = 'document_not_found';
@@ -1019,9 +1020,10 @@ begin
     where f.owner_id = v_owner_id and f.collection = p_collection and f.id = p_id
     returning f.*
   )
-  insert into public.documents as d (owner_id, collection, id, version, creation_utc, sort_at, data)
-  select f.owner_id, f.collection, f.id, f.version, f.creation_utc, f.sort_at, f.data
+  insert into public.documents as d
+  select r.*
   from restored f
+  cross join lateral jsonb_populate_record(null::public.documents, to_jsonb(f)) r
   returning d.* into v_document;
   if not found then
     raise sqlstate 'PT404' using message = 'document_not_found';

@@ -502,8 +502,9 @@ begin
       when 'documents' then
         open v_rows for
           select
-            jsonb_build_object(
-              'collection', d.collection, 'document', private.to_document(d.id, d.version, d.creation_utc, d.data)
+            -- sort_at is creation_utc, as a time.
+            to_jsonb(d) - '{owner_id,id,version,creation_utc,sort_at,data}'::text[] || jsonb_build_object(
+              'document', private.to_document(d.id, d.version, d.creation_utc, d.data)
             ) as line,
             jsonb_build_object('collection', d.collection, 'id', d.id) as key
           from public.documents d
@@ -513,7 +514,9 @@ begin
       when 'document_failures' then
         open v_rows for
           select
-            private.to_failure(f) || jsonb_build_object('collection', f.collection) as line,
+            to_jsonb(f) - '{owner_id,id,version,creation_utc,sort_at,data}'::text[] || jsonb_build_object(
+              'document', private.to_document(f.id, f.version, f.creation_utc, f.data)
+            ) as line,
             jsonb_build_object('collection', f.collection, 'id', f.id) as key
           from public.document_failures f
           where f.owner_id = v_owner_id
@@ -522,7 +525,7 @@ begin
       when 'collection_versions' then
         open v_rows for
           select
-            jsonb_build_object('collection', v.collection, 'version', v.version) as line,
+            to_jsonb(v) - 'owner_id' as line,
             jsonb_build_object('collection', v.collection) as key
           from private.collection_versions v
           where v.owner_id = v_owner_id and v.collection > coalesce(v_key ->> 'collection', '')
@@ -530,7 +533,8 @@ begin
       when 'idempotency_keys' then
         open v_rows for
           select
-            jsonb_build_object('scope', k.scope, 'key', k.key, 'created_at', k.created_at) as line,
+            -- What a request has made is there itself.
+            to_jsonb(k) - '{user_id,request_hash,result}'::text[] as line,
             jsonb_build_object('scope', k.scope, 'key', k.key) as key
           from private.idempotency_keys k
           where k.user_id = v_user_id

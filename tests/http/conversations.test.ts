@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { page } from "../../supabase/functions/_shared/schemas.ts";
 import { appended, conversation, message } from "../../supabase/functions/conversations/schemas.ts";
-import { backend, connect, newConversation, signUp, uuid } from "../support/stack.ts";
+import { backend, connect, newConversation, signUp, type TestUser, uuid } from "../support/stack.ts";
 
 const alice = await signUp();
 
@@ -29,6 +29,7 @@ Deno.test("a conversation is created, loaded, changed and deleted", async () => 
     expires_at: "2098-12-31T22:00:00+00:00",
     created_at: created.body.created_at,
     updated_at: created.body.updated_at,
+    archived_at: null,
   });
   assertMatch(created.body.created_at, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00$/);
 
@@ -60,6 +61,54 @@ Deno.test("a conversation is created, loaded, changed and deleted", async () => 
     const gone = await alice.request(method, `/conversations/${id}${path}`, method === "PATCH" ? { body: {} } : {});
     assertEquals([gone.status, gone.body.code], [404, "conversation_not_found"], `${method} ${path}`);
   }
+});
+
+Deno.test("archived conversations are listed where they are asked for, and stay what they are", async () => {
+  const owner = await signUp();
+  const send = async (method: string, path: string, body?: unknown) => {
+    const answer = await owner.request(method, `/conversations${path}`, { body });
+    assert(answer.status < 300, JSON.stringify(answer.body));
+    return answer.body;
+  };
+  const ids = async (query: string) => (await send("GET", query)).data.map(({ id }: { id: string }) => id);
+  const kept = await newConversation(owner, { title: "kept" });
+  const put = await newConversation(owner, { title: "put away", messages: [{ role: "user", content: "narwhal" }] });
+
+  const before = await send("GET", `/${put}`);
+  const archived = await send("PATCH", `/${put}`, { archived: true });
+  assert(Math.abs(Date.parse(archived.archived_at) - Date.now()) < 60_000, archived.archived_at);
+  assertEquals(archived, { ...before, archived_at: archived.archived_at });
+  assertEquals(await send("PATCH", `/${put}`, { archived: true, title: "again" }), { ...archived, title: "again" });
+
+  assertEquals(await ids(""), [kept]);
+  assertEquals(await ids("?archived=false"), [kept]);
+  assertEquals(await ids("?archived=true"), [put]);
+  assertEquals(await ids("?archived=any"), [put, kept]);
+  const { status, body } = await owner.request("GET", "/conversations?archived=yes");
+  assertEquals([status, body.code, body.details[0].path], [400, "invalid_request", "archived"]);
+
+  // Found, read and gone on with as any other; a fork of it is a new one.
+  const hits = (await send("GET", "/search?q=narwhal")).data;
+  assertEquals(hits.map((hit: { conversation_id: string }) => hit.conversation_id), [put]);
+  assertEquals((await send("GET", `/${put}/context`)).messages.length, 1);
+  await send("POST", `/${put}/messages`, { messages: [{ role: "user", content: "more" }] });
+  assertEquals((await send("GET", `/${put}`)).archived_at, archived.archived_at);
+  assertEquals((await send("POST", `/${put}/fork`, { at: 1 })).archived_at, null);
+
+  assertEquals((await send("PATCH", `/${put}`, { archived: false })).archived_at, null);
+  assert((await ids("")).includes(put));
+
+  // Through the REST API, as pinned: the owner, and nobody else.
+  const archive = (user: TestUser) =>
+    user.client.from("conversations").update({ archived_at: "2026-01-01T00:00:00Z" }).eq("id", put).select(
+      "archived_at",
+    );
+  assertEquals((await archive(alice)).data, []);
+  assertEquals((await archive(owner)).data, [{ archived_at: "2026-01-01T00:00:00+00:00" }]);
+  const { error } = await owner.client.from("conversations").update({ archived_at: "infinity" }).eq("id", put);
+  assertEquals(error?.code, "23514");
+  const { body: refused } = await owner.request("PATCH", `/conversations/${put}`, { body: { archived: null } });
+  assertEquals(refused.code, "invalid_request");
 });
 
 Deno.test("answers have the shapes that the OpenAPI document promises", async () => {

@@ -143,6 +143,7 @@ export type Database = {
       };
       "conversations": {
         Row: {
+          "archived_at": string | null;
           "created_at": string;
           "deleted_at": string | null;
           "expires_at": string | null;
@@ -160,6 +161,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "archived_at"?: string | null;
           "created_at"?: string;
           "deleted_at"?: string | null;
           "expires_at"?: string | null;
@@ -176,6 +178,7 @@ export type Database = {
           "video_id"?: string | null;
         };
         Update: {
+          "archived_at"?: string | null;
           "created_at"?: string;
           "deleted_at"?: string | null;
           "expires_at"?: string | null;
@@ -522,6 +525,7 @@ export type Database = {
       "list_collections": { Args: { "p_after"?: string; "p_limit"?: number; "p_user_id"?: string }; Returns: Json };
       "list_conversations": {
         Args: {
+          "p_archived"?: string;
           "p_before_id"?: string;
           "p_before_updated_at"?: string;
           "p_limit"?: number;

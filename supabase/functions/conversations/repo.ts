@@ -44,7 +44,7 @@ export async function create(
 
 export async function list(
   { supabase, userId }: Caller,
-  { limit, cursor, video_id, metadata }: z.output<typeof listQuery>,
+  { limit, cursor, video_id, metadata, archived }: z.output<typeof listQuery>,
 ): Promise<RawJson<Page<Conversation>>> {
   const page = await callRaw<Page<Conversation>>(
     supabase.rpc("list_conversations", {
@@ -53,6 +53,7 @@ export async function list(
       p_before_id: cursor?.id,
       p_video_id: video_id,
       p_metadata: metadata,
+      p_archived: archived,
       p_user_id: userId,
     }),
   );

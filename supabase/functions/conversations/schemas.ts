@@ -147,6 +147,7 @@ export const conversation = z.strictObject({
   expires_at: answeredTimestamp.nullable(),
   created_at: answeredTimestamp,
   updated_at: answeredTimestamp.describe("The last activity: creation or the newest message."),
+  archived_at: answeredTimestamp.nullable().describe("Since when it is archived."),
 }).meta({ id: "Conversation" });
 export type Conversation = z.infer<typeof conversation>;
 
@@ -165,6 +166,7 @@ export const updateBody = z.strictObject({
   summary: z.string().nullish(),
   video_id: z.guid().nullish(),
   pinned: z.boolean().optional(),
+  archived: z.boolean().optional(),
   expires_at: timestamp.nullish(),
   metadata: metadata.optional(),
 });
@@ -189,6 +191,7 @@ export const listQuery = z.strictObject({
   cursor: listCursor.schema.optional(),
   video_id: z.guid().optional(),
   metadata: metadataFilter.optional(),
+  archived: z.enum(["true", "false", "any"]).default("false"),
 });
 
 // ---- search ---------------------------------------------------------------------------------------------------------

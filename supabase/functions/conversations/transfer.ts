@@ -11,7 +11,7 @@ import { NDJSON } from "../_shared/ndjson.ts";
 import { readChatGpt } from "./chatgpt.ts";
 import type { Fields, ImportError, ImportRecord } from "./records.ts";
 import * as repo from "./repo.ts";
-import { messageInput, updateBody } from "./schemas.ts";
+import { conversation, message, messageInput, updateBody } from "./schemas.ts";
 
 /**
  * What one import request may bring, forks included: each is a call to the database, and costs a millisecond of the CPU that
@@ -29,16 +29,26 @@ const number = z.int().min(1).max(MAX_INTEGER);
 const timestamp = z.iso.datetime({ offset: true });
 const oldId = z.string().min(1).max(256);
 
+// What an export has is what an answer has, so a line takes each field of an answer. Named are those that a file has
+// otherwise, and those that a client writes, for these are checked.
+const { user_id: _, ...conversationShape } = z.object(conversation.shape).partial().shape;
+const { archived: __, ...written } = updateBody.shape;
+
+/** What is left of a deleted conversation: `private.tombstone_columns`. */
+const TOMBSTONE_FIELDS = ["id", "parent_id", "fork_sequence", "last_sequence_order", "created_at", "updated_at"];
+
 const conversationLine = z.strictObject({
+  ...conversationShape,
+  ...written,
   type: z.literal("conversation"),
   /** Its id in the file: what the `parent_id` of forks refers to. The import gives it a new one. */
   id: oldId.nullish(),
-  ...updateBody.shape,
   parent_id: oldId.nullish(),
   fork_sequence: number.nullish(),
   last_sequence_order: z.int().min(0).max(MAX_INTEGER).optional(),
   created_at: timestamp.optional(),
   updated_at: timestamp.optional(),
+  archived_at: timestamp.nullish(),
   /** A deleted conversation whose first messages living forks still show. */
   deleted: z.boolean().optional(),
   /** Its messages go on in the next request, below a line with `continues`. It is hidden until then. */
@@ -48,7 +58,8 @@ const conversationLine = z.strictObject({
     context.addIssue({ code: "custom", path: ["fork_sequence"], message: "Goes together with parent_id." });
   }
   if (!line.deleted) return;
-  for (const path of Object.keys(updateBody.shape)) {
+  for (const path of Object.keys(conversationShape)) {
+    if (TOMBSTONE_FIELDS.includes(path)) continue;
     if (line[path as keyof typeof line] == null) continue;
     context.addIssue({ code: "custom", path: [path], message: "A deleted conversation does not have it." });
   }
@@ -64,12 +75,13 @@ const continuationLine = z.strictObject({
 
 const { type: message_type, ...messageShape } = messageInput.shape;
 const messageLine = z.strictObject({
+  ...z.object(message.shape).partial().shape,
+  ...messageShape,
   type: z.literal("message"),
   id: z.string().nullish(),
   conversation_id: oldId.nullish(),
   sequence_order: number.optional(),
   message_type,
-  ...messageShape,
   item: messageShape.function_call,
   author: z.enum(["user", "service"]).optional(),
   created_at: timestamp.optional(),

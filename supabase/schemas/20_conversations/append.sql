@@ -142,7 +142,7 @@ begin
     return '[]';
   end if;
   with stored as (
-    insert into public.conversation_messages as s (
+    insert into private.listed_messages as s (
       conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
       tool_call_id, item, item_id, model, usage, status, token_count, author, metadata
     )
@@ -161,12 +161,7 @@ begin
       type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
       status, token_count, metadata, n
     )
-    returning
-      row(
-        s.id, s.conversation_id, s.sequence_order, s.type, s.role, s.content, s.parts, s.name, s.function_call, s.tool_calls,
-        s.tool_call_id, s.item_id, s.model, s.usage, s.status, s.token_count, s.author, s.metadata, s.created_at
-      )::private.listed_message as message,
-      s.sequence_order
+    returning s.message, s.sequence_order
   )
   select json_agg(s.message order by s.sequence_order) into v_messages from stored s;
 

@@ -136,6 +136,7 @@ create function public.list_conversations(
   p_before_id uuid default null,
   p_video_id uuid default null,
   p_metadata jsonb default null,
+  p_archived text default 'false',
   p_user_id uuid default null
 ) returns jsonb
 language plpgsql
@@ -147,6 +148,9 @@ declare
   v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
+  if p_archived is null or p_archived not in ('true', 'false', 'any') then
+    perform private.refuse('archived is not true, false or any.');
+  end if;
   -- Sorted after the owner's rows are found: an index on updated_at would make every append rewrite it. Made JSON after that.
   open v_rows for
     select to_jsonb(c) - 'deleted_at'
@@ -158,6 +162,7 @@ begin
         and (p_before_updated_at is null or (c.updated_at, c.id) < (p_before_updated_at, p_before_id))
         and (p_video_id is null or c.video_id = p_video_id)
         and (p_metadata is null or c.metadata @> p_metadata)
+        and (p_archived = 'any' or (c.archived_at is not null) = p_archived::boolean)
       order by c.updated_at desc, c.id desc
       limit p_limit + 1
     ) c
@@ -167,7 +172,7 @@ end;
 $$;
 comment on routine public.list_conversations is
   'A page of the user''s conversations, newest activity first, below (p_before_updated_at, p_before_id). Answers {data, '
-  'has_more}. p_metadata: only conversations whose metadata contains it.';
+  'has_more}. p_metadata: only conversations whose metadata contains it. p_archived: true, false or any.';
 revoke all on routine public.list_conversations from public, anon, authenticated, service_role;
 grant execute on routine public.list_conversations to authenticated, service_role;
 
@@ -181,9 +186,8 @@ declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_video_id uuid := (p_changes ->> 'video_id')::uuid;
   v_metadata jsonb;
-  v_conversation jsonb;
 begin
-  if p_changes - '{title,summary,video_id,pinned,expires_at,metadata}'::text[] is distinct from '{}'
+  if p_changes - '{title,summary,video_id,pinned,archived,expires_at,metadata}'::text[] is distinct from '{}'
     or jsonb_typeof(p_changes -> 'title') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'summary') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'metadata') <> 'object'
@@ -205,18 +209,20 @@ begin
     summary = case when p_changes ? 'summary' then p_changes ->> 'summary' else c.summary end,
     video_id = case when p_changes ? 'video_id' then v_video_id else c.video_id end,
     pinned = coalesce((p_changes -> 'pinned')::boolean, c.pinned),
+    archived_at = case
+      when (p_changes -> 'archived')::boolean then coalesce(c.archived_at, now())
+      when p_changes -> 'archived' = 'false' then null
+      else c.archived_at
+    end,
     expires_at = case when p_changes ? 'expires_at' then (p_changes ->> 'expires_at')::timestamptz else c.expires_at end,
     metadata = v_metadata
-  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  returning to_jsonb(c) - 'deleted_at' into v_conversation;
-  if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
-  return v_conversation;
+  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null;
+  return public.get_conversation(p_conversation_id, v_user_id);
 end;
 $$;
 comment on routine public.update_conversation is
-  'Changes the fields that p_changes has: title, summary, video_id, pinned, expires_at (null clears) and metadata '
-  '(merged at the top level; null removes a key). Answers the conversation.';
+  'Changes the fields that p_changes has: title, summary, video_id, pinned, archived (true or false; when, '
+  'is archived_at), expires_at (null clears) and metadata (merged at the top level; null removes a key). '
+  'Answers the conversation.';
 revoke all on routine public.update_conversation from public, anon, authenticated, service_role;
 grant execute on routine public.update_conversation to authenticated, service_role;

@@ -124,6 +124,7 @@ declare
   v_id uuid := p_conversation_id;
   v_user_id uuid;
   v_parent_id uuid;
+  v_deleted_at timestamptz;
   v_shown integer;
   v_answered integer;
   v_removed bigint := 0;
@@ -134,9 +135,12 @@ begin
     -- Lock first, judge afterwards: a fork that is being made holds a key share lock here, and a parent that another
     -- transaction is deleting looks alive until that has committed.
     if p_wait then
-      select c.user_id, c.parent_id into v_user_id, v_parent_id from public.conversations c where c.id = v_id for update;
+      select c.user_id, c.parent_id, c.deleted_at into v_user_id, v_parent_id, v_deleted_at
+      from public.conversations c
+      where c.id = v_id
+      for update;
     else
-      select c.user_id, c.parent_id into v_user_id, v_parent_id
+      select c.user_id, c.parent_id, c.deleted_at into v_user_id, v_parent_id, v_deleted_at
       from public.conversations c
       where c.id = v_id
       for update skip locked;
@@ -155,8 +159,9 @@ begin
       v_shown := greatest(v_shown, v_answered);
     end if;
     -- Of a conversation that responses have made and none is left of, only what forks show, and nobody finds it.
-    update public.conversations c set deleted_at = now()
-    where c.id = v_id and c.deleted_at is null and v_answered is null;
+    if v_deleted_at is null and v_answered is null then
+      perform private.hide_conversations(array[v_id]);
+    end if;
 
     -- Forks and responses always lie above their conversation's own fork, so what that shares with its ancestors stays
     -- shown.
@@ -209,6 +214,23 @@ comment on routine private.prune_lineage is
 revoke all on routine private.prune_lineage from public, anon, authenticated, service_role;
 
 
+create function private.tombstone_columns() returns text[]
+language sql
+immutable
+set search_path = ''
+return array[
+  -- Who it is, and what its forks share.
+  'id', 'user_id', 'parent_id', 'fork_sequence', 'last_sequence_order',
+  -- An export pages by created_at, and an import keeps both.
+  'created_at', 'updated_at',
+  -- That it is one.
+  'deleted_at'
+];
+comment on routine private.tombstone_columns is
+  'What is left of a deleted conversation that a living fork still shows: these columns. All others are cleared.';
+revoke all on routine private.tombstone_columns from public, anon, authenticated, service_role;
+
+
 create function private.hide_conversations(p_ids uuid[], p_user_id uuid default null) returns integer
 language plpgsql
 security definer
@@ -217,18 +239,24 @@ as $$
 declare
   v_hidden integer;
 begin
-  with hidden as (
-    update public.conversations c set
-      deleted_at = now(), title = null, summary = null, metadata = '{}', video_id = null, expires_at = null
-    where c.id = any (p_ids) and c.user_id = coalesce(p_user_id, c.user_id) and c.deleted_at is null
-    returning c.id, c.user_id
-  ),
-  queued as (
-    insert into private.prune_queue (conversation_id, user_id)
-    select h.id, h.user_id from hidden h
-    on conflict do nothing
+  execute format(
+    $sql$
+      with hidden as (
+        update public.conversations c set deleted_at = now(), %s
+        where c.id = any ($1) and c.user_id = coalesce($2, c.user_id) and c.deleted_at is null
+        returning c.id, c.user_id
+      ),
+      queued as (
+        insert into private.prune_queue (conversation_id, user_id)
+        select h.id, h.user_id from hidden h
+        on conflict do nothing
+      )
+      select count(*) from hidden
+    $sql$,
+    private.reset_columns('public.conversations', private.tombstone_columns())
   )
-  select count(*) into v_hidden from hidden;
+  into v_hidden
+  using p_ids, p_user_id;
   return v_hidden;
 end;
 $$;

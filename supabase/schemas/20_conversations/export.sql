@@ -8,16 +8,17 @@ set search_path = ''
 as $$
   select case
     when c.deleted_at is null then to_jsonb(c) - '{user_id,deleted_at}'::text[]
-    else jsonb_build_object(
-      'id', c.id, 'parent_id', c.parent_id, 'fork_sequence', c.fork_sequence, 'deleted', true,
-      'last_sequence_order', c.last_sequence_order, 'created_at', c.created_at, 'updated_at', c.updated_at
+    else (
+      select jsonb_object_agg(t.key, t.value) || '{"deleted": true}'
+      from jsonb_each(to_jsonb(c) - '{user_id,deleted_at}'::text[]) t
+      where t.key = any (private.tombstone_columns())
     )
   end
   from public.conversations c
   where c.id = p_conversation_id;
 $$;
 comment on routine private.export_conversation is
-  'A conversation as an export shows it. Of a deleted one there is only what its living forks need.';
+  'A conversation as an export shows it: every column but its user. A deleted one says so, and has what is left of it.';
 revoke all on routine private.export_conversation from public, anon, authenticated, service_role;
 
 

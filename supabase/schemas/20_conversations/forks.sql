@@ -42,7 +42,7 @@ declare
   v_fork_sequence integer;
   v_scope text := 'POST /conversations/' || p_conversation_id || '/fork';
   v_result jsonb;
-  v_fork jsonb;
+  v_id uuid;
 begin
   v_result := private.claim_idempotency_key(v_user_id::text, v_scope, p_idempotency_key, jsonb_build_array(p_at));
   if v_result is not null then
@@ -72,18 +72,20 @@ begin
     for key share;
   end loop;
 
-  insert into public.conversations as c (
+  -- What it is about comes along. What was done with the original does not: neither pinned nor archived, no expires_at, and
+  -- no summary, which may tell of what comes after.
+  insert into public.conversations (
     user_id, video_id, title, metadata, parent_id, fork_sequence, last_sequence_order
   )
   values (
     v_user_id, v_source.video_id, v_source.title, v_source.metadata, v_parent_id,
     case when v_parent_id is not null then p_at end, p_at
   )
-  returning to_jsonb(c) - 'deleted_at' into v_fork;
+  returning id into v_id;
   perform private.keep_idempotent_result(
-    v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_fork -> 'id')
+    v_user_id::text, v_scope, p_idempotency_key, jsonb_build_object('conversation_id', v_id)
   );
-  return v_fork;
+  return public.get_conversation(v_id, v_user_id);
 end;
 $$;
 comment on routine private.fork_conversation is 'See public.fork_conversation.';
@@ -97,7 +99,7 @@ set search_path = ''
 return private.fork_conversation(p_conversation_id, p_at, p_idempotency_key, p_user_id);
 comment on routine public.fork_conversation is
   'A new conversation that shares the first p_at messages of this one: one row, whatever p_at is. Title, video and '
-  'metadata are taken over, the summary is not: it may tell of what comes after.';
+  'metadata are taken over, nothing else is: the summary may tell of what comes after.';
 revoke all on routine private.fork_conversation, public.fork_conversation
   from public, anon, authenticated, service_role;
 grant execute on routine private.fork_conversation, public.fork_conversation to authenticated, service_role;

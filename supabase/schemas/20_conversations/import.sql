@@ -33,18 +33,27 @@ security definer
 set search_path = ''
 as $$
 declare
+  -- What an import cannot say of a conversation: it has a new id here, its user is the caller, and deleted says so itself.
+  c_fields constant text[] := array_remove(array_remove(array_remove(
+    private.columns_of('public.conversations'), 'id'), 'user_id'), 'deleted_at');
   v_detail text;
 begin
   if jsonb_typeof(p_conversation) is distinct from 'object'
-    or p_conversation - '{title,summary,video_id,metadata,pinned,expires_at,parent_id,fork_sequence,last_sequence_order,created_at,updated_at,deleted,more,continues}'::text[] <> '{}'
-    or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
-    or jsonb_typeof(p_conversation -> 'summary') not in ('string', 'null')
+    or p_conversation - c_fields - '{deleted,more,continues}'::text[] <> '{}'
+    or private.misfit(
+      p_conversation, to_jsonb(jsonb_populate_record(null::public.conversations, p_conversation - '{deleted,more,continues}'::text[]))
+    )
   then
     v_detail := 'A field of the conversation is unknown, or of the wrong type.';
   elsif p_conversation ? 'continues' and p_conversation - '{continues,more}'::text[] <> '{}' then
     v_detail := 'A continuation has no fields of its own.';
   else
-    perform private.require_messages(p_messages, '{item,sequence_order,author,created_at}');
+    -- A message has a new id too, and is in the conversation that is imported.
+    perform private.require_messages(p_messages, (
+      select array_agg(name)
+      from unnest(private.columns_of('public.conversation_messages')) name
+      where name not in ('id', 'conversation_id', 'user_id')
+    ));
     select format('messages[%s] has no sequence_order, or an author who is neither user nor service.', m.n - 1)
     into v_detail
     from jsonb_array_elements(p_messages) with ordinality as m (value, n)
@@ -154,6 +163,7 @@ declare
   v_last integer;
   v_upper integer := (p_conversation ->> 'last_sequence_order')::integer;
   v_misplaced bigint;
+  v_row jsonb;
 begin
   perform private.check_import(p_conversation, p_messages);
 
@@ -209,32 +219,30 @@ begin
     if v_video_id is not null
       and not exists (select from public.videos v where v.id = v_video_id and v.user_id = v_user_id)
     then
-      v_video_id := null;
       v_video_dropped := true;
     end if;
-    insert into public.conversations (
-      user_id, video_id, title, summary, metadata, parent_id, fork_sequence, last_sequence_order, pinned, expires_at,
-      deleted_at, created_at, updated_at
-    )
+    v_id := gen_random_uuid();
     select
-      v_user_id,
-      case when not v_deleted then v_video_id end,
-      case when not v_deleted then p_conversation ->> 'title' end,
-      case when not v_deleted then p_conversation ->> 'summary' end,
-      case when not v_deleted then coalesce(nullif(p_conversation -> 'metadata', 'null'), '{}') else '{}' end,
-      (p_conversation ->> 'parent_id')::uuid,
-      (p_conversation ->> 'fork_sequence')::integer,
-      v_last,
-      not v_deleted and coalesce((p_conversation ->> 'pinned')::boolean, false),
-      case when not v_deleted then (p_conversation ->> 'expires_at')::timestamptz end,
-      case when v_deleted or v_more then now() end,
-      least(coalesce((p_conversation ->> 'created_at')::timestamptz, t.first, now()), now()),
-      least(coalesce((p_conversation ->> 'updated_at')::timestamptz, t.last, now()), now())
+      case when not v_deleted then p_conversation else (
+        select coalesce(jsonb_object_agg(f.key, f.value), '{}')
+        from jsonb_each(p_conversation) f
+        where f.key = any (private.tombstone_columns())
+      ) end
+      || jsonb_build_object(
+        'id', v_id,
+        'user_id', v_user_id,
+        'last_sequence_order', v_last,
+        'deleted_at', case when v_deleted or v_more then now() end,
+        'created_at', least(coalesce((p_conversation ->> 'created_at')::timestamptz, t.first, now()), now()),
+        'updated_at', least(coalesce((p_conversation ->> 'updated_at')::timestamptz, t.last, now()), now())
+      )
+      || case when v_video_dropped then '{"video_id": null}' else '{}'::jsonb end
+    into v_row
     from (
       select min((m.value ->> 'created_at')::timestamptz), max((m.value ->> 'created_at')::timestamptz)
       from jsonb_array_elements(p_messages) m (value)
-    ) t (first, last)
-    returning id into v_id;
+    ) t (first, last);
+    perform private.insert_rows('public.conversations', jsonb_build_array(v_row));
     if v_deleted or v_more then
       insert into private.imports (user_id, conversation_id, incomplete, tombstone)
       values (v_user_id, v_id, v_more, v_deleted);
@@ -260,20 +268,16 @@ begin
       detail = 'An item_id stands for an earlier message of the same conversation.';
   end if;
 
-  insert into public.conversation_messages (
-    conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
-    tool_call_id, item, item_id, model, usage, status, token_count, author, metadata, created_at
-  )
-  select
-    v_id, v_user_id, m.sequence_order, coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'), m.name,
-    nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id, nullif(m.item, 'null'), m.item_id,
-    m.model, nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count, v_author,
-    private.note_author(coalesce(nullif(m.metadata, 'null'), '{}'), m.author, v_author), coalesce(m.created_at, now())
-  from jsonb_to_recordset(p_messages) as m (
-    sequence_order integer, type text, role text, content text, parts jsonb, name text, function_call jsonb,
-    tool_calls jsonb, tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text,
-    token_count integer, author text, metadata jsonb, created_at timestamptz
-  );
+  perform private.insert_rows('public.conversation_messages', jsonb_agg(
+    m.value || jsonb_build_object(
+      'conversation_id', v_id,
+      'user_id', v_user_id,
+      'author', v_author,
+      'metadata', private.note_author(coalesce(nullif(m.value -> 'metadata', 'null'), '{}'), m.value ->> 'author', v_author)
+    )
+    order by m.n
+  ))
+  from jsonb_array_elements(p_messages) with ordinality as m (value, n);
 
   return jsonb_build_object(
     'id', v_id, 'messages', jsonb_array_length(p_messages), 'video_dropped', v_video_dropped and not v_deleted

@@ -91,10 +91,10 @@ create type private.listed_message as (
 comment on type private.listed_message is 'A message as the API answers it: without its owner, and without what only the OpenAI API shows.';
 
 
+-- Every column, so that an insert can return the message.
 create view private.listed_messages with (security_invoker = true) as
 select
-  m.conversation_id,
-  m.sequence_order,
+  m.*,
   row(
     m.id, m.conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
     m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at
@@ -204,7 +204,7 @@ begin
       json_agg(m.message) filter (where m.bytes <= v_max_bytes), count(*), max(m.bytes), max(m.sequence_order)
     into v_data, v_count, v_bytes, v_after
     from (
-      select *
+      select m.message, m.bytes, m.sequence_order
       from private.listed_messages m
       where m.conversation_id = p_conversation_id and m.sequence_order > v_after and m.sequence_order < v_before
       order by m.sequence_order
@@ -215,7 +215,7 @@ begin
       json_agg(m.message) filter (where m.bytes <= v_max_bytes), count(*), max(m.bytes), min(m.sequence_order)
     into v_data, v_count, v_bytes, v_before
     from (
-      select *
+      select m.message, m.bytes, m.sequence_order
       from private.listed_messages m
       where m.conversation_id = p_conversation_id and m.sequence_order > v_after and m.sequence_order < v_before
       order by m.sequence_order desc

@@ -46,6 +46,7 @@ create table public.conversations (
   deleted_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
+  archived_at timestamptz,
   constraint conversations_pkey primary key (id),
   -- Serves the policies and the listing, and is the target of the messages' composite foreign key.
   constraint idx_conversations_user_id unique (user_id, id),
@@ -56,6 +57,7 @@ create table public.conversations (
   constraint conversations_fork_check check ((parent_id is null) = (fork_sequence is null) and fork_sequence >= 0),
   constraint conversations_last_sequence_order_check check (last_sequence_order >= 0),
   constraint conversations_expires_at_check check (isfinite(expires_at) and expires_at < '10000-01-01 00:00:00+00'),
+  constraint conversations_archived_at_check check (isfinite(archived_at) and archived_at < '10000-01-01 00:00:00+00'),
   constraint conversations_title_check check (char_length(title) <= 1000),
   constraint conversations_metadata_check check (
     jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
@@ -86,14 +88,15 @@ comment on column public.conversations.expires_at is 'When retention removes it,
 comment on column public.conversations.deleted_at is 'Set on a tombstone: deleted, but still the prefix of a living fork.';
 comment on column public.conversations.updated_at is
   'The last activity: creation or the newest message. Reading and renaming do not move it.';
+comment on column public.conversations.archived_at is 'Since when it is put away: lists leave it out unless asked. Null: it is not.';
 
 alter table public.conversations enable row level security, force row level security;
 revoke all on public.conversations from anon, authenticated, service_role;
 grant select on public.conversations to authenticated, service_role;
 -- Not granted, so not forgeable: counters, forks, timestamps. Nobody deletes here: public.delete_conversation does.
-grant insert (id, user_id, video_id, title, summary, metadata, pinned, expires_at)
+grant insert (id, user_id, video_id, title, summary, metadata, pinned, expires_at, archived_at)
   on public.conversations to authenticated, service_role;
-grant update (video_id, title, summary, metadata, pinned, expires_at)
+grant update (video_id, title, summary, metadata, pinned, expires_at, archived_at)
   on public.conversations to authenticated, service_role;
 
 create policy "Users see their own conversations" on public.conversations

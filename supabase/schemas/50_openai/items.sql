@@ -342,19 +342,14 @@ set search_path = ''
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
-  v_conversation jsonb;
 begin
   if p_metadata is null then
     perform private.refuse('metadata is null.');
   end if;
   perform private.require_metadata(p_metadata);
   update public.conversations c set metadata = p_metadata
-  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  returning to_jsonb(c) - 'deleted_at' into v_conversation;
-  if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
-  return v_conversation;
+  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null;
+  return public.get_conversation(p_conversation_id, v_user_id);
 end;
 $$;
 comment on routine public.replace_metadata is
