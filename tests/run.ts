@@ -99,7 +99,7 @@ async function main(): Promise<void> {
     return await test(positionals, values.filter);
   }
 
-  const postgresBin = values["postgres-bin"] ?? Deno.env.get("POSTGRES_BIN");
+  const postgresBin = values["postgres-bin"] ?? (Deno.env.get("POSTGRES_BIN") || undefined);
   const restUrl = values["rest-url"];
   let stack: Stack | undefined;
   try {
