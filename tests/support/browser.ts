@@ -24,13 +24,17 @@ const PATIENCE_MS = 60_000;
 /** A test in a browser. Without one it is left out with a word about it, and fails where `CI` is set. */
 export function browserTest(name: string, run: (page: Page) => Promise<void>): void {
   const isMissing = !browserPath;
-  if (isMissing) console.warn(`NOT TESTED: "${name}". Chromium is missing: install it, or set CHROMIUM_BIN.`);
+  const complaint = "Chromium is missing: install it, or name it in CHROMIUM_BIN.";
+  if (isMissing) console.warn(`NOT TESTED: "${name}". ${complaint}`);
   Deno.test({
     name,
     ignore: isMissing && !Deno.env.get("CI"),
     sanitizeOps: true,
     sanitizeResources: true,
-    fn: () => onPage(run),
+    async fn() {
+      if (isMissing) throw new Error(complaint);
+      await onPage(run);
+    },
   });
 }
 
