@@ -112,7 +112,9 @@ async function furnish(person: TestUser): Promise<void> {
       ...Array.from({ length: 6 }, (_, i) => user(`trunk ${i}`)),
     ],
   });
-  await person.request("PATCH", `/conversations/${trunk}`, { body: { summary: "So far.", pinned: true, archived: true } });
+  await person.request("PATCH", `/conversations/${trunk}`, {
+    body: { summary: "So far.", pinned: true, archived: true },
+  });
   await backend(person.id)("POST", `/conversations/${trunk}/messages`, { body: { messages: [user("by service")] } });
   const { error } = await person.client.from("conversation_messages")
     .insert({ conversation_id: trunk, type: "reasoning", item: { type: "reasoning", summary: [] }, item_id: "rs_1" });
