@@ -34,8 +34,7 @@ set search_path = ''
 as $$
 declare
   -- What an import cannot say of a conversation: it has a new id here, its user is the caller, and deleted says so itself.
-  c_fields constant text[] := array_remove(array_remove(array_remove(
-    private.columns_of('public.conversations'), 'id'), 'user_id'), 'deleted_at');
+  c_fields constant text[] := private.columns_of('public.conversations', '{id,user_id,deleted_at}');
   v_detail text;
 begin
   if jsonb_typeof(p_conversation) is distinct from 'object'
@@ -49,11 +48,9 @@ begin
     v_detail := 'A continuation has no fields of its own.';
   else
     -- A message has a new id too, and is in the conversation that is imported.
-    perform private.require_messages(p_messages, (
-      select array_agg(name)
-      from unnest(private.columns_of('public.conversation_messages')) name
-      where name not in ('id', 'conversation_id', 'user_id')
-    ));
+    perform private.require_messages(
+      p_messages, private.columns_of('public.conversation_messages', '{id,conversation_id,user_id}')
+    );
     select format('messages[%s] has no sequence_order, or an author who is neither user nor service.', m.n - 1)
     into v_detail
     from jsonb_array_elements(p_messages) with ordinality as m (value, n)
