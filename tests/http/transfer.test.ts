@@ -16,6 +16,7 @@ import {
   type TestUser,
   uuid,
 } from "../support/stack.ts";
+import { exportText } from "../support/users.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const sql = connect();
@@ -30,10 +31,7 @@ interface Tree {
 }
 
 async function exportAll(user: TestUser): Promise<Line[]> {
-  const answer = await user.request("GET", "/conversations/export");
-  assertEquals([answer.status, answer.headers.get("content-type")], [200, "application/x-ndjson"]);
-  assert(answer.body.endsWith("\n"));
-  return answer.body.trimEnd().split("\n").map((line: string) => JSON.parse(line));
+  return (await exportText(user.request, "/conversations/export")).map((line) => JSON.parse(line));
 }
 
 const importLines = (request: TestUser["request"], lines: unknown[]): Promise<Answer> =>

@@ -6,12 +6,19 @@ import { type request, type TestUser, uuid } from "./stack.ts";
 // deno-lint-ignore no-explicit-any -- every kind of line
 export type Line = Record<string, any> & { type: string };
 
-/** The lines of a whole export, as text. */
-export async function exportText(send: typeof request): Promise<string[]> {
-  const { status, headers, body } = await send("GET", "/users/me/export");
-  assertEquals([status, headers.get("content-type")], [200, "application/x-ndjson"], JSON.stringify(body));
-  assert(body.endsWith("\n"));
-  return body.trimEnd().split("\n");
+/** The lines of a whole export, as text, without those between its pieces. */
+export async function exportText(send: typeof request, path = "/users/me/export"): Promise<string[]> {
+  const all: string[] = [];
+  for (let cursor = "";;) {
+    const { status, headers, body } = await send("GET", `${path}${cursor}`);
+    assertEquals([status, headers.get("content-type")], [200, "application/x-ndjson"], JSON.stringify(body));
+    assert(body.endsWith("\n"));
+    const lines: string[] = body.trimEnd().split("\n");
+    const last = JSON.parse(lines.at(-1)!);
+    all.push(...last.type === "next" ? lines.slice(0, -1) : lines);
+    if (last.type !== "next") return all;
+    cursor = `?cursor=${last.cursor}`;
+  }
 }
 
 /** The same, read. The counts of the end line are those of the lines. */
