@@ -186,40 +186,18 @@ grant execute on routine private.hold_owner to authenticated, service_role;
 
 -- Columns by the catalogue: what concerns every column of a table takes them from there, and names only those it leaves out.
 
-create function private.columns_of(p_table regclass) returns text[]
-language plpgsql
+create function private.columns_of(p_table regclass, p_without text[] default '{}') returns text[]
+language sql
 stable
 set search_path = ''
 as $$
-begin
-  return array(
-    select a.attname::text
-    from pg_catalog.pg_attribute a
-    where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
-    order by a.attnum
-  );
-end;
+  select array_agg(a.attname::text order by a.attnum)
+  from pg_catalog.pg_attribute a
+  where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+    and a.attname <> all (p_without)
 $$;
-comment on routine private.columns_of is 'The columns of a table that can be written, in their order.';
+comment on routine private.columns_of is 'The columns of a table that can be written, in their order, but for some.';
 revoke all on routine private.columns_of from public, anon, authenticated, service_role;
-
-
-create function private.reset_columns(p_table regclass, p_kept text[]) returns text
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  return (
-    select string_agg(format('%I = default', name), ', ')
-    from unnest(private.columns_of(p_table)) name
-    where name <> all (p_kept)
-  );
-end;
-$$;
-comment on routine private.reset_columns is
-  'What an update sets to clear a row: every column but the kept ones is its default, which is null where it says none.';
-revoke all on routine private.reset_columns from public, anon, authenticated, service_role;
 
 
 create function private.insert_rows(p_table regclass, p_rows jsonb) returns void
@@ -255,24 +233,6 @@ comment on routine private.insert_rows is
   'Inserts a JSON array of objects as rows: a column takes what the object has under its name. What is missing is null, or '
   'its default in a column that is never null. Checks nobody''s rights, and no value.';
 revoke all on routine private.insert_rows from public, anon, authenticated, service_role;
-
-
-create function private.misfit(p_row jsonb, p_as_stored jsonb) returns boolean
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  return exists (
-    select
-    from jsonb_each(p_row) r
-    where jsonb_typeof(p_as_stored -> r.key) = 'string' and jsonb_typeof(r.value) <> 'string'
-  );
-end;
-$$;
-comment on routine private.misfit is
-  'Whether something of a row became text that was none: p_as_stored is the row as its table''s type reads it.';
-revoke all on routine private.misfit from public, anon, authenticated, service_role;
 
 -- Receipts of erasures. What erases is in each module, and in 90_users.
 

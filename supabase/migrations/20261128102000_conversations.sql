@@ -1586,7 +1586,11 @@ begin
       )
       select count(*) from hidden
     $sql$,
-    private.reset_columns('public.conversations', private.tombstone_columns())
+    -- Default is null where a column says none.
+    (
+      select string_agg(format('%I = default', name), ', ')
+      from unnest(private.columns_of('public.conversations', private.tombstone_columns())) name
+    )
   )
   into v_hidden
   using p_ids, p_user_id;
@@ -2209,14 +2213,17 @@ set search_path = ''
 as $$
 declare
   -- What an import cannot say of a conversation: it has a new id here, its user is the caller, and deleted says so itself.
-  c_fields constant text[] := array_remove(array_remove(array_remove(
-    private.columns_of('public.conversations'), 'id'), 'user_id'), 'deleted_at');
+  c_fields constant text[] := private.columns_of('public.conversations', '{id,user_id,deleted_at}');
   v_detail text;
 begin
   if jsonb_typeof(p_conversation) is distinct from 'object'
     or p_conversation - c_fields - '{deleted,more,continues}'::text[] <> '{}'
-    or private.misfit(
-      p_conversation, to_jsonb(jsonb_populate_record(null::public.conversations, p_conversation - '{deleted,more,continues}'::text[]))
+    -- Nothing is turned into text.
+    or exists (
+      select
+      from jsonb_each(p_conversation) given
+      join jsonb_each(to_jsonb(jsonb_populate_record(null::public.conversations, p_conversation))) stored using (key)
+      where jsonb_typeof(stored.value) = 'string' and jsonb_typeof(given.value) <> 'string'
     )
   then
     v_detail := 'A field of the conversation is unknown, or of the wrong type.';
@@ -2224,11 +2231,9 @@ begin
     v_detail := 'A continuation has no fields of its own.';
   else
     -- A message has a new id too, and is in the conversation that is imported.
-    perform private.require_messages(p_messages, (
-      select array_agg(name)
-      from unnest(private.columns_of('public.conversation_messages')) name
-      where name not in ('id', 'conversation_id', 'user_id')
-    ));
+    perform private.require_messages(
+      p_messages, private.columns_of('public.conversation_messages', '{id,conversation_id,user_id}')
+    );
     select format('messages[%s] has no sequence_order, or an author who is neither user nor service.', m.n - 1)
     into v_detail
     from jsonb_array_elements(p_messages) with ordinality as m (value, n)

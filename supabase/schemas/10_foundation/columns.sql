@@ -14,18 +14,6 @@ comment on routine private.columns_of is 'The columns of a table that can be wri
 revoke all on routine private.columns_of from public, anon, authenticated, service_role;
 
 
-create function private.reset_columns(p_table regclass, p_kept text[]) returns text
-language sql
-stable
-set search_path = ''
-as $$
-  select string_agg(format('%I = default', name), ', ') from unnest(private.columns_of(p_table, p_kept)) name
-$$;
-comment on routine private.reset_columns is
-  'What an update sets to clear a row: every column but the kept ones is its default, which is null where it says none.';
-revoke all on routine private.reset_columns from public, anon, authenticated, service_role;
-
-
 create function private.insert_rows(p_table regclass, p_rows jsonb) returns void
 language plpgsql
 set search_path = ''
@@ -59,19 +47,3 @@ comment on routine private.insert_rows is
   'Inserts a JSON array of objects as rows: a column takes what the object has under its name. What is missing is null, or '
   'its default in a column that is never null. Checks nobody''s rights, and no value.';
 revoke all on routine private.insert_rows from public, anon, authenticated, service_role;
-
-
-create function private.misfit(p_row jsonb, p_as_stored jsonb) returns boolean
-language sql
-immutable
-set search_path = ''
-as $$
-  select exists (
-    select
-    from jsonb_each(p_row) r
-    where jsonb_typeof(p_as_stored -> r.key) = 'string' and jsonb_typeof(r.value) <> 'string'
-  )
-$$;
-comment on routine private.misfit is
-  'Whether something of a row became text that was none: p_as_stored is the row as its table''s type reads it.';
-revoke all on routine private.misfit from public, anon, authenticated, service_role;

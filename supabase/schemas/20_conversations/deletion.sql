@@ -253,7 +253,11 @@ begin
       )
       select count(*) from hidden
     $sql$,
-    private.reset_columns('public.conversations', private.tombstone_columns())
+    -- Default is null where a column says none.
+    (
+      select string_agg(format('%I = default', name), ', ')
+      from unnest(private.columns_of('public.conversations', private.tombstone_columns())) name
+    )
   )
   into v_hidden
   using p_ids, p_user_id;

@@ -39,8 +39,12 @@ declare
 begin
   if jsonb_typeof(p_conversation) is distinct from 'object'
     or p_conversation - c_fields - '{deleted,more,continues}'::text[] <> '{}'
-    or private.misfit(
-      p_conversation, to_jsonb(jsonb_populate_record(null::public.conversations, p_conversation - '{deleted,more,continues}'::text[]))
+    -- Nothing is turned into text.
+    or exists (
+      select
+      from jsonb_each(p_conversation) given
+      join jsonb_each(to_jsonb(jsonb_populate_record(null::public.conversations, p_conversation))) stored using (key)
+      where jsonb_typeof(stored.value) = 'string' and jsonb_typeof(given.value) <> 'string'
     )
   then
     v_detail := 'A field of the conversation is unknown, or of the wrong type.';
