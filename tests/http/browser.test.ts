@@ -44,12 +44,7 @@ browserTest("a page of another origin logs in, remembers, follows a session, and
   await page.waitForFunction(() => frontend.received.length === 2);
   await call(page, `sessions/${session}/end`, { body: {} });
   await followed;
-  const received = await page.evaluate(() => frontend.received);
-  assertEquals(received.map(({ id, event, data }) => [id, event, data.content?.text ?? data.id]), [
-    ["1", "message", "before"],
-    ["2", "message", "meanwhile"],
-    [undefined, "end", session],
-  ]);
+  assertEquals(await page.evaluate(() => frontend.received), ["before", "meanwhile"]);
 
   const errors: [status: number, code: string, path: string, options: Options][] = [
     [400, "invalid_request", "conversations", { body: { titel: "x" } }],

@@ -5,24 +5,16 @@ import { createClient } from "@supabase/supabase-js";
 import { decodeJwt, SignJWT } from "jose";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { pathToFileURL } from "node:url";
 import postgres from "postgres";
 import { envFile, envOf, formatEnv } from "../../local/env.ts";
 import { type Stack, startStack } from "../../local/stack.ts";
+import { block, readDocs } from "../support/docs.ts";
+import { root } from "../support/project.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-const readme = await Deno.readTextFile(join(root, "README.md"));
-const [sessionsPage, privacyPage, retentionPage] = await Promise.all(
-  ["sessions", "privacy", "retention"].map((page) => Deno.readTextFile(join(root, `docs/${page}.md`))),
+const [readme, sessionsPage, privacyPage, retentionPage] = await Promise.all(
+  ["README.md", "docs/sessions.md", "docs/privacy.md", "docs/retention.md"].map(readDocs),
 );
-
-/** The one block of code with this in it. */
-function block(page: string, language: string, part: string): string {
-  const blocks = [...page.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, "gms"))].map(([, code]) => code);
-  const found = blocks.filter((code) => code.includes(part));
-  assertEquals(found.length, 1, `${found.length} blocks have: ${part}`);
-  return found[0];
-}
 
 /** A block in TypeScript as a function, which answers what `result` names in it. */
 async function compile(code: string, parameters: string, result: string): Promise<CallableFunction> {

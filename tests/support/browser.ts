@@ -1,6 +1,8 @@
 // A real browser: it refuses what no other client does.
 import { chromium, type Page } from "playwright-core";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { block, readDocs } from "./docs.ts";
+import { root } from "./project.ts";
 
 /** Chromium or a browser built from it, if one is installed. */
 export const browserPath = [
@@ -40,7 +42,7 @@ export function browserTest(name: string, run: (page: Page) => Promise<void>): v
 
 /** Opens a page of an origin of its own with frontend.ts in it, in a browser that reaches this machine alone. */
 async function onPage(run: (page: Page) => Promise<void>): Promise<void> {
-  const script = await bundle("frontend.ts");
+  const script = await bundleFrontend();
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
     const [type, body] = new URL(url).pathname === "/frontend.js"
       ? ["text/javascript", script]
@@ -78,10 +80,20 @@ async function onPage(run: (page: Page) => Promise<void>): Promise<void> {
   }
 }
 
-async function bundle(name: string): Promise<string> {
+async function bundleFrontend(): Promise<string> {
+  const entry = await Deno.makeTempFile({ suffix: ".ts" });
+  await Deno.writeTextFile(
+    entry,
+    [
+      `import { API_URL, supabase } from "${new URL("frontend.ts", import.meta.url)}";`,
+      block(await readDocs("docs/sessions.md"), "ts", "async function follow"),
+      "globalThis.follow = follow;",
+    ].join("\n"),
+  );
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["bundle", "--quiet", "--platform=browser", fileURLToPath(new URL(name, import.meta.url))],
+    args: ["bundle", "--quiet", "--platform=browser", "--config", join(root, "deno.json"), entry],
   }).output();
+  await Deno.remove(entry);
   if (!success) throw new Error(new TextDecoder().decode(stderr));
   return new TextDecoder().decode(stdout);
 }

@@ -1,17 +1,14 @@
 /**
- * A frontend: tests/support/browser.ts bundles it for a page, and the tests have the page call it.
+ * A frontend: tests/support/browser.ts bundles it for a page, with the `follow` that docs/sessions.md shows, and the tests
+ * have the page call it.
  *
  * @example await page.evaluate(() => frontend.call("conversations", { body: { title: "From a page" } }))
  */
 import { createClient, FunctionsHttpError, type SupabaseClient } from "@supabase/supabase-js";
 
-/** What tracing tools add to the requests of a page. */
-const TRACING = {
-  "sentry-trace": "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
-  baggage: "sentry-environment=production,sentry-release=1.0.0",
-  traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-  "cache-control": "no-cache",
-};
+/** What `follow` uses. */
+export let supabase: SupabaseClient;
+export let API_URL: string;
 
 /** What a page can see of an answer. */
 export interface Seen {
@@ -22,21 +19,10 @@ export interface Seen {
   body: any;
 }
 
-/** One server-sent event. */
-export interface StreamEvent {
-  id?: string;
-  event: string;
-  // deno-lint-ignore no-explicit-any -- an event, or the session at its end
-  data: any;
-}
-
-let supabase: SupabaseClient;
-let apiUrl: string;
-
 const frontend = {
   connect(url: string, key: string): void {
-    apiUrl = url;
-    supabase = createClient(url, key, { global: { headers: TRACING } });
+    API_URL = url;
+    supabase = createClient(url, key);
   },
 
   /** Signs up, leaves, and logs in again. */
@@ -53,7 +39,7 @@ const frontend = {
     }
   },
 
-  /** The number and status of the user's conversations as REST tells them: the number is in a header. */
+  /** How many conversations the user has, as REST tells it: in a header. */
   async count(): Promise<{ status: number; count: number | null }> {
     const { status, count } = await supabase.from("conversations").select("id", { count: "exact" });
     return { status, count };
@@ -70,38 +56,29 @@ const frontend = {
     };
   },
 
-  /** What {@link frontend.follow} has received. */
-  received: [] as StreamEvent[],
+  /** The text of every event that {@link frontend.follow} has received. */
+  received: [] as string[],
 
-  /** Receives the events of a session until the stream ends. */
-  async follow(sessionId: string, lastEventId?: string): Promise<void> {
-    for await (const event of streamEvents(sessionId, lastEventId)) frontend.received.push(event);
+  /** Receives the events of a session until it has ended. */
+  async follow(id: string): Promise<void> {
+    await follow(id, ({ content }) => frontend.received.push(content.text));
   },
 };
 
-/** The events of a session as they come. By fetch, because an EventSource cannot send a token. */
-async function* streamEvents(sessionId: string, lastEventId = ""): AsyncGenerator<StreamEvent> {
-  const { data: { session } } = await supabase.auth.getSession();
-  const response = await fetch(`${apiUrl}/functions/v1/sessions/${sessionId}/events/stream`, {
-    headers: { Authorization: `Bearer ${session!.access_token}`, "Last-Event-ID": lastEventId, ...TRACING },
-  });
-  if (!response.ok) throw new Error((await response.json()).code);
-
-  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
-    const blocks = (text + chunk.value).split("\n\n");
-    text = blocks.pop()!; // what has not arrived whole
-    for (const block of blocks) {
-      const field = (name: string) => block.match(new RegExp(`^${name}: (.*)$`, "m"))?.[1];
-      const data = field("data");
-      if (data) yield { id: field("id"), event: field("event") ?? "message", data: JSON.parse(data) };
-    }
-  }
-}
+/** As tracing tools do, to every request of a page, whoever makes it. */
+const { fetch } = globalThis;
+globalThis.fetch = (input, init) => {
+  const headers = new Headers(init?.headers);
+  headers.set("sentry-trace", "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1");
+  headers.set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+  headers.set("baggage", "sentry-environment=production,sentry-release=1.0.0");
+  headers.set("cache-control", "no-cache");
+  return fetch(input, { ...init, headers });
+};
 
 declare global {
   var frontend: Frontend;
+  function follow(id: string, onEvent: (event: { content: { text: string } }) => void): Promise<void>;
 }
 type Frontend = typeof frontend;
 globalThis.frontend = frontend;
