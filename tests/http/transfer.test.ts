@@ -71,7 +71,7 @@ const user = (content: string) => ({ role: "user", content });
 
 /** What each living conversation shows, by title. */
 async function histories(person: TestUser): Promise<Record<string, unknown>> {
-  const { body: { data } } = await person.request("GET", "/conversations?limit=1000");
+  const { body: { data } } = await person.request("GET", "/conversations?limit=1000&archived=any");
   const shown: Record<string, unknown> = {};
   for (const { id, title, updated_at } of data) {
     const { body } = await person.request("GET", `/conversations/${id}/messages?limit=1000`);
@@ -175,7 +175,7 @@ Deno.test("export → import into another account → export: the same content, 
   assertEquals((await sql`select from private.imports where user_id in (${bob.id}, ${carol.id})`).length, 0);
 
   // What was shared is shared, not copied: deleting all that lives leaves nothing.
-  const { body: { data } } = await bob.request("GET", "/conversations?limit=1000");
+  const { body: { data } } = await bob.request("GET", "/conversations?limit=1000&archived=any");
   for (const { id } of data) assertEquals((await bob.request("DELETE", `/conversations/${id}`)).status, 204);
   assertEquals((await sql`select from conversations where user_id = ${bob.id}`).length, 0);
 });
