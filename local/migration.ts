@@ -1,9 +1,9 @@
 /** `npm run migration`: makes supabase/migrations say what supabase/schemas say. */
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import postgres from "postgres";
 import { compareCatalogues, readCatalogue } from "./catalogue.ts";
+import { readArguments, run } from "./command.ts";
 import { StackError } from "./errors.ts";
 import { type Changes, compareDatabases, type Databases, draftChanges, withDatabases } from "./migrations.ts";
 import { firstMigration, migrationsOf, moduleSql, readModules } from "./schemas.ts";
@@ -24,10 +24,12 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const migrations = join(root, "supabase/migrations");
 
 async function main(): Promise<void> {
-  const { values, positionals } = parse();
-  if (values.help) return console.log(HELP);
-  const [name] = positionals;
-  if (positionals.length > 1 || name !== undefined && !/^[a-z][a-z0-9_]*$/.test(name)) {
+  const { values, positionals: [name] } = readArguments(
+    HELP,
+    { database: { type: "string" }, "postgres-bin": { type: "string" } },
+    [0, 1],
+  );
+  if (name !== undefined && !/^[a-z][a-z0-9_]*$/.test(name)) {
     throw new StackError(`NAME is one word of a-z, 0-9 and _.\n\n${HELP}`);
   }
   const released = /^## \d/m.test(await Deno.readTextFile(join(root, "CHANGELOG.md")));
@@ -55,21 +57,6 @@ async function compareWith(url: string, { schemas }: Databases): Promise<void> {
     console.log("The database is as supabase/schemas say.");
   } finally {
     await sql.end();
-  }
-}
-
-function parse() {
-  try {
-    return parseArgs({
-      options: {
-        database: { type: "string" },
-        "postgres-bin": { type: "string" },
-        help: { type: "boolean", short: "h" },
-      },
-      allowPositionals: true,
-    });
-  } catch (error) {
-    throw new StackError(`${(error as Error).message}\n\n${HELP}`);
   }
 }
 
@@ -103,10 +90,4 @@ async function writeChanges(name: string, { drafts, problems }: Changes): Promis
   );
 }
 
-try {
-  await main();
-} catch (error) {
-  if (!(error instanceof StackError)) throw error;
-  console.error(error.message);
-  Deno.exit(1);
-}
+await run(main);

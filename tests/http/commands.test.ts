@@ -48,7 +48,7 @@ for (const command of Object.keys(scripts)) {
     assertEquals(argument.code, 1);
     assertStringIncludes(
       argument.stderr,
-      `Unexpected argument '${["add", "import"].includes(command) ? "two" : "one"}'`,
+      `Unexpected argument '${["add", "import", "migration"].includes(command) ? "two" : "one"}'`,
     );
   });
 }
