@@ -53,6 +53,8 @@ async function onPage(run: (page: Page) => Promise<void>): Promise<void> {
     const browser = await chromium.launch({
       executablePath: browserPath,
       timeout: PATIENCE_MS,
+      // Its sockets are in there, and their paths may have 107 bytes: those of the tests' own folder are too long.
+      env: { ...Deno.env.toObject(), TMPDIR: "/tmp" },
       // With handlers of its own the test process would outlive a SIGTERM. The browser ends with its pipe anyway.
       handleSIGINT: false,
       handleSIGTERM: false,
