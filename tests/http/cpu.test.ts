@@ -306,7 +306,7 @@ for (const { name, routes, operations } of functions) {
         // A history of eight megabytes, made where every function that reads it can.
         await using responses = name === "responses" ? undefined : await startMeasured("responses");
         for (const [id, previous_response_id] of [[`${response}_0`, null], [response, `${response}_0`]]) {
-          const output = `[{"type":"message","role":"assistant","content":${brim("0")}}]`;
+          const output = `[{"type":"message","role":"assistant","content":${ascii(MAX_BODY - 300)}}]`;
           const more = JSON.stringify({ input: "x", model: "m", provider: "p", previous_response_id }).slice(1);
           const stored = await send(responses ?? worker, "PUT", `/responses/${id}`, `{"output":${output},${more}`);
           await stored.body?.cancel();
