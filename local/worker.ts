@@ -14,6 +14,7 @@ export interface WorkerOptions {
 
 export interface Worker {
   origin: string;
+  pid: number;
   exited: Promise<Deno.CommandStatus>;
   /** Lets it finish the requests it has, within the time given. */
   stop: (graceMs: number) => Promise<void>;
@@ -81,6 +82,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const port = await listening.promise.finally(() => clearTimeout(overdue));
   return {
     origin: `http://127.0.0.1:${port}`,
+    pid: child.pid,
     exited: child.status,
     async stop(graceMs) {
       kill("SIGTERM");

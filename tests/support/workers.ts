@@ -27,7 +27,7 @@ export async function startMeasured(name: string): Promise<MeasuredWorker> {
     log: () => {}, // of a statement that takes the database too long
     signal: end.signal,
   });
-  const pid = await childPid(`/${name}/index.ts`);
+  const { pid } = worker;
   return {
     origin: worker.origin,
     // The main thread's, in nanoseconds: there JavaScript runs, and the platform counts no other of an isolate.
@@ -37,15 +37,4 @@ export async function startMeasured(name: string): Promise<MeasuredWorker> {
       await worker.exited;
     },
   };
-}
-
-/** The child of this process that runs with such an argument. */
-async function childPid(argument: string): Promise<number> {
-  for await (const { name: pid } of Deno.readDir("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
-    const read = (file: string) => Deno.readTextFile(`/proc/${pid}/${file}`).catch(() => ""); // it has ended meanwhile
-    const parent = /^PPid:\t(\d+)$/m.exec(await read("status"))?.[1];
-    if (Number(parent) === Deno.pid && (await read("cmdline")).includes(argument)) return Number(pid);
-  }
-  throw new Error(`No process runs ${argument}.`);
 }
