@@ -232,7 +232,7 @@ function convert(element: string, number: number): ImportRecord[] {
       conversation: {},
       messages: [],
       notes: [],
-      error: { code: "invalid_json", message: error.message },
+      error: { code: "invalid_json", message: error.message, retryable: false },
     }];
   }
 }

@@ -260,7 +260,8 @@ export class Splitter {
 
   #tooLong(line: number): void {
     const unit = this.#current!;
-    const error = { code: "payload_too_large", message: "The line is larger than a request may be.", line };
+    const message = "The line is larger than a request may be.";
+    const error = { code: "payload_too_large", message, retryable: false, line };
     const entry = { line: unit.numbers[0] ?? line, id: unit.id ?? null, new_id: null, messages: 0, notes: [], error };
     this.#onReport({
       imported: 0,

@@ -23,7 +23,7 @@ const SENT = [
   ...["sentry-trace", "baggage", "traceparent", "tracestate", "cache-control"],
 ].toSorted(); // as browsers ask for them
 const EXPOSED =
-  "idempotent-replayed,x-request-id,allow,location,retry-after,x-consistency-token,x-vercel-ai-ui-message-stream";
+  "idempotent-replayed,x-request-id,allow,location,retry-after,x-should-retry,x-consistency-token,x-vercel-ai-ui-message-stream";
 
 const preflight = (method: string): RequestInit => ({
   method: "OPTIONS",

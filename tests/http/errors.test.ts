@@ -32,6 +32,16 @@ const cases: [
     "text/plain",
   ],
   ["an array for a body", "POST", "/conversations", [], 400, "invalid_request", ""],
+  ["a name twice", "POST", "/conversations", '{"title":"a","title":"b"}', 400, "invalid_request", "title"],
+  [
+    "a name twice, written in two ways",
+    "POST",
+    `${path}/messages`,
+    '{"messages":[{"role":"user","content":"x","metadata":{"a":{"n":1,"\\u006e":2}}}]}',
+    400,
+    "invalid_request",
+    "messages[0].metadata.a.n",
+  ],
   ["an unknown field", "POST", "/conversations", { titel: "x" }, 400, "invalid_request", "titel"],
   [
     "an unknown field of a message",
@@ -199,6 +209,7 @@ for (const [name, method, target, body, status, code, failingPath, contentType] 
     if (!code) return;
     assertEquals(answer.body.code, code);
     assertEquals(typeof answer.body.message, "string");
+    assertEquals([answer.body.retryable, answer.headers.get("x-should-retry")], [false, "false"]);
     assertEquals(answer.body.request_id, answer.headers.get("x-request-id"));
     assertEquals(answer.headers.get("access-control-allow-origin"), "*", "a browser must be able to read the error");
     if (failingPath !== undefined) assertEquals(answer.body.details[0].path, failingPath);

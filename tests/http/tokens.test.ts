@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { decodeJwt, decodeProtectedHeader, SignJWT, UnsecuredJWT } from "jose";
-import { publishableKey, request, signUp } from "../support/stack.ts";
+import { connect, publishableKey, request, signUp } from "../support/stack.ts";
 
 const alice = await signUp();
 const claims = decodeJwt(alice.token);
@@ -48,4 +48,30 @@ Deno.test("a signed token of another role is nobody's access token", { ignore: !
   for (const role of ["anon", "service_role", "postgres"]) {
     assertEquals(await statusWith(await sign({ ...claims, role })), 401, role);
   }
+});
+
+Deno.test("a token that Auth made for somebody else is refused", { ignore: !secret }, async () => {
+  for (
+    const [aud, status] of [["authenticated", 200], [["other", "authenticated"], 200], ["other", 401], [undefined, 401]]
+  ) {
+    assertEquals(await statusWith(await sign({ ...claims, aud })), status, `${aud}`);
+  }
+});
+
+Deno.test("a token whose user was deleted is 401 on every function that writes", async () => {
+  const gone = await signUp();
+  const writes: [string, string, object][] = [
+    ["POST", "/conversations", {}],
+    ["POST", "/openai/v1/conversations", {}],
+    ["PUT", "/responses/r", { input: "x", output: [], model: "m", provider: "p" }],
+    ["POST", "/sessions", {}],
+    ["POST", "/documents/things/insert_one", { document: {} }],
+  ];
+  const statuses = () =>
+    Promise.all(writes.map(async ([method, path, body]) => (await gone.request(method, path, { body })).status));
+  assertEquals(await statuses(), [201, 200, 201, 201, 201]);
+  const sql = connect();
+  await sql`delete from auth.users where id = ${gone.id}`;
+  await sql.end();
+  assertEquals(await statuses(), [401, 401, 401, 401, 401]);
 });

@@ -353,7 +353,7 @@ Deno.test("the export comes as fast as it is read, and an error on the way is it
     assertEquals([broken[0].type, broken.at(-1).type, broken.at(-1).error.code], [
       "export",
       "error",
-      "database_unavailable",
+      "timeout",
     ]);
     assertEquals(logged.length, 1, "the control: an error is logged");
 

@@ -1,6 +1,15 @@
 // JSON as bytes: what is seen of it before it is parsed, and what is taken out of it without.
 import { assert, assertEquals } from "@std/assert";
-import { joinJson, MAX_DEPTH, MAX_NAMES, MAX_VALUES, RawJson, shapeOf } from "../../supabase/functions/_shared/json.ts";
+import {
+  countMembers,
+  findDuplicate,
+  joinJson,
+  MAX_DEPTH,
+  MAX_NAMES,
+  MAX_VALUES,
+  RawJson,
+  shapeOf,
+} from "../../supabase/functions/_shared/json.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const raw = <T>(text: string) => new RawJson<T>(bytes(text));
@@ -53,6 +62,23 @@ Deno.test("what may not be storable is suspected, and little else", () => {
       '"🧵 1e400 \\\\u0000"',
     ]
   ) assert(!shapeOf(bytes(text)).suspicious, text);
+});
+
+Deno.test("a name that an object has twice is found, however it is written, and no other", () => {
+  for (
+    const [text, path] of [
+      ['{"a":1,"a":2}', ["a"]],
+      ['{"a":{"b":[0,{"c":":{","d":1},{"c":1,"c" : 2}]}}', ["a", "b", 2, "c"]],
+      ['[[],[1,2,{"\\u0061":1,"b":{},"a":2}]]', [1, 2, "a"]],
+      ['{"__proto__":1,"__proto__":{"a":1}}', ["__proto__"]],
+      ['{"a":{"a":{"a":1}},"b":[{"a":1},{"a":1}],"":"a:","c":"\\"a\\":"}', undefined],
+      ['{"1":{},"01":{},"constructor":1,"toString":2,"__proto__":3}', undefined],
+      ['"a:a:a"', undefined],
+    ] as [string, PropertyKey[] | undefined][]
+  ) {
+    assertEquals(findDuplicate(bytes(text)), path, text);
+    assertEquals(countMembers(JSON.parse(text)) < shapeOf(bytes(text)).members, path !== undefined, text);
+  }
 });
 
 Deno.test("members and elements are found by brackets and quotes, whatever stands in them", () => {

@@ -20,6 +20,7 @@ const EXPOSE_HEADERS = [
   "allow",
   "location",
   "retry-after",
+  "x-should-retry",
   "x-consistency-token",
   "x-vercel-ai-ui-message-stream",
 ];
@@ -50,7 +51,7 @@ export function createApp(
 ) {
   const writeError = (c: Context<AppEnv>, error: ApiError) => {
     if (error.status >= 500) logError(c, error);
-    return c.json(toErrorBody(error, c.var.requestId), error.status, error.extra.headers);
+    return c.json(toErrorBody(error, c.var.requestId), error.status, error.headers);
   };
   const app = new Hono<AppEnv>({ strict: false }).basePath(`/${name}`);
   app.use(

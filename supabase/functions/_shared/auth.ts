@@ -33,12 +33,18 @@ export const authenticateAs = (userId: z.ZodType<string>) =>
     await next();
   });
 
+/**
+ * For whom Auth makes access tokens: one that it, or whoever has its key, made for somebody else is refused. Not the issuer:
+ * inside the platform's containers the project has another address than in its tokens.
+ */
+const AUDIENCE = "authenticated";
+
 async function verify(c: Context, bearer: string | undefined, userId: z.ZodType<string>): Promise<Caller> {
   const credentials = {
     token: bearer && !isKeyToken(bearer) ? bearer : null,
     apikey: c.req.header("apikey") ?? null,
   };
-  const { data: auth, error } = await verifyCredentials(credentials, { auth: ["user", "secret"] });
+  const { data: auth, error } = await verifyCredentials(credentials, { auth: ["user", "secret"], audience: AUDIENCE });
   if (error) {
     throw error.status === 401
       ? new ApiError(401, "unauthorized")

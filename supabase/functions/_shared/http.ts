@@ -4,7 +4,16 @@ import { z } from "zod";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import type { AppEnv } from "./caller.ts";
 import { ApiError } from "./errors.ts";
-import { type JsonShape, MAX_DEPTH, MAX_NAMES, MAX_VALUES, type RawJson, shapeOf } from "./json.ts";
+import {
+  countMembers,
+  findDuplicate,
+  type JsonShape,
+  MAX_DEPTH,
+  MAX_NAMES,
+  MAX_VALUES,
+  type RawJson,
+  shapeOf,
+} from "./json.ts";
 
 // ---- idempotency ----------------------------------------------------------------------------------------------------
 
@@ -118,7 +127,7 @@ async function readJson(request: Request): Promise<unknown> {
  */
 export function parseJson(bytes: Uint8Array<ArrayBuffer>): unknown {
   const shape = checkShape(bytes);
-  const value = decodeJson(bytes);
+  const value = decodeJson(bytes, shape);
   if (shape.suspicious) refuseUnstorable(value);
   return value;
 }
@@ -135,14 +144,27 @@ export function checkShape(bytes: Uint8Array, maxValues = MAX_VALUES): JsonShape
   return shape;
 }
 
-/** The JSON in these bytes, which may hold what cannot be stored: 400 `invalid_json` for what does not parse. */
-export function decodeJson(bytes: AllowSharedBufferSource): unknown {
+/**
+ * The JSON in these bytes, which may hold what cannot be stored.
+ *
+ * @throws {ApiError} 400 `invalid_json` for what does not parse, `invalid_request` for a name that an object has twice: which
+ * of the two is meant, nobody knows, and whoever checked the request before us may have looked at the other.
+ */
+export function decodeJson(bytes: Uint8Array<ArrayBuffer>, { members }: JsonShape): unknown {
+  let value: unknown;
   try {
     // fatal: bytes that are not UTF-8 must not become U+FFFD unnoticed.
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (error) {
     throw new ApiError(400, "invalid_json", { details: (error as Error).message });
   }
+  if (countMembers(value) < members) {
+    throw invalidRequest([{
+      path: formatPath(findDuplicate(bytes) ?? []),
+      message: "The object has this name twice.",
+    }]);
+  }
+  return value;
 }
 
 /**

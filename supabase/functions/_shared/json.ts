@@ -21,6 +21,8 @@ export interface JsonShape {
   values: number;
   /** How many different names, nearly: some are taken for one another. */
   names: number;
+  /** How many members all objects have together, one that stands twice counted twice. */
+  members: number;
   /**
    * Whether there may be something in it that cannot be stored: an escaped NUL or half of a surrogate pair, a number beyond
    * what JavaScript keeps exactly.
@@ -32,7 +34,7 @@ export interface JsonShape {
 export function shapeOf(json: Uint8Array, maxValues = MAX_VALUES): JsonShape {
   // A short text has no room for too many names, and needs no place to remember them.
   const seen = new Uint8Array(json.length < 4 * MAX_NAMES ? 1 : 1 << 17);
-  const shape: JsonShape = { depth: 0, values: 0, names: 0, suspicious: false };
+  const shape: JsonShape = { depth: 0, values: 0, names: 0, members: 0, suspicious: false };
   let depth = 0;
   let hash = 0;
   for (let i = 0; i < json.length; i++) {
@@ -50,6 +52,7 @@ export function shapeOf(json: Uint8Array, maxValues = MAX_VALUES): JsonShape {
       }
     } else if (byte === COLON) {
       shape.values--; // the string before it was a name
+      shape.members++;
       const slot = (hash ^ hash >>> 15) & (seen.length - 1);
       if (!seen[slot]) shape.names++;
       seen[slot] = 1;
@@ -75,6 +78,48 @@ export function shapeOf(json: Uint8Array, maxValues = MAX_VALUES): JsonShape {
 function isStructure(byte: number): boolean {
   return byte === COMMA || byte === COLON || byte === QUOTE || byte === OPEN_ARRAY || byte === CLOSE_ARRAY ||
     byte === OPEN_OBJECT || byte === CLOSE_OBJECT;
+}
+
+/** How many members the objects in a value have together: fewer than its text has where a name stood twice. */
+export function countMembers(value: unknown): number {
+  let count = 0;
+  if (Array.isArray(value)) {
+    for (const element of value) if (typeof element === "object" && element !== null) count += countMembers(element);
+  } else if (typeof value === "object" && value !== null) {
+    for (const name of Object.keys(value)) {
+      const member = (value as Record<string, unknown>)[name];
+      count += typeof member === "object" && member !== null ? 1 + countMembers(member) : 1;
+    }
+  }
+  return count;
+}
+
+/** Where the first name stands that its object has already: `["messages", 0, "role"]`. Of JSON that does parse. */
+export function findDuplicate(json: Uint8Array): PropertyKey[] | undefined {
+  const open: { at: PropertyKey; names?: Set<string> }[] = [];
+  for (let i = 0; i < json.length; i++) {
+    const byte = json[i];
+    const inner = open.at(-1);
+    if (byte === QUOTE) {
+      const end = endOfString(json, i);
+      let next = end + 1;
+      while (json[next] <= 0x20) next++;
+      if (inner?.names && json[next] === COLON) {
+        inner.at = JSON.parse(decoder.decode(json.subarray(i, end + 1))) as string;
+        if (inner.names.has(inner.at)) return open.map(({ at }) => at);
+        inner.names.add(inner.at);
+      }
+      i = end;
+    } else if (byte === OPEN_OBJECT) {
+      open.push({ at: "", names: new Set() });
+    } else if (byte === OPEN_ARRAY) {
+      open.push({ at: 0 });
+    } else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) {
+      open.pop();
+    } else if (byte === COMMA && inner && !inner.names) {
+      inner.at = Number(inner.at) + 1;
+    }
+  }
 }
 
 // ---- passed on ------------------------------------------------------------------------------------------------------

@@ -61,7 +61,8 @@ export function readChatGpt(value: unknown, line: number): ImportRecord[] {
   if (!result.success) {
     const details = result.error.issues.map(({ path, message }) => ({ path: path.map(String).join("."), message }));
     const record: ImportRecord = { line, id: null, conversation: {}, messages: [], notes: [] };
-    const error = { code: "invalid_request", message: "This is not a conversation of a ChatGPT export.", details };
+    const message = "This is not a conversation of a ChatGPT export.";
+    const error = { code: "invalid_request", message, retryable: false, details };
     return [{ ...record, error }];
   }
 

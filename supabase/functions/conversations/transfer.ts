@@ -131,6 +131,7 @@ const importEntry = z.strictObject({
   error: z.strictObject({
     code: z.string(),
     message: z.string(),
+    retryable: z.boolean(),
     details: z.union([z.string(), z.array(z.strictObject({ path: z.string(), message: z.string() }))]).optional(),
     hint: z.string().optional(),
     line: z.int().optional().describe("The line that is wrong, where it is one."),
@@ -167,8 +168,11 @@ export async function runImport(c: Context<AppEnv>): Promise<ImportReport> {
   if (/^application\/x-ndjson\s*(;|$)/i.test(contentType)) {
     file = readNdjson(bytes);
   } else if (/^application\/json\s*(;|$)/i.test(contentType)) {
-    checkShape(bytes, MAX_VALUES);
-    file = { records: readConversations(decodeJson(bytes)), ids: new Map(), more: false };
+    file = {
+      records: readConversations(decodeJson(bytes, checkShape(bytes, MAX_VALUES))),
+      ids: new Map(),
+      more: false,
+    };
   } else {
     throw new ApiError(415, "unsupported_media_type", {
       hint: `Send ${NDJSON}, or the conversations.json of a ChatGPT export as application/json.`,
