@@ -2,7 +2,7 @@
 
 set check_function_bodies = off;
 
--- For whom does a call act? Answered in one place, in a schema that no client reaches through the API.
+-- The schema private: what stands behind the API, and out of every client's reach.
 
 create schema private;
 comment on schema private is
@@ -11,6 +11,23 @@ revoke all on schema private from public;
 -- Invoker functions in public call definer functions in private, so their callers need the schema.
 grant usage on schema private to authenticated, service_role;
 
+
+create function private.close_table(p_table regclass) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  execute format('alter table %s enable row level security, force row level security', p_table);
+  execute format('revoke all on %s from public, anon, authenticated, service_role', p_table);
+  -- As closed without it; but then the advisors would take the table for one whose policies were forgotten.
+  execute format('create policy "No client reaches this table" on %s for select to authenticated using (false)', p_table);
+end;
+$$;
+comment on routine private.close_table is
+  'Closes a table to every client: no grant, and row level security, also for the owner, that shows nothing.';
+revoke all on routine private.close_table from public, anon, authenticated, service_role;
+
+-- For whom does a call act? Answered in one place.
 
 -- In PL/pgSQL, whose plans a connection keeps. A function in SQL that is not inlined, and one with a search_path is not, is
 -- parsed and planned again by every statement that calls it.
@@ -119,20 +136,13 @@ stable
 security definer
 set search_path = ''
 as $$
-declare
-  v_role text := private.caller_role();
 begin
-  if v_role = 'authenticated' and auth.uid() is not null then
-    return auth.uid()::text;
-  elsif v_role = 'service_role' then
-    if char_length(p_user_id) not between 1 and 256 then
-      perform private.refuse('The user id of a session has between 1 and 256 characters.');
-    end if;
-    return private.session_user_id(p_user_id);
+  if private.caller_role() is distinct from 'service_role' then
+    return private.caller_id(null);
+  elsif char_length(p_user_id) not between 1 and 256 then
+    perform private.refuse('The user id of a session has between 1 and 256 characters.');
   end if;
-  raise sqlstate 'PT401' using
-    message = 'unauthorized',
-    detail = 'The call carries neither a user''s token nor the secret key.';
+  return private.session_user_id(p_user_id);
 end;
 $$;
 comment on routine private.session_caller_id is
@@ -152,10 +162,7 @@ declare
   v_user_id text := private.session_caller_id(p_user_id);
 begin
   if v_user_id is null then
-    raise sqlstate 'PT400' using
-      message = 'user_id_required',
-      detail = 'A backend says whose session it is.',
-      hint = 'Send the user''s id in the x-user-id header.';
+    perform private.acting_user(null); -- which refuses
   end if;
   return v_user_id;
 end;
@@ -265,10 +272,7 @@ comment on column private.erasures.removed is 'How many rows of which table: {ta
 comment on column private.erasures.error is
   'The SQLSTATE with which the last step failed; null when it did not. The next run tries again.';
 
-alter table private.erasures enable row level security, force row level security;
-revoke all on private.erasures from public, anon, authenticated, service_role;
-
-create policy "No client sees erasures" on private.erasures for select to authenticated using (false);
+select private.close_table('private.erasures');
 
 -- Idempotency keys: a request that is repeated does nothing twice.
 
@@ -292,11 +296,7 @@ comment on column private.idempotency_keys.user_id is
 comment on column private.idempotency_keys.scope is 'Method and path of the request: a key means something there only.';
 comment on column private.idempotency_keys.result is 'Where to find the first answer: ids and sequence numbers.';
 
-alter table private.idempotency_keys enable row level security, force row level security;
-revoke all on private.idempotency_keys from public, anon, authenticated, service_role;
-
-create policy "No client sees idempotency keys" on private.idempotency_keys
-  for select to authenticated using (false);
+select private.close_table('private.idempotency_keys');
 
 
 create function private.claim_idempotency_key(p_user_id text, p_scope text, p_key text, p_request jsonb) returns jsonb
@@ -360,24 +360,14 @@ security definer
 set search_path = ''
 as $$
 declare
-  c_removed constant integer := 5000;
-  v_cutoff timestamptz := private.retention_cutoff('idempotency_keys', p_now);
-  v_count integer;
+  v_piece record;
 begin
-  with expired as (
-    select k.user_id, k.scope, k.key
-    from private.idempotency_keys k
-    where k.created_at < v_cutoff
-    order by k.created_at
-    limit c_removed
-    for update skip locked
-  )
-  delete from private.idempotency_keys k
-  using expired x
-  where k.user_id = x.user_id and k.scope = x.scope and k.key = x.key;
-  get diagnostics v_count = row_count;
-  removed := jsonb_build_object('idempotency_keys', v_count);
-  more := v_count = c_removed;
+  v_piece := private.remove_oldest(
+    'private.idempotency_keys', 't.created_at < $3', private.retention_cutoff('idempotency_keys', p_now), 'created_at',
+    'key', 5000
+  );
+  removed := jsonb_build_object('idempotency_keys', v_piece.removed);
+  more := v_piece.more;
 end;
 $$;
 comment on routine private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';
@@ -400,10 +390,7 @@ comment on column private.scheduled_jobs.command is
   'A do block that calls a step function until that answers false, and commits in between. A step is bounded, so that no '
   'lock is held for long; the block is what may commit: a procedure with a pinned search_path cannot.';
 
-alter table private.scheduled_jobs enable row level security, force row level security;
-revoke all on private.scheduled_jobs from public, anon, authenticated, service_role;
-
-create policy "No client sees scheduled jobs" on private.scheduled_jobs for select to authenticated using (false);
+select private.close_table('private.scheduled_jobs');
 
 do $$
 begin
@@ -590,10 +577,7 @@ comment on column private.retention_policies.collection is
   'The collection, of kind documents. One without a policy is kept; empty for every other kind.';
 comment on column private.retention_policies.keep is 'Since the last activity, or the creation, of a row; null: for ever.';
 
-alter table private.retention_policies enable row level security, force row level security;
-revoke all on private.retention_policies from public, anon, authenticated, service_role;
-
-create policy "No client sees retention policies" on private.retention_policies for select to authenticated using (false);
+select private.close_table('private.retention_policies');
 
 insert into private.retention_policies (kind, keep) values ('idempotency_keys', '24 hours');
 
@@ -676,10 +660,7 @@ comment on column private.retention_runs.kinds_left is 'What is still to be look
 comment on column private.retention_runs.positions is
   'How far it has come in each kind: what it has passed and kept is not read again by the same run.';
 
-alter table private.retention_runs enable row level security, force row level security;
-revoke all on private.retention_runs from public, anon, authenticated, service_role;
-
-create policy "No client sees retention runs" on private.retention_runs for select to authenticated using (false);
+select private.close_table('private.retention_runs');
 
 
 create function private.retention_is_running() returns boolean

@@ -1355,10 +1355,7 @@ comment on column private.prune_queue.error is
   'The SQLSTATE of that, and the constraint if it was one: "23503 bookmarks_fkey" is a table of the host''s that refers to the '
   'conversation.';
 
-alter table private.prune_queue enable row level security, force row level security;
-revoke all on private.prune_queue from public, anon, authenticated, service_role;
-
-create policy "No client sees what waits to be pruned" on private.prune_queue for select to authenticated using (false);
+select private.close_table('private.prune_queue');
 
 
 create function private.shows_itself(p_conversation_id uuid) returns boolean
@@ -1754,11 +1751,7 @@ comment on table private.erasure_conversations is
   'comes after the request stays. No foreign key to conversations: every deletion of one would look here.';
 comment on column private.erasure_conversations.stage is '0: to be hidden; 1: hidden; 2: without messages.';
 
-alter table private.erasure_conversations enable row level security, force row level security;
-revoke all on private.erasure_conversations from public, anon, authenticated, service_role;
-
-create policy "No client sees what is being erased" on private.erasure_conversations
-  for select to authenticated using (false);
+select private.close_table('private.erasure_conversations');
 
 
 create function private.list_conversations_to_erase(p_erasure_id uuid, p_user_id uuid) returns boolean
@@ -2199,10 +2192,7 @@ comment on table private.imports is
 comment on column private.imports.incomplete is 'More messages follow. Until then the conversation is hidden as if deleted.';
 comment on column private.imports.tombstone is 'It stays hidden: it is there for its forks, and goes if none comes.';
 
-alter table private.imports enable row level security, force row level security;
-revoke all on private.imports from public, anon, authenticated, service_role;
-
-create policy "No client sees imports" on private.imports for select to authenticated using (false);
+select private.close_table('private.imports');
 
 
 create function private.check_import(p_conversation jsonb, p_messages jsonb) returns void
@@ -2886,6 +2876,51 @@ comment on routine private.retain_prune_queue is
 revoke all on routine private.retain_prune_queue from public, anon, authenticated, service_role;
 
 
+create function private.remove_pointers(p_table regclass, p_time name, p_before timestamptz, p_limit integer)
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  -- A row that somebody is going on with is locked, and passed by. So is one whose conversation somebody deletes at this
+  -- moment: that could not be put into the queue.
+  execute format(
+    $query$
+      with expired as materialized (
+        select t.ctid as row_id, t.user_id, t.conversation_id
+        from %1$s t
+        join public.conversations c on c.user_id = t.user_id and c.id = t.conversation_id
+        where t.%2$I < $1
+        order by t.%2$I
+        limit $2
+        for update of t skip locked
+        for key share of c skip locked
+      ),
+      deleted as (
+        delete from %1$s t using expired e where t.ctid = e.row_id returning 1
+      ),
+      queued as (
+        insert into private.prune_queue (conversation_id, user_id)
+        select distinct e.conversation_id, e.user_id from expired e
+        on conflict do nothing
+      )
+      select count(*) from deleted
+    $query$,
+    p_table, p_time
+  )
+  into v_count using p_before, p_limit;
+  return v_count;
+end;
+$$;
+comment on routine private.remove_pointers is
+  'Removes the first p_limit rows by p_time, and from before p_before, of a table that points at conversations (user_id, '
+  'conversation_id). What nothing shows of these is left to private.prune_queue. It waits for nobody. Answers how many.';
+revoke all on routine private.remove_pointers from public, anon, authenticated, service_role;
+
+
 create function private.retain_imports(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
 security definer
@@ -2893,33 +2928,10 @@ set search_path = ''
 as $$
 declare
   c_removed constant integer := 500;
-  v_count integer;
 begin
-  with expired as materialized (
-    select i.user_id, i.conversation_id
-    from private.imports i
-    join public.conversations c on c.user_id = i.user_id and c.id = i.conversation_id
-    -- As in private.expire_imports.
-    where i.created_at < p_now - interval '1 day'
-    order by i.created_at
-    limit c_removed
-    for update of i skip locked
-    for key share of c skip locked
-  ),
-  deleted as (
-    delete from private.imports i
-    using expired e
-    where i.user_id = e.user_id and i.conversation_id = e.conversation_id
-    returning i.user_id
-  ),
-  queued as (
-    insert into private.prune_queue (conversation_id, user_id)
-    select e.conversation_id, e.user_id from expired e
-    on conflict do nothing
-  )
-  select count(*) into v_count from deleted;
-  removed := jsonb_build_object('imports', v_count);
-  more := v_count = c_removed;
+  -- As in private.expire_imports.
+  select jsonb_build_object('imports', n), n = c_removed into removed, more
+  from private.remove_pointers('private.imports', 'created_at', p_now - interval '1 day', c_removed) n;
 end;
 $$;
 comment on routine private.retain_imports is
@@ -3355,10 +3367,7 @@ comment on column private.search_filters.up_to_sequence is 'The last of them tha
 comment on column private.search_filters.words is
   'A Bloom filter: two bits for each word, see private.search_filter. Null: private.search_filter_step has yet to fill it.';
 
-alter table private.search_filters enable row level security, force row level security;
-revoke all on private.search_filters from public, anon, authenticated, service_role;
-
-create policy "No client sees search filters" on private.search_filters for select to authenticated using (false);
+select private.close_table('private.search_filters');
 
 
 create function private.word_hashes(p_words text[]) returns bigint[]

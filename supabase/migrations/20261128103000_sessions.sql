@@ -141,10 +141,7 @@ create table private.event_logs_default partition of public.event_logs default;
 comment on table private.event_logs_default is
   'Takes the events of a month that has no partition. Empty in health; private.make_event_partition moves what is in it.';
 
-alter table private.event_logs_default enable row level security, force row level security;
-revoke all on private.event_logs_default from public, anon, authenticated, service_role;
-
-create policy "No client reaches a partition" on private.event_logs_default for select to authenticated using (false);
+select private.close_table('private.event_logs_default');
 
 
 create table private.event_counts (
@@ -167,10 +164,7 @@ comment on table private.event_counts is
 comment on column private.event_counts.slot is
   'The beginning of the quarter. Every time zone''s offset is a multiple of it, so quarters add up to anybody''s days.';
 
-alter table private.event_counts enable row level security, force row level security;
-revoke all on private.event_counts from public, anon, authenticated, service_role;
-
-create policy "No client sees event counts" on private.event_counts for select to authenticated using (false);
+select private.close_table('private.event_counts');
 
 -- Analytics: sessions and what happened in them, by hours, days, weeks or months of a time zone.
 
@@ -237,8 +231,7 @@ declare
   c_max_types constant integer := 100;
   c_messages constant text[] := '{user_message,ai_message,ai_response}';
   c_quarter constant interval := '15 minutes';
-  v_user_id text := private.session_caller_id(p_user_id);
-  v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_from timestamptz;
   v_to timestamptz := coalesce(p_to, now());
   v_borders timestamptz[];
@@ -282,12 +275,6 @@ begin
       detail = format('The window is longer than %s %ss.', c_max_buckets, p_bucket),
       hint = 'Ask for a shorter window or for larger buckets.';
   end if;
-
-  if v_of_user_id <> v_user_id then
-    -- Nobody's: no session has an empty user id.
-    v_user_id := '';
-  end if;
-  v_user_id := coalesce(v_user_id, v_of_user_id);
 
   v_borders := private.bucket_borders(v_from, v_to, p_bucket);
   -- Quarters of an hour that lie in two buckets, or in part outside of the window, cannot be counted as a whole.
@@ -543,8 +530,7 @@ declare
   -- As in private.read_page.
   c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_deadline timestamptz := clock_timestamp() + c_max_time;
-  v_user_id text := private.session_caller_id(p_user_id);
-  v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_to timestamptz := coalesce(p_to, now());
   v_from timestamptz := coalesce(p_from, v_to - interval '24 hours');
   v_query text := lower(p_query);
@@ -570,10 +556,6 @@ begin
   if v_from >= v_to then
     perform private.refuse('from is not before to.');
   end if;
-  if v_of_user_id <> v_user_id then
-    return '{"data": [], "has_more": false, "next": null}';
-  end if;
-  v_user_id := coalesce(v_user_id, v_of_user_id);
 
   <<scan>>
   for v_event in
@@ -774,8 +756,7 @@ declare
   c_bytes constant bigint := 8 * 1024 * 1024;
   c_sessions constant integer := 1000;
   c_events constant integer := 100000;
-  v_user_id text := private.session_caller_id(p_user_id);
-  v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_truncated boolean := false;
   v_cost bigint;
   v_session record;
@@ -803,10 +784,9 @@ begin
   if p_max_tokens is null or p_max_tokens < 1 or p_max_sessions is null or p_max_sessions not between 0 and 100 then
     perform private.refuse('max_tokens is at least 1, max_sessions between 0 and 100.');
   end if;
-  if v_of_user_id <> v_user_id then
-    return '{"messages": [], "total_tokens": 0, "truncated": false}';
+  if v_user_id is null then
+    perform private.acting_user(null); -- which refuses
   end if;
-  v_user_id := private.session_acting_user(coalesce(v_user_id, v_of_user_id));
 
   for v_session in
     select s.start_time, s.summary
@@ -1310,12 +1290,7 @@ begin
   execute format('alter table public.event_logs attach partition private.%I for values from (%L) to (%L)', v_leaf, v_from, v_to);
   execute format('alter table private.%I drop constraint %I', v_leaf, v_leaf || '_created_at_check');
 
-  execute format('alter table private.%I enable row level security', v_leaf);
-  execute format('alter table private.%I force row level security', v_leaf);
-  execute format('revoke all on private.%I from public, anon, authenticated, service_role', v_leaf);
-  execute format(
-    'create policy "No client reaches a partition" on private.%I for select to authenticated using (false)', v_leaf
-  );
+  perform private.close_table(format('private.%I', v_leaf)::regclass);
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;
@@ -1761,6 +1736,27 @@ revoke all on routine public.get_session from public, anon, authenticated, servi
 grant execute on routine public.get_session to authenticated, service_role;
 
 
+create function private.session_reader(p_user_id text, p_of_user_id text) returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_user_id text := private.session_caller_id(p_user_id);
+  v_of_user_id text := private.session_user_id(p_of_user_id);
+begin
+  -- Nobody's: no session has an empty user id.
+  return case when v_of_user_id <> v_user_id then '' else coalesce(v_user_id, v_of_user_id) end;
+end;
+$$;
+comment on routine private.session_reader is
+  'Whose sessions a call reads: the caller''s own, and of these those of p_of_user_id; of a backend that acts for nobody '
+  'p_of_user_id''s, or null: everybody''s.';
+revoke all on routine private.session_reader from public, anon, authenticated, service_role;
+grant execute on routine private.session_reader to authenticated, service_role;
+
+
 create function public.list_sessions(
   p_from timestamptz default null,
   p_to timestamptz default null,
@@ -1777,15 +1773,10 @@ set search_path = ''
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-  v_user_id text := private.session_caller_id(p_user_id);
-  v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
-  if v_of_user_id <> v_user_id then
-    return '{"data": [], "has_more": false}';
-  end if;
-  v_user_id := coalesce(v_user_id, v_of_user_id);
   open v_rows for
     select to_jsonb(s)
     from public.sessions s
@@ -1831,11 +1822,7 @@ comment on column private.unsummarized_sessions.attempts is
 comment on column private.unsummarized_sessions.lease_expires_at is
   'Until then it belongs to the worker that took it; after that it is given to the next one.';
 
-alter table private.unsummarized_sessions enable row level security, force row level security;
-revoke all on private.unsummarized_sessions from public, anon, authenticated, service_role;
-
-create policy "No client sees the queue of summaries" on private.unsummarized_sessions
-  for select to authenticated using (false);
+select private.close_table('private.unsummarized_sessions');
 
 
 create function private.queue_summary() returns trigger
@@ -1957,11 +1944,7 @@ comment on column private.session_settings.idle_timeout is
   'A session without an event for longer than this is ended. To change it: '
   'update private.session_settings set idle_timeout = ''2 hours'';';
 
-alter table private.session_settings enable row level security, force row level security;
-revoke all on private.session_settings from public, anon, authenticated, service_role;
-
-create policy "No client sees the settings of sessions" on private.session_settings
-  for select to authenticated using (false);
+select private.close_table('private.session_settings');
 
 
 insert into private.session_settings default values;

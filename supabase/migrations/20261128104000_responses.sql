@@ -75,11 +75,7 @@ comment on table private.response_conversations is 'The conversations that stori
 comment on column private.response_conversations.last_sequence_order is
   'The last message a response wrote. A conversation that has gone on from there is somebody''s own.';
 
-alter table private.response_conversations enable row level security, force row level security;
-revoke all on private.response_conversations from public, anon, authenticated, service_role;
-
-create policy "No client sees which conversations are made of responses" on private.response_conversations
-  for select to authenticated using (false);
+select private.close_table('private.response_conversations');
 
 
 create function private.keep_conversation() returns trigger
@@ -1028,34 +1024,10 @@ as $$
 declare
   c_removed constant integer := 1000;
   v_cutoff timestamptz := private.retention_cutoff('conversation_states', p_now);
-  v_count integer;
 begin
-  -- No lock of the user's, as private.remove_response takes it: a response that is being continued is locked, and passed by;
-  -- the queue prunes without waiting. A conversation that somebody deletes at this moment could not be put there.
-  with expired as materialized (
-    select s.user_id, s.response_id, s.conversation_id
-    from public.conversation_states s
-    join public.conversations c on c.user_id = s.user_id and c.id = s.conversation_id
-    where s.updated_at < v_cutoff
-    order by s.updated_at
-    limit c_removed
-    for update of s skip locked
-    for key share of c skip locked
-  ),
-  deleted as (
-    delete from public.conversation_states s
-    using expired e
-    where s.user_id = e.user_id and s.response_id = e.response_id
-    returning s.user_id
-  ),
-  queued as (
-    insert into private.prune_queue (conversation_id, user_id)
-    select distinct e.conversation_id, e.user_id from expired e
-    on conflict do nothing
-  )
-  select count(*) into v_count from deleted;
-  removed := jsonb_build_object('conversation_states', v_count);
-  more := v_count = c_removed;
+  -- No lock of the user's, as private.remove_response takes it: the queue prunes without waiting.
+  select jsonb_build_object('conversation_states', n), n = c_removed into removed, more
+  from private.remove_pointers('public.conversation_states', 'updated_at', v_cutoff, c_removed) n;
 end;
 $$;
 comment on routine private.retain_conversation_states is

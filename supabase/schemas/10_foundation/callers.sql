@@ -1,12 +1,4 @@
--- For whom does a call act? Answered in one place, in a schema that no client reaches through the API.
-
-create schema private;
-comment on schema private is
-  'Functions and tables behind the API. Not in the API''s exposed schemas; nothing in it trusts an argument.';
-revoke all on schema private from public;
--- Invoker functions in public call definer functions in private, so their callers need the schema.
-grant usage on schema private to authenticated, service_role;
-
+-- For whom does a call act? Answered in one place.
 
 -- In PL/pgSQL, whose plans a connection keeps. A function in SQL that is not inlined, and one with a search_path is not, is
 -- parsed and planned again by every statement that calls it.
@@ -115,20 +107,13 @@ stable
 security definer
 set search_path = ''
 as $$
-declare
-  v_role text := private.caller_role();
 begin
-  if v_role = 'authenticated' and auth.uid() is not null then
-    return auth.uid()::text;
-  elsif v_role = 'service_role' then
-    if char_length(p_user_id) not between 1 and 256 then
-      perform private.refuse('The user id of a session has between 1 and 256 characters.');
-    end if;
-    return private.session_user_id(p_user_id);
+  if private.caller_role() is distinct from 'service_role' then
+    return private.caller_id(null);
+  elsif char_length(p_user_id) not between 1 and 256 then
+    perform private.refuse('The user id of a session has between 1 and 256 characters.');
   end if;
-  raise sqlstate 'PT401' using
-    message = 'unauthorized',
-    detail = 'The call carries neither a user''s token nor the secret key.';
+  return private.session_user_id(p_user_id);
 end;
 $$;
 comment on routine private.session_caller_id is
@@ -148,10 +133,7 @@ declare
   v_user_id text := private.session_caller_id(p_user_id);
 begin
   if v_user_id is null then
-    raise sqlstate 'PT400' using
-      message = 'user_id_required',
-      detail = 'A backend says whose session it is.',
-      hint = 'Send the user''s id in the x-user-id header.';
+    perform private.acting_user(null); -- which refuses
   end if;
   return v_user_id;
 end;

@@ -29,7 +29,4 @@ comment on column private.erasures.removed is 'How many rows of which table: {ta
 comment on column private.erasures.error is
   'The SQLSTATE with which the last step failed; null when it did not. The next run tries again.';
 
-alter table private.erasures enable row level security, force row level security;
-revoke all on private.erasures from public, anon, authenticated, service_role;
-
-create policy "No client sees erasures" on private.erasures for select to authenticated using (false);
+select private.close_table('private.erasures');

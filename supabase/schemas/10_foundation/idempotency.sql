@@ -20,11 +20,7 @@ comment on column private.idempotency_keys.user_id is
 comment on column private.idempotency_keys.scope is 'Method and path of the request: a key means something there only.';
 comment on column private.idempotency_keys.result is 'Where to find the first answer: ids and sequence numbers.';
 
-alter table private.idempotency_keys enable row level security, force row level security;
-revoke all on private.idempotency_keys from public, anon, authenticated, service_role;
-
-create policy "No client sees idempotency keys" on private.idempotency_keys
-  for select to authenticated using (false);
+select private.close_table('private.idempotency_keys');
 
 
 create function private.claim_idempotency_key(p_user_id text, p_scope text, p_key text, p_request jsonb) returns jsonb
@@ -88,24 +84,14 @@ security definer
 set search_path = ''
 as $$
 declare
-  c_removed constant integer := 5000;
-  v_cutoff timestamptz := private.retention_cutoff('idempotency_keys', p_now);
-  v_count integer;
+  v_piece record;
 begin
-  with expired as (
-    select k.user_id, k.scope, k.key
-    from private.idempotency_keys k
-    where k.created_at < v_cutoff
-    order by k.created_at
-    limit c_removed
-    for update skip locked
-  )
-  delete from private.idempotency_keys k
-  using expired x
-  where k.user_id = x.user_id and k.scope = x.scope and k.key = x.key;
-  get diagnostics v_count = row_count;
-  removed := jsonb_build_object('idempotency_keys', v_count);
-  more := v_count = c_removed;
+  v_piece := private.remove_oldest(
+    'private.idempotency_keys', 't.created_at < $3', private.retention_cutoff('idempotency_keys', p_now), 'created_at',
+    'key', 5000
+  );
+  removed := jsonb_build_object('idempotency_keys', v_piece.removed);
+  more := v_piece.more;
 end;
 $$;
 comment on routine private.retain_idempotency_keys is 'Deletes up to 5,000 idempotency keys.';

@@ -15,10 +15,7 @@ comment on column private.scheduled_jobs.command is
   'A do block that calls a step function until that answers false, and commits in between. A step is bounded, so that no '
   'lock is held for long; the block is what may commit: a procedure with a pinned search_path cannot.';
 
-alter table private.scheduled_jobs enable row level security, force row level security;
-revoke all on private.scheduled_jobs from public, anon, authenticated, service_role;
-
-create policy "No client sees scheduled jobs" on private.scheduled_jobs for select to authenticated using (false);
+select private.close_table('private.scheduled_jobs');
 
 do $$
 begin

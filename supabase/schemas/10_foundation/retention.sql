@@ -33,10 +33,7 @@ comment on column private.retention_policies.collection is
   'The collection, of kind documents. One without a policy is kept; empty for every other kind.';
 comment on column private.retention_policies.keep is 'Since the last activity, or the creation, of a row; null: for ever.';
 
-alter table private.retention_policies enable row level security, force row level security;
-revoke all on private.retention_policies from public, anon, authenticated, service_role;
-
-create policy "No client sees retention policies" on private.retention_policies for select to authenticated using (false);
+select private.close_table('private.retention_policies');
 
 insert into private.retention_policies (kind, keep) values ('idempotency_keys', '24 hours');
 
@@ -119,10 +116,7 @@ comment on column private.retention_runs.kinds_left is 'What is still to be look
 comment on column private.retention_runs.positions is
   'How far it has come in each kind: what it has passed and kept is not read again by the same run.';
 
-alter table private.retention_runs enable row level security, force row level security;
-revoke all on private.retention_runs from public, anon, authenticated, service_role;
-
-create policy "No client sees retention runs" on private.retention_runs for select to authenticated using (false);
+select private.close_table('private.retention_runs');
 
 
 create function private.retention_is_running() returns boolean

@@ -22,10 +22,7 @@ comment on column private.prune_queue.error is
   'The SQLSTATE of that, and the constraint if it was one: "23503 bookmarks_fkey" is a table of the host''s that refers to the '
   'conversation.';
 
-alter table private.prune_queue enable row level security, force row level security;
-revoke all on private.prune_queue from public, anon, authenticated, service_role;
-
-create policy "No client sees what waits to be pruned" on private.prune_queue for select to authenticated using (false);
+select private.close_table('private.prune_queue');
 
 
 create function private.shows_itself(p_conversation_id uuid) returns boolean

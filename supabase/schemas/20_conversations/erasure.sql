@@ -17,11 +17,7 @@ comment on table private.erasure_conversations is
   'comes after the request stays. No foreign key to conversations: every deletion of one would look here.';
 comment on column private.erasure_conversations.stage is '0: to be hidden; 1: hidden; 2: without messages.';
 
-alter table private.erasure_conversations enable row level security, force row level security;
-revoke all on private.erasure_conversations from public, anon, authenticated, service_role;
-
-create policy "No client sees what is being erased" on private.erasure_conversations
-  for select to authenticated using (false);
+select private.close_table('private.erasure_conversations');
 
 
 create function private.list_conversations_to_erase(p_erasure_id uuid, p_user_id uuid) returns boolean

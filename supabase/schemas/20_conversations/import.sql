@@ -20,10 +20,7 @@ comment on table private.imports is
 comment on column private.imports.incomplete is 'More messages follow. Until then the conversation is hidden as if deleted.';
 comment on column private.imports.tombstone is 'It stays hidden: it is there for its forks, and goes if none comes.';
 
-alter table private.imports enable row level security, force row level security;
-revoke all on private.imports from public, anon, authenticated, service_role;
-
-create policy "No client sees imports" on private.imports for select to authenticated using (false);
+select private.close_table('private.imports');
 
 
 create function private.check_import(p_conversation jsonb, p_messages jsonb) returns void

@@ -84,6 +84,51 @@ comment on routine private.retain_prune_queue is
 revoke all on routine private.retain_prune_queue from public, anon, authenticated, service_role;
 
 
+create function private.remove_pointers(p_table regclass, p_time name, p_before timestamptz, p_limit integer)
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  -- A row that somebody is going on with is locked, and passed by. So is one whose conversation somebody deletes at this
+  -- moment: that could not be put into the queue.
+  execute format(
+    $query$
+      with expired as materialized (
+        select t.ctid as row_id, t.user_id, t.conversation_id
+        from %1$s t
+        join public.conversations c on c.user_id = t.user_id and c.id = t.conversation_id
+        where t.%2$I < $1
+        order by t.%2$I
+        limit $2
+        for update of t skip locked
+        for key share of c skip locked
+      ),
+      deleted as (
+        delete from %1$s t using expired e where t.ctid = e.row_id returning 1
+      ),
+      queued as (
+        insert into private.prune_queue (conversation_id, user_id)
+        select distinct e.conversation_id, e.user_id from expired e
+        on conflict do nothing
+      )
+      select count(*) from deleted
+    $query$,
+    p_table, p_time
+  )
+  into v_count using p_before, p_limit;
+  return v_count;
+end;
+$$;
+comment on routine private.remove_pointers is
+  'Removes the first p_limit rows by p_time, and from before p_before, of a table that points at conversations (user_id, '
+  'conversation_id). What nothing shows of these is left to private.prune_queue. It waits for nobody. Answers how many.';
+revoke all on routine private.remove_pointers from public, anon, authenticated, service_role;
+
+
 create function private.retain_imports(p_now timestamptz, inout p_position jsonb, out removed jsonb, out more boolean)
 language plpgsql
 security definer
@@ -91,33 +136,10 @@ set search_path = ''
 as $$
 declare
   c_removed constant integer := 500;
-  v_count integer;
 begin
-  with expired as materialized (
-    select i.user_id, i.conversation_id
-    from private.imports i
-    join public.conversations c on c.user_id = i.user_id and c.id = i.conversation_id
-    -- As in private.expire_imports.
-    where i.created_at < p_now - interval '1 day'
-    order by i.created_at
-    limit c_removed
-    for update of i skip locked
-    for key share of c skip locked
-  ),
-  deleted as (
-    delete from private.imports i
-    using expired e
-    where i.user_id = e.user_id and i.conversation_id = e.conversation_id
-    returning i.user_id
-  ),
-  queued as (
-    insert into private.prune_queue (conversation_id, user_id)
-    select e.conversation_id, e.user_id from expired e
-    on conflict do nothing
-  )
-  select count(*) into v_count from deleted;
-  removed := jsonb_build_object('imports', v_count);
-  more := v_count = c_removed;
+  -- As in private.expire_imports.
+  select jsonb_build_object('imports', n), n = c_removed into removed, more
+  from private.remove_pointers('private.imports', 'created_at', p_now - interval '1 day', c_removed) n;
 end;
 $$;
 comment on routine private.retain_imports is

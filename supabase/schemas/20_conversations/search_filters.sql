@@ -22,10 +22,7 @@ comment on column private.search_filters.up_to_sequence is 'The last of them tha
 comment on column private.search_filters.words is
   'A Bloom filter: two bits for each word, see private.search_filter. Null: private.search_filter_step has yet to fill it.';
 
-alter table private.search_filters enable row level security, force row level security;
-revoke all on private.search_filters from public, anon, authenticated, service_role;
-
-create policy "No client sees search filters" on private.search_filters for select to authenticated using (false);
+select private.close_table('private.search_filters');
 
 
 create function private.word_hashes(p_words text[]) returns bigint[]

@@ -63,8 +63,7 @@ declare
   c_max_types constant integer := 100;
   c_messages constant text[] := '{user_message,ai_message,ai_response}';
   c_quarter constant interval := '15 minutes';
-  v_user_id text := private.session_caller_id(p_user_id);
-  v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_from timestamptz;
   v_to timestamptz := coalesce(p_to, now());
   v_borders timestamptz[];
@@ -108,12 +107,6 @@ begin
       detail = format('The window is longer than %s %ss.', c_max_buckets, p_bucket),
       hint = 'Ask for a shorter window or for larger buckets.';
   end if;
-
-  if v_of_user_id <> v_user_id then
-    -- Nobody's: no session has an empty user id.
-    v_user_id := '';
-  end if;
-  v_user_id := coalesce(v_user_id, v_of_user_id);
 
   v_borders := private.bucket_borders(v_from, v_to, p_bucket);
   -- Quarters of an hour that lie in two buckets, or in part outside of the window, cannot be counted as a whole.

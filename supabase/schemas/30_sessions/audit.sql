@@ -106,8 +106,7 @@ declare
   -- As in private.read_page.
   c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_deadline timestamptz := clock_timestamp() + c_max_time;
-  v_user_id text := private.session_caller_id(p_user_id);
-  v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_to timestamptz := coalesce(p_to, now());
   v_from timestamptz := coalesce(p_from, v_to - interval '24 hours');
   v_query text := lower(p_query);
@@ -133,10 +132,6 @@ begin
   if v_from >= v_to then
     perform private.refuse('from is not before to.');
   end if;
-  if v_of_user_id <> v_user_id then
-    return '{"data": [], "has_more": false, "next": null}';
-  end if;
-  v_user_id := coalesce(v_user_id, v_of_user_id);
 
   <<scan>>
   for v_event in

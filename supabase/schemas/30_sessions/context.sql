@@ -59,8 +59,7 @@ declare
   c_bytes constant bigint := 8 * 1024 * 1024;
   c_sessions constant integer := 1000;
   c_events constant integer := 100000;
-  v_user_id text := private.session_caller_id(p_user_id);
-  v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_truncated boolean := false;
   v_cost bigint;
   v_session record;
@@ -88,10 +87,9 @@ begin
   if p_max_tokens is null or p_max_tokens < 1 or p_max_sessions is null or p_max_sessions not between 0 and 100 then
     perform private.refuse('max_tokens is at least 1, max_sessions between 0 and 100.');
   end if;
-  if v_of_user_id <> v_user_id then
-    return '{"messages": [], "total_tokens": 0, "truncated": false}';
+  if v_user_id is null then
+    perform private.acting_user(null); -- which refuses
   end if;
-  v_user_id := private.session_acting_user(coalesce(v_user_id, v_of_user_id));
 
   for v_session in
     select s.start_time, s.summary

@@ -32,12 +32,7 @@ begin
   execute format('alter table public.event_logs attach partition private.%I for values from (%L) to (%L)', v_leaf, v_from, v_to);
   execute format('alter table private.%I drop constraint %I', v_leaf, v_leaf || '_created_at_check');
 
-  execute format('alter table private.%I enable row level security', v_leaf);
-  execute format('alter table private.%I force row level security', v_leaf);
-  execute format('revoke all on private.%I from public, anon, authenticated, service_role', v_leaf);
-  execute format(
-    'create policy "No client reaches a partition" on private.%I for select to authenticated using (false)', v_leaf
-  );
+  perform private.close_table(format('private.%I', v_leaf)::regclass);
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;

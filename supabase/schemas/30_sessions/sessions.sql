@@ -185,6 +185,27 @@ revoke all on routine public.get_session from public, anon, authenticated, servi
 grant execute on routine public.get_session to authenticated, service_role;
 
 
+create function private.session_reader(p_user_id text, p_of_user_id text) returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_user_id text := private.session_caller_id(p_user_id);
+  v_of_user_id text := private.session_user_id(p_of_user_id);
+begin
+  -- Nobody's: no session has an empty user id.
+  return case when v_of_user_id <> v_user_id then '' else coalesce(v_user_id, v_of_user_id) end;
+end;
+$$;
+comment on routine private.session_reader is
+  'Whose sessions a call reads: the caller''s own, and of these those of p_of_user_id; of a backend that acts for nobody '
+  'p_of_user_id''s, or null: everybody''s.';
+revoke all on routine private.session_reader from public, anon, authenticated, service_role;
+grant execute on routine private.session_reader to authenticated, service_role;
+
+
 create function public.list_sessions(
   p_from timestamptz default null,
   p_to timestamptz default null,
@@ -201,15 +222,10 @@ set search_path = ''
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-  v_user_id text := private.session_caller_id(p_user_id);
-  v_of_user_id text := private.session_user_id(p_of_user_id);
+  v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
-  if v_of_user_id <> v_user_id then
-    return '{"data": [], "has_more": false}';
-  end if;
-  v_user_id := coalesce(v_user_id, v_of_user_id);
   open v_rows for
     select to_jsonb(s)
     from public.sessions s

@@ -25,11 +25,7 @@ comment on column private.unsummarized_sessions.attempts is
 comment on column private.unsummarized_sessions.lease_expires_at is
   'Until then it belongs to the worker that took it; after that it is given to the next one.';
 
-alter table private.unsummarized_sessions enable row level security, force row level security;
-revoke all on private.unsummarized_sessions from public, anon, authenticated, service_role;
-
-create policy "No client sees the queue of summaries" on private.unsummarized_sessions
-  for select to authenticated using (false);
+select private.close_table('private.unsummarized_sessions');
 
 
 create function private.queue_summary() returns trigger
@@ -151,11 +147,7 @@ comment on column private.session_settings.idle_timeout is
   'A session without an event for longer than this is ended. To change it: '
   'update private.session_settings set idle_timeout = ''2 hours'';';
 
-alter table private.session_settings enable row level security, force row level security;
-revoke all on private.session_settings from public, anon, authenticated, service_role;
-
-create policy "No client sees the settings of sessions" on private.session_settings
-  for select to authenticated using (false);
+select private.close_table('private.session_settings');
 
 
 insert into private.session_settings default values;

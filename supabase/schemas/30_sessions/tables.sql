@@ -137,10 +137,7 @@ create table private.event_logs_default partition of public.event_logs default;
 comment on table private.event_logs_default is
   'Takes the events of a month that has no partition. Empty in health; private.make_event_partition moves what is in it.';
 
-alter table private.event_logs_default enable row level security, force row level security;
-revoke all on private.event_logs_default from public, anon, authenticated, service_role;
-
-create policy "No client reaches a partition" on private.event_logs_default for select to authenticated using (false);
+select private.close_table('private.event_logs_default');
 
 
 create table private.event_counts (
@@ -163,7 +160,4 @@ comment on table private.event_counts is
 comment on column private.event_counts.slot is
   'The beginning of the quarter. Every time zone''s offset is a multiple of it, so quarters add up to anybody''s days.';
 
-alter table private.event_counts enable row level security, force row level security;
-revoke all on private.event_counts from public, anon, authenticated, service_role;
-
-create policy "No client sees event counts" on private.event_counts for select to authenticated using (false);
+select private.close_table('private.event_counts');

@@ -71,11 +71,7 @@ comment on table private.response_conversations is 'The conversations that stori
 comment on column private.response_conversations.last_sequence_order is
   'The last message a response wrote. A conversation that has gone on from there is somebody''s own.';
 
-alter table private.response_conversations enable row level security, force row level security;
-revoke all on private.response_conversations from public, anon, authenticated, service_role;
-
-create policy "No client sees which conversations are made of responses" on private.response_conversations
-  for select to authenticated using (false);
+select private.close_table('private.response_conversations');
 
 
 create function private.keep_conversation() returns trigger

@@ -43,13 +43,7 @@ create policy "Users see their own documents" on public.documents
 
 
 create table public.document_failures (
-  owner_id uuid not null,
-  collection text collate "C" not null,
-  id text collate "C" not null,
-  version text,
-  creation_utc text not null,
-  sort_at timestamptz not null,
-  data jsonb not null,
+  like public.documents,
   reason text not null,
   failed_at timestamptz not null default now(),
   constraint document_failures_pkey primary key (owner_id, collection, id),
@@ -83,7 +77,4 @@ comment on table private.collection_versions is
   'The version of the store that a collection is part of, by its client''s word: where it agrees with the client''s own '
   'there is nothing to convert, and nothing to scan for it.';
 
-alter table private.collection_versions enable row level security, force row level security;
-revoke all on private.collection_versions from public, anon, authenticated, service_role;
-
-create policy "No client sees collection versions" on private.collection_versions for select to authenticated using (false);
+select private.close_table('private.collection_versions');

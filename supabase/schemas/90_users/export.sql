@@ -142,29 +142,22 @@ begin
               coalesce((v_key ->> 'slot')::timestamptz, '-infinity'), coalesce(v_key ->> 'event_type', '')
             )
           order by c.slot, c.event_type;
-      when 'documents' then
-        open v_rows for
-          select
-            -- sort_at is creation_utc, as a time.
-            to_jsonb(d) - '{owner_id,id,version,creation_utc,sort_at,data}'::text[] || jsonb_build_object(
-              'document', private.to_document(d.id, d.version, d.creation_utc, d.data)
-            ) as line,
-            jsonb_build_object('collection', d.collection, 'id', d.id) as key
-          from public.documents d
-          where d.owner_id = v_owner_id
-            and (d.collection, d.id) > (coalesce(v_key ->> 'collection', ''), coalesce(v_key ->> 'id', ''))
-          order by d.collection, d.id;
-      when 'document_failures' then
-        open v_rows for
-          select
-            to_jsonb(f) - '{owner_id,id,version,creation_utc,sort_at,data}'::text[] || jsonb_build_object(
-              'document', private.to_document(f.id, f.version, f.creation_utc, f.data)
-            ) as line,
-            jsonb_build_object('collection', f.collection, 'id', f.id) as key
-          from public.document_failures f
-          where f.owner_id = v_owner_id
-            and (f.collection, f.id) > (coalesce(v_key ->> 'collection', ''), coalesce(v_key ->> 'id', ''))
-          order by f.collection, f.id;
+      when 'documents', 'document_failures' then
+        open v_rows for execute format(
+          $query$
+            select
+              -- sort_at is creation_utc, as a time.
+              to_jsonb(d) - '{owner_id,id,version,creation_utc,sort_at,data}'::text[] || jsonb_build_object(
+                'document', private.to_document(d.id, d.version, d.creation_utc, d.data)
+              ) as line,
+              jsonb_build_object('collection', d.collection, 'id', d.id) as key
+            from public.%I d
+            where d.owner_id = $1 and (d.collection, d.id) > ($2, $3)
+            order by d.collection, d.id
+          $query$,
+          v_kind
+        )
+        using v_owner_id, coalesce(v_key ->> 'collection', ''), coalesce(v_key ->> 'id', '');
       when 'collection_versions' then
         open v_rows for
           select
