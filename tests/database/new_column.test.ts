@@ -1,17 +1,13 @@
 // A new column is exported, imported, cleared in a tombstone and erased, whoever adds it. And the columns that there are:
 // what answers show and what clients write of them is decided for each.
 import { assert, assertEquals } from "@std/assert";
-import { fileURLToPath } from "node:url";
 import type postgres from "postgres";
 import { conversation, message, messageInput, updateBody } from "../../supabase/functions/conversations/schemas.ts";
 import { response } from "../../supabase/functions/responses/schemas.ts";
 import { event, session } from "../../supabase/functions/sessions/schemas.ts";
 import { failure } from "../../supabase/functions/documents/schemas.ts";
 import { undone } from "../../local/migrations.ts";
-import { moduleSql, readModules } from "../../local/schemas.ts";
-import { scratchDatabase } from "../../local/scratch.ts";
-
-const root = fileURLToPath(new URL("../..", import.meta.url));
+import { ownDatabase } from "../support/database.ts";
 
 type Sql = postgres.TransactionSql;
 // deno-lint-ignore no-explicit-any -- every kind of row
@@ -189,8 +185,7 @@ const everyRow = async (sql: Sql, table: string, user: string): Promise<Row[]> =
     where coalesce(to_jsonb(t) ->> 'user_id', to_jsonb(t) ->> 'owner_id') = ${user}`).map(({ row }) => row);
 
 Deno.test("columns", async (t) => {
-  await using database = await scratchDatabase(root, Deno.env.get("POSTGRES_BIN") || undefined);
-  for (const module of readModules(root)) await database.sql.unsafe(moduleSql(root, module)).simple();
+  await using database = await ownDatabase();
   await database.sql.unsafe(`set request.jwt.claims = '{"role": "service_role"}'`);
 
   await t.step(

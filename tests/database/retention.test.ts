@@ -6,6 +6,7 @@ import { join } from "node:path";
 import postgres from "postgres";
 import { startScheduler } from "../../local/scheduler.ts";
 import { type Stack, startStack } from "../../local/stack.ts";
+import { ownDatabase } from "../support/database.ts";
 
 const DAY = 86_400_000;
 const ago = (days: number) => new Date(Date.now() - days * DAY).toISOString();
@@ -24,26 +25,39 @@ class Bench implements AsyncDisposable {
   sql: postgres.Sql;
   readonly user = crypto.randomUUID();
 
-  constructor(readonly stack: Stack, readonly dataDir: string) {
+  private constructor(readonly dbUrl: string, readonly stack: Stack | null, readonly close: () => PromiseLike<void>) {
     this.sql = this.connect();
   }
 
   static async start(): Promise<Bench> {
     const dataDir = join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
     const postgresBin = Deno.env.get("POSTGRES_BIN") || undefined;
-    const bench = new Bench(await startStack({ port: 0, dbPort: 0, dataDir, postgresBin }), dataDir);
-    await bench.sql`insert into auth.users (id, aud, role) values (${bench.user}, 'authenticated', 'authenticated')`;
-    await bench.sql`delete from conversations`; // the seed's
+    const stack = await startStack({ port: 0, dbPort: 0, dataDir, postgresBin });
+    return await new Bench(stack.dbUrl, stack, async () => {
+      await stack.stop();
+      await Deno.remove(dataDir, { recursive: true });
+    }).#prepare();
+  }
+
+  /** Without an API, which takes as long to start as all the rest. */
+  static async startDatabase(): Promise<Bench> {
+    const database = await ownDatabase();
+    return await new Bench(database.url, null, () => database[Symbol.asyncDispose]()).#prepare();
+  }
+
+  async #prepare(): Promise<this> {
+    await this.sql`insert into auth.users (id, aud, role) values (${this.user}, 'authenticated', 'authenticated')`;
+    await this.sql`delete from conversations`; // the seed's
     // The job itself would come in between.
-    await bench.sql`update private.scheduled_jobs set schedule = '0 0 30 2 *'`;
-    await bench.sql`select private.schedule_jobs()`;
+    await this.sql`update private.scheduled_jobs set schedule = '0 0 30 2 *'`;
+    await this.sql`select private.schedule_jobs()`;
     // What ran in the minute of the start would count as old where a run is told that it is next month.
-    await bench.sql`select from private.retain_job_run_details('infinity', null)`;
-    return bench;
+    await this.sql`select from private.retain_job_run_details('infinity', null)`;
+    return this;
   }
 
   connect(): postgres.Sql {
-    const sql = postgres(this.stack.dbUrl, { max: 1, onnotice: () => {} });
+    const sql = postgres(this.dbUrl, { max: 1, onnotice: () => {} });
     this.#connections.push(sql);
     return sql;
   }
@@ -56,9 +70,9 @@ class Bench implements AsyncDisposable {
   }
 
   async api(method: string, path: string, body?: unknown) {
-    const response = await fetch(`${this.stack.apiUrl}/functions/v1${path}`, {
+    const response = await fetch(`${this.stack!.apiUrl}/functions/v1${path}`, {
       method,
-      headers: { apikey: this.stack.secretKey, "x-user-id": this.user, "content-type": "application/json" },
+      headers: { apikey: this.stack!.secretKey, "x-user-id": this.user, "content-type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
     const text = await response.text();
@@ -137,8 +151,7 @@ class Bench implements AsyncDisposable {
 
   async [Symbol.asyncDispose]() {
     await Promise.all(this.#connections.map((sql) => sql.end({ timeout: 1 })));
-    await this.stack.stop();
-    await Deno.remove(this.dataDir, { recursive: true });
+    await this.close();
   }
 }
 
@@ -385,7 +398,7 @@ Deno.test("retention", async (t) => {
     })`;
     if (cron) {
       // As pg_cron itself writes them: not the owner of the schema.
-      const admin = postgres(bench.stack.adminDbUrl, { max: 1 });
+      const admin = postgres(bench.stack!.adminDbUrl, { max: 1 });
       await admin`delete from cron.job_run_details`;
       await admin`
         insert into cron.job_run_details (jobid, runid, username, database, command, status, start_time, end_time)
@@ -494,12 +507,12 @@ Deno.test("retention", async (t) => {
   await sql`update private.scheduled_jobs set schedule = ${
     cron ? "* * * * *" : "* * * * * *"
   } where name = 'threadbase-retention'`;
-  await using _scheduler = await startScheduler(bench.stack.dbUrl, (line) => console.error(line));
+  await using _scheduler = await startScheduler(bench.dbUrl, (line) => console.error(line));
   await sql`select private.schedule_jobs()`;
 
   for (const signal of ["pg_terminate_backend", "kill -9"]) {
     await t.step(`${signal} amid a run: what went is gone, nothing else is, and the next run goes on`, async () => {
-      await using bench = await Bench.start();
+      await using bench = await Bench.startDatabase();
       const old = await Promise.all([1, 2, 3].map(() => bench.conversation(99, 8_000)));
       const fresh = await bench.conversation(1, 500);
       await bench.set("conversations", "30 days");
