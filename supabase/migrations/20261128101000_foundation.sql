@@ -478,6 +478,24 @@ revoke all on routine private.refuse from public, anon, authenticated, service_r
 grant execute on routine private.refuse to authenticated, service_role;
 
 
+create function private.refuse_row(p_table text, p_broken text[]) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  raise check_violation using
+    message = format('%s of %s %s.', p_broken[1], p_table, p_broken[2]),
+    schema = 'public', table = p_table, constraint = format('%s_%s_check', p_table, p_broken[1]);
+end;
+$$;
+comment on routine private.refuse_row is
+  'Raises 23514 as a check of the broken rule, {name, what is wrong}, by itself would, without quoting a value. For the one '
+  'check of a table (docs/decisions/0023).';
+revoke all on routine private.refuse_row from public, anon, authenticated, service_role;
+grant execute on routine private.refuse_row to authenticated, service_role;
+
+
 create function private.require_limit(p_limit integer) returns void
 language plpgsql
 immutable
@@ -538,7 +556,7 @@ begin
 end;
 $$;
 comment on routine private.require_metadata is
-  'The rule of conversations_metadata_check as an error that says so: PT400 invalid_request.';
+  'The rule of metadata in a row''s check as an error that says so: PT400 invalid_request.';
 revoke all on routine private.require_metadata from public, anon, authenticated, service_role;
 grant execute on routine private.require_metadata to authenticated, service_role;
 

@@ -35,6 +35,95 @@ create policy "Users delete their own videos" on public.videos
   for delete to authenticated using (user_id = (select auth.uid()));
 
 
+create function private.check_conversation(
+  p_title text, p_summary text, p_metadata jsonb, p_parent_id uuid, p_fork_sequence integer, p_last_sequence_order integer,
+  p_expires_at timestamptz, p_archived_at timestamptz
+) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  c_end constant timestamptz := '10000-01-01 00:00:00+00';
+  -- Every append moves the row. The bytes are known without reading the text, the characters are not.
+  v_broken text := case
+    when (p_parent_id is null) <> (p_fork_sequence is null) or p_fork_sequence < 0 then '{fork,"is half a pointer"}'
+    when p_last_sequence_order < 0 then '{last_sequence_order,"is below 0"}'
+    when not isfinite(p_expires_at) or p_expires_at >= c_end then '{expires_at,"is no time before the year 10000"}'
+    when not isfinite(p_archived_at) or p_archived_at >= c_end then '{archived_at,"is no time before the year 10000"}'
+    when octet_length(p_title) > 1000 and char_length(p_title) > 1000 then '{title,"has more than 1,000 characters"}'
+    when octet_length(p_summary) > 65536 and char_length(p_summary) > 65536 then '{summary,"has more than 65,536 characters"}'
+    when p_metadata <> '{}' and (
+      jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 or jsonb_path_exists(p_metadata, 'strict $.**{101}')
+    ) then '{metadata,"is no object, or larger than 64 KiB or deeper than 100 levels as Postgres prints it"}'
+  end;
+begin
+  return v_broken is null or private.refuse_row('conversations', v_broken::text[]);
+end;
+$$;
+comment on routine private.check_conversation is 'Every rule of a conversation''s row, as one check.';
+revoke all on routine private.check_conversation from public, anon, authenticated, service_role;
+grant execute on routine private.check_conversation to authenticated, service_role;
+
+
+create function private.check_message(
+  p_sequence_order integer, p_type text, p_role text, p_content text, p_parts jsonb, p_name text, p_function_call jsonb,
+  p_tool_calls jsonb, p_tool_call_id text, p_item jsonb, p_item_id text, p_model text, p_usage jsonb, p_status text,
+  p_token_count integer, p_author text, p_metadata jsonb
+) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_broken text := case
+    when p_sequence_order <= 0 then '{sequence_order,"is not above 0"}'
+    when p_role not in ('system', 'developer', 'user', 'assistant', 'tool', 'function') or p_role is null and p_type = 'message'
+      then '{role,"is missing, or none of system, developer, user, assistant, tool and function"}'
+    when char_length(p_type) not between 1 and 64 then '{type,"has not 1 to 64 characters"}'
+    when char_length(p_item_id) not between 1 and 256 then '{item_id,"has not 1 to 256 characters"}'
+    when char_length(p_name) > 256 then '{name,"has more than 256 characters"}'
+    when char_length(p_model) > 256 then '{model,"has more than 256 characters"}'
+    when char_length(p_tool_call_id) > 65536 then '{tool_call_id,"has more than 65,536 characters"}'
+    when octet_length(p_content) > 4194304 then '{content,"has more than 4 MiB"}'
+    when p_status not in ('complete', 'incomplete') then '{status,"is neither complete nor incomplete"}'
+    when p_token_count < 0 then '{token_count,"is below 0"}'
+    when p_author not in ('user', 'service') then '{author,"is neither user nor service"}'
+    when p_metadata <> '{}' and (
+      jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 or jsonb_path_exists(p_metadata, 'strict $.**{101}')
+    ) then '{metadata,"is no object, or larger than 64 KiB or deeper than 100 levels as Postgres prints it"}'
+    when num_nonnulls(p_parts, p_function_call, p_tool_calls, p_usage, p_item) = 0 then
+      case when p_content is null then '{body,"is missing: content, parts, function_call, tool_calls and item are null"}' end
+    when num_nonnulls(p_content, p_parts, p_function_call, p_tool_calls, p_item) = 0
+      then '{body,"is missing: content, parts, function_call, tool_calls and item are null"}'
+    when jsonb_typeof(p_parts) <> 'array' then '{parts,"is no array"}'
+    when jsonb_typeof(p_function_call) <> 'object' then '{function_call,"is no object"}'
+    when jsonb_typeof(p_tool_calls) <> 'array' then '{tool_calls,"is no array"}'
+    when jsonb_typeof(p_item) <> 'object' then '{item,"is no object"}'
+    when jsonb_typeof(p_usage) <> 'object' then '{usage,"is no object"}'
+    -- As printed: a number such as 1e-16383 is stored in a few bytes and prints as sixteen thousand. A megabyte of them could
+    -- be written and never be read again.
+    when octet_length(concat(p_parts, p_function_call, p_tool_calls, p_usage, p_item)) > 8388608
+      then '{size,"(parts, function_call, tool_calls, usage, item) is more than 8 MiB as Postgres prints it"}'
+    -- A level takes eight bytes.
+    when greatest(
+        pg_column_size(p_parts), pg_column_size(p_function_call), pg_column_size(p_tool_calls), pg_column_size(p_usage),
+        pg_column_size(p_item)
+      ) > 800
+      and jsonb_path_exists(
+        jsonb_build_array(p_parts, p_function_call, p_tool_calls, p_usage, p_item), 'strict $.**{102}'
+      )
+      then '{depth,"(parts, function_call, tool_calls, usage, item) is more than 100 levels"}'
+  end;
+begin
+  return v_broken is null or private.refuse_row('conversation_messages', v_broken::text[]);
+end;
+$$;
+comment on routine private.check_message is 'Every rule of a message''s row, as one check.';
+revoke all on routine private.check_message from public, anon, authenticated, service_role;
+grant execute on routine private.check_message to authenticated, service_role;
+
+
 create table public.conversations (
   id uuid not null default gen_random_uuid(),
   user_id uuid not null default auth.uid(),
@@ -58,14 +147,9 @@ create table public.conversations (
   constraint conversations_video_id_fkey foreign key (user_id, video_id) references public.videos (user_id, id)
     on delete set null (video_id),
   constraint conversations_parent_id_fkey foreign key (parent_id) references public.conversations (id),
-  constraint conversations_fork_check check ((parent_id is null) = (fork_sequence is null) and fork_sequence >= 0),
-  constraint conversations_last_sequence_order_check check (last_sequence_order >= 0),
-  constraint conversations_expires_at_check check (isfinite(expires_at) and expires_at < '10000-01-01 00:00:00+00'),
-  constraint conversations_archived_at_check check (isfinite(archived_at) and archived_at < '10000-01-01 00:00:00+00'),
-  constraint conversations_title_check check (char_length(title) <= 1000),
-  constraint conversations_metadata_check check (
-    jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
-  )
+  constraint conversations_check check (private.check_conversation(
+    title, summary, metadata, parent_id, fork_sequence, last_sequence_order, expires_at, archived_at
+  ))
 )
 -- Every append updates its row. Room on the page and no index on the columns that move keep that update HOT.
 with (fillfactor = 80);
@@ -81,7 +165,7 @@ create index idx_conversations_expires_at on public.conversations (expires_at)
 
 comment on table public.conversations is 'A conversation of one user. Its messages are in conversation_messages.';
 comment on column public.conversations.video_id is 'The video it is about, one of the same user''s; null when that is deleted.';
-comment on column public.conversations.summary is 'What happened so far, in words; leads the context given to a model.';
+comment on column public.conversations.summary is 'What happened so far, in at most 65,536 characters; leads the context given to a model.';
 comment on column public.conversations.metadata is 'The application''s own JSON object, at most 64 KiB.';
 comment on column public.conversations.parent_id is 'The conversation whose first fork_sequence messages this one shares.';
 comment on column public.conversations.fork_sequence is 'How many of the parent''s messages are shared.';
@@ -147,33 +231,10 @@ create table public.conversation_messages (
   constraint idx_conversation_messages_sequence_order unique (conversation_id, sequence_order),
   constraint conversation_messages_conversation_id_fkey foreign key (user_id, conversation_id)
     references public.conversations (user_id, id) on delete cascade,
-  constraint conversation_messages_sequence_order_check check (sequence_order > 0),
-  constraint conversation_messages_role_check check (
-    role in ('system', 'developer', 'user', 'assistant', 'tool', 'function') and (role is not null or type <> 'message')
-  ),
-  constraint conversation_messages_type_check check (char_length(type) between 1 and 64),
-  constraint conversation_messages_item_id_check check (char_length(item_id) between 1 and 256),
-  constraint conversation_messages_name_check check (char_length(name) <= 256),
-  constraint conversation_messages_model_check check (char_length(model) <= 256),
-  constraint conversation_messages_body_check check (num_nonnulls(content, parts, function_call, tool_calls, item) > 0),
-  constraint conversation_messages_parts_check check (jsonb_typeof(parts) = 'array'),
-  constraint conversation_messages_function_call_check check (jsonb_typeof(function_call) = 'object'),
-  constraint conversation_messages_tool_calls_check check (jsonb_typeof(tool_calls) = 'array'),
-  constraint conversation_messages_item_check check (jsonb_typeof(item) = 'object'),
-  constraint conversation_messages_usage_check check (jsonb_typeof(usage) = 'object'),
-  constraint conversation_messages_status_check check (status in ('complete', 'incomplete')),
-  constraint conversation_messages_token_count_check check (token_count >= 0),
-  constraint conversation_messages_author_check check (author in ('user', 'service')),
-  constraint conversation_messages_metadata_check check (
-    jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
-  ),
-  -- What a few bytes may print as. A number such as 1e-16383 is stored in a few bytes and prints as sixteen thousand: a
-  -- megabyte of them could be written and never be read again.
-  constraint conversation_messages_size_check check (
-    coalesce(octet_length(parts::text), 0) + coalesce(octet_length(function_call::text), 0)
-    + coalesce(octet_length(tool_calls::text), 0) + coalesce(octet_length(usage::text), 0)
-    + coalesce(octet_length(item::text), 0) <= 16777216
-  )
+  constraint conversation_messages_check check (private.check_message(
+    sequence_order, type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
+    status, token_count, author, metadata
+  ))
 );
 
 -- Serves the foreign key, and every read under the policy. It ends in sequence_order because the planner takes the
@@ -227,7 +288,9 @@ create policy "Users add messages to their own conversations" on public.conversa
 
 -- Appending: messages are numbered under the conversation's row lock, one batch after the other.
 
-create function private.require_messages(p_messages jsonb, p_more_fields text[] default '{}') returns void
+create function private.require_messages(
+  p_messages jsonb, p_more_fields text[] default '{}', p_limit integer default 1000
+) returns void
 language plpgsql
 immutable
 set search_path = ''
@@ -239,6 +302,8 @@ declare
 begin
   if jsonb_typeof(p_messages) is distinct from 'array' then
     perform private.refuse('messages is not an array.');
+  elsif jsonb_array_length(p_messages) > p_limit then
+    perform private.refuse(format('messages has more than %s messages.', p_limit));
   end if;
   select m.n - 1 into v_invalid
   from jsonb_array_elements(p_messages) with ordinality as m (value, n)
@@ -259,7 +324,7 @@ end;
 $$;
 comment on routine private.require_messages is
   'What zod says politely at the edge holds for a direct RPC call too: nothing is dropped, and nothing turned into text. '
-  'Raises PT400 invalid_request. p_more_fields: what a message may have beside the fields of an append.';
+  'Raises PT400 invalid_request. p_more_fields: what a message may have beside the fields of an append. p_limit: how many.';
 revoke all on routine private.require_messages from public, anon, authenticated, service_role;
 
 
@@ -560,31 +625,43 @@ declare
   v_owner_id uuid;
   v_next integer;
 begin
-  update public.conversations c set
-    last_sequence_order = c.last_sequence_order + 1,
-    updated_at = greatest(c.updated_at, clock_timestamp())
+  select c.last_sequence_order, c.user_id into v_next, v_owner_id
+  from public.conversations c
   where c.id = new.conversation_id and c.deleted_at is null and c.user_id = coalesce(v_caller_id, c.user_id)
-  returning c.last_sequence_order, c.user_id into v_next, v_owner_id;
+  for no key update;
   if not found then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
-  -- "on conflict do nothing" would skip the row after this trigger has moved the counter.
-  if exists (select from public.conversation_messages m where m.id = new.id) then
-    raise sqlstate 'PT409' using message = 'conflict', detail = 'A message has this id already.';
-  end if;
-  if new.item_id is not null
-    and private.known_items(new.conversation_id, jsonb_build_array(to_jsonb(new))) <> '{}'
-  then
-    raise sqlstate 'PT409' using message = 'item_conflict', detail = 'A message has this item_id already.';
-  end if;
-  if new.sequence_order <> v_next then
-    raise sqlstate 'PT409' using
-      message = 'sequence_conflict',
-      detail = format('The next message is %s, the insert says %s.', v_next, new.sequence_order),
-      hint = 'Leave sequence_order out and the database assigns it.';
+  -- Rows before it in the statement are stored, and not counted yet.
+  v_next := 1 + greatest(v_next, (
+    select m.sequence_order
+    from public.conversation_messages m
+    where m.conversation_id = new.conversation_id
+    order by m.sequence_order desc
+    limit 1
+  ));
+  -- The same row again is skipped, or refused as a duplicate key.
+  if not exists (select from public.conversation_messages m where m.id = new.id) then
+    if new.item_id is not null
+      and private.known_items(new.conversation_id, jsonb_build_array(to_jsonb(new))) <> '{}'
+    then
+      raise sqlstate 'PT409' using message = 'item_conflict', detail = 'A message has this item_id already.';
+    end if;
+    if new.sequence_order <> v_next then
+      raise sqlstate 'PT409' using
+        message = 'sequence_conflict',
+        detail = format('The next message is %s, the insert says %s.', v_next, new.sequence_order),
+        hint = 'Leave sequence_order out and the database assigns it.';
+    end if;
   end if;
   new.sequence_order := v_next;
   new.user_id := coalesce(new.user_id, v_owner_id);
+  if tg_nargs > 0 then
+    update public.conversations c set
+      last_sequence_order = v_next,
+      updated_at = greatest(c.updated_at, clock_timestamp())
+    where c.id = new.conversation_id;
+  end if;
   return new;
 end;
 $$;
@@ -596,8 +673,32 @@ revoke all on routine private.number_message from public, anon, authenticated, s
 -- Rows that append_messages numbers itself, and a restore, are inserted by the owner and skip this:
 -- one update for a batch instead of one for each row.
 create trigger number_message before insert on public.conversation_messages
-  for each row when (new.sequence_order is null or current_user in ('authenticated', 'service_role'))
-  execute function private.number_message();
+  for each row when (current_user in ('authenticated', 'service_role')) execute function private.number_message();
+create trigger number_unnumbered_message before insert on public.conversation_messages
+  for each row when (new.sequence_order is null and current_user not in ('authenticated', 'service_role'))
+  execute function private.number_message('and count');
+
+
+create function private.count_message() returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update public.conversations c set
+    last_sequence_order = new.sequence_order,
+    updated_at = greatest(c.updated_at, clock_timestamp())
+  where c.id = new.conversation_id;
+  return null;
+end;
+$$;
+comment on routine private.count_message is
+  'Moves the counter to a message that private.number_message has numbered. Not before it is stored: "on conflict do nothing" may '
+  'skip the row, which waits for whoever inserts the same id elsewhere, and the number would be missing.';
+revoke all on routine private.count_message from public, anon, authenticated, service_role;
+
+create trigger count_message after insert on public.conversation_messages
+  for each row when (current_user in ('authenticated', 'service_role')) execute function private.count_message();
 
 -- The context of a conversation: what of it fits a model, with its calls and their results together.
 
@@ -959,6 +1060,8 @@ declare
   -- As many of the first messages can lead. The newest are read in chunks, each twice as long as the one before.
   c_leading constant integer := 64;
   v_chunk integer := 16;
+  -- Messages may be empty and cost next to nothing: what is older than this many is not looked at.
+  c_messages constant integer := 10000;
   v_user_id uuid := private.caller_id(p_user_id);
   v_tokens bigint := 0;
   v_count integer := 0;
@@ -1023,14 +1126,19 @@ begin
     );
     v_all := cardinality(v_read) < v_chunk;
     v_entries := v_read || v_entries;
-    v_chunk := 2 * v_chunk;
+    v_chunk := least(2 * v_chunk, c_messages - cardinality(v_entries));
     select * into v_fit
     from private.fit_context(
       v_entries, v_all,
       coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count
     );
-    exit when v_all or v_fit.over and v_fit.turn is not null;
+    exit when v_all or v_chunk = 0 or v_fit.over and v_fit.turn is not null;
   end loop;
+  if v_chunk = 0 and not v_all and not v_fit.truncated then
+    v_fit.truncated := cardinality(
+      private.read_context_entries(p_conversation_id, v_after, v_entries[1].sequence_order, 1)
+    ) > 0;
+  end if;
 
   v_tokens := v_tokens + coalesce(v_fit.cut_tokens, v_fit.turn_tokens, 0);
   if v_fit.turn is not null and v_fit.cut_tokens is null or v_tokens > p_max_tokens or v_count > p_max_messages then
@@ -1070,7 +1178,9 @@ begin
     from unnest(v_fit.unpaired) u (n);
     if v_fit.truncated then
       v_left_out := jsonb_build_array(
-        jsonb_build_object('from', v_after + 1, 'to', v_fit.cut - 1, 'reason', 'over_budget')
+        jsonb_build_object(
+          'from', v_after + 1, 'to', coalesce(v_fit.cut, v_entries[1].sequence_order) - 1, 'reason', 'over_budget'
+        )
       ) || v_left_out;
     end if;
     v_result := v_result || jsonb_build_object(
@@ -1157,7 +1267,8 @@ declare
   v_result jsonb;
   v_id uuid;
 begin
-  if p_conversation - '{title,video_id,metadata,expires_at}'::text[] is distinct from '{}'
+  if jsonb_typeof(p_conversation) is distinct from 'object'
+    or p_conversation - '{title,video_id,metadata,expires_at}'::text[] <> '{}'
     or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
   then
     perform private.refuse('A field of the conversation is unknown, or of the wrong type.');
@@ -1291,7 +1402,8 @@ declare
   v_video_id uuid := (p_changes ->> 'video_id')::uuid;
   v_metadata jsonb;
 begin
-  if p_changes - '{title,summary,video_id,pinned,archived,expires_at,metadata}'::text[] is distinct from '{}'
+  if jsonb_typeof(p_changes) is distinct from 'object'
+    or p_changes - '{title,summary,video_id,pinned,archived,expires_at,metadata}'::text[] <> '{}'
     or jsonb_typeof(p_changes -> 'title') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'summary') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'metadata') <> 'object'
@@ -2093,6 +2205,26 @@ comment on routine private.lineage is
 revoke all on routine private.lineage from public, anon, authenticated, service_role;
 
 
+create function private.require_depth(p_parent_id uuid) returns void
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+  if (select count(*) from private.lineage(p_parent_id)) >= 1000 then
+    raise sqlstate 'PT409' using
+      message = 'fork_limit',
+      detail = 'The conversation is a fork of a fork, 1,000 deep.',
+      hint = 'Fork a conversation further up, or copy the messages into a new one.';
+  end if;
+end;
+$$;
+comment on routine private.require_depth is
+  'Raises PT409 fork_limit where a fork of this conversation would be the 1,001st of its line: reading walks all of it.';
+revoke all on routine private.require_depth from public, anon, authenticated, service_role;
+
+
 create function private.fork_conversation(
   p_conversation_id uuid, p_at integer, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
@@ -2137,6 +2269,7 @@ begin
     where c.id = v_grandparent_id
     for key share;
   end loop;
+  perform private.require_depth(v_parent_id);
 
   -- What it is about comes along. What was done with the original does not: neither pinned nor archived, no expires_at, and
   -- no summary, which may tell of what comes after.
@@ -2222,7 +2355,7 @@ begin
   else
     -- A message has a new id too, and is in the conversation that is imported.
     perform private.require_messages(
-      p_messages, private.columns_of('public.conversation_messages', '{id,conversation_id,user_id}')
+      p_messages, private.columns_of('public.conversation_messages', '{id,conversation_id,user_id}'), 5000
     );
     select format('messages[%s] has no sequence_order, or an author who is neither user nor service.', m.n - 1)
     into v_detail
@@ -2284,6 +2417,7 @@ begin
       message = 'conversation_not_found',
       detail = 'The conversation that it forks is not there.';
   end if;
+  perform private.require_depth(v_parent.id);
   -- private.prune_lineage relies on it: a fork lies above its parent's own fork.
   if v_at is null or v_at <= coalesce(v_parent.fork_sequence, 0) or v_at > v_parent.last_sequence_order then
     perform private.refuse(format(
@@ -2506,6 +2640,14 @@ declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_removed jsonb;
 begin
+  if jsonb_typeof(p_ids) is distinct from 'array'
+    -- As many as the lines of an import request may tell.
+    or jsonb_array_length(p_ids) > 100000
+    or jsonb_path_exists(p_ids, 'strict $[*] ? (@.type() != "string"
+      || !(@ like_regex "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$" flag "i"))')
+  then
+    perform private.refuse('p_ids is not an array of at most 100,000 ids.');
+  end if;
   perform private.expire_imports(v_user_id, array(select x::uuid from jsonb_array_elements_text(p_ids) x));
   -- Somebody else's id is as unknown as one that does not exist.
   select coalesce(jsonb_agg(x), '[]') into v_removed
@@ -2631,7 +2773,7 @@ select
   )::private.listed_message as message,
   -- As printed: a number in JSON may be stored in a few bytes and print as thousands. octet_length(text) knows the size
   -- without reading the text.
-  coalesce(octet_length(m.content), 0) + case
+  coalesce(octet_length(m.content), 0) + coalesce(octet_length(m.tool_call_id), 0) + case
     when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.usage) > 0 or m.metadata <> '{}'
     then octet_length(concat(m.parts, m.function_call, m.tool_calls, m.usage, m.metadata))
     else 0
@@ -2663,7 +2805,7 @@ begin
   for v_message in
     select * from private.read_messages(p_conversation_id, p_after, p_before, p_limit + 1, p_order)
   loop
-    v_bytes := v_bytes + coalesce(octet_length(v_message.content), 0) + case
+    v_bytes := v_bytes + coalesce(octet_length(v_message.content), 0) + coalesce(octet_length(v_message.tool_call_id), 0) + case
       when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage) > 0
         or v_message.metadata <> '{}'
       then octet_length(concat(

@@ -4,6 +4,28 @@ set check_function_bodies = off;
 
 -- Documents: any number of collections in one table, each owner's apart.
 
+create function private.check_document(p_collection text, p_id text, p_version text, p_data jsonb) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_broken text := case
+    when p_collection !~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$' then '{collection,"is no name of a collection"}'
+    when char_length(p_id) not between 1 and 256 then '{id,"has not 1 to 256 characters"}'
+    when char_length(p_version) > 256 then '{version,"has more than 256 characters"}'
+    when jsonb_typeof(p_data) <> 'object' or p_data ?| '{id,version,creation_utc}'::text[]
+      then '{data,"is no object, or has id, version or creation_utc, which are columns"}'
+  end;
+begin
+  return v_broken is null or private.refuse_row('documents', v_broken::text[]);
+end;
+$$;
+comment on routine private.check_document is
+  'Every rule of a document''s row, as one check. Its size is private.require_document''s: only functions write documents.';
+revoke all on routine private.check_document from public, anon, authenticated, service_role;
+
+
 create table public.documents (
   owner_id uuid not null,
   -- "C": ids and names compare by code point, whatever the database's locale is. So do the strings of filters.
@@ -14,12 +36,7 @@ create table public.documents (
   sort_at timestamptz not null,
   data jsonb not null,
   constraint documents_pkey primary key (owner_id, collection, id),
-  constraint documents_collection_check check (collection ~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$'),
-  constraint documents_id_check check (char_length(id) between 1 and 256),
-  constraint documents_version_check check (char_length(version) <= 256),
-  constraint documents_data_check check (
-    jsonb_typeof(data) = 'object' and not data ?| '{id,version,creation_utc}'::text[]
-  )
+  constraint documents_check check (private.check_document(collection, id, version, data))
 );
 
 create index idx_documents_sort_at on public.documents (owner_id, collection, sort_at, id);
@@ -1162,7 +1179,7 @@ declare
   v_document jsonb;
 begin
   perform private.require_collection(p_collection);
-  if p_sort is not null and p_sort - 'order' is distinct from '{}' then
+  if jsonb_typeof(p_sort) <> 'object' or p_sort - 'order' <> '{}' then
     perform private.refuse_part('sort', 'Expected {order}.');
   end if;
   execute format(

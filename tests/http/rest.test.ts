@@ -84,15 +84,40 @@ Deno.test("a backend inserts for the conversation's owner, marked as its own", a
   assertEquals([data.sequence_order, data.user_id, data.author], [1, alice.id, "service"]);
 });
 
-Deno.test("an insert that would be skipped does not move the counter", async () => {
+Deno.test("a message that is there is skipped where duplicates are, else refused", async () => {
   const id = await newConversation(alice, { messages: [{ role: "user", content: "one", item_id: "i" }] });
   const { data: [existing] } = await alice.client.from("conversation_messages").select("id").eq("conversation_id", id)
     .throwOnError();
-  const skip = await alice.client.from("conversation_messages")
-    .upsert({ id: existing.id, conversation_id: id, role: "user", content: "two" }, { ignoreDuplicates: true });
-  assertEquals([skip.status, skip.error?.message], [409, "conflict"]);
+  const again = { id: existing.id, conversation_id: id, role: "user", content: "two", item_id: "i" };
+  const refused = await alice.client.from("conversation_messages").insert(again);
+  assertEquals([refused.status, refused.error?.code], [409, "23505"]);
+  const other = { ...again, id: crypto.randomUUID(), item_id: "j" };
+  const skipped = await alice.client.from("conversation_messages")
+    .upsert([again, other, again], { ignoreDuplicates: true }).select("id, sequence_order").throwOnError();
+  assertEquals(skipped.data, [{ id: other.id, sequence_order: 2 }]);
   const { body } = await alice.request("GET", `/conversations/${id}`);
-  assertEquals(body.last_sequence_order, 1);
+  assertEquals(body.last_sequence_order, 2);
+});
+
+Deno.test("one message id in two conversations at once is stored in one, and the other has no gap", async () => {
+  const conversations = [await newConversation(alice), await newConversation(alice)];
+  const stored = new Map<string, number[]>(conversations.map((id) => [id, []]));
+  for (let pair = 0; pair < 100; pair++) {
+    const id = crypto.randomUUID();
+    const answers = await Promise.all(conversations.map((conversation_id) =>
+      alice.client.from("conversation_messages")
+        .upsert({ id, conversation_id, role: "user", content: "x" }, { ignoreDuplicates: true })
+        .select("conversation_id, sequence_order").throwOnError()
+    ));
+    const rows = answers.flatMap(({ data }) => data);
+    assertEquals(rows.length, 1);
+    stored.get(rows[0].conversation_id)!.push(rows[0].sequence_order);
+  }
+  for (const [id, numbers] of stored) {
+    assertEquals(numbers, numbers.map((_, i) => i + 1));
+    const { body } = await alice.request("GET", `/conversations/${id}`);
+    assertEquals(body.last_sequence_order, numbers.length);
+  }
 });
 
 Deno.test("an item_id is unique over the lineage for plain inserts too", async () => {

@@ -51,6 +51,11 @@ Deno.test("database errors become statuses by their code, and say nothing of the
   }
 });
 
+Deno.test("a check of our own says which rule it is", () => {
+  const rule = "title of conversations has more than 1,000 characters.";
+  assertEquals(fromDatabase(raised("23514", rule, "Failing row contains (x)"), 400).body("r").details, rule);
+});
+
 Deno.test("no answer at all is database_unavailable", () => {
   const error = fromDatabase(raised("", "TypeError: fetch failed"), 0);
   assertEquals([error.status, error.code], [503, "database_unavailable"]);

@@ -60,6 +60,7 @@ export const ERRORS = {
   document_exists: { status: 409, message: "There is another document of this id." },
   version_conflict: { status: 409, message: "The version is not the expected one." },
   index_limit: { status: 409, message: "There are as many indexes as there may be." },
+  fork_limit: { status: 409, message: "The line of forks is as long as it may be." },
   item_conflict: { status: 409, message: "The item id belongs to another message." },
   budget_too_small: { status: 409, message: "The newest turn does not fit." },
   history_too_large: { status: 409, message: "The history is too large to be answered at once." },
@@ -167,5 +168,7 @@ export function fromDatabase(error: PostgrestError, status: number): ApiError {
     ? ["", "unauthorized" as const]
     : DATABASE_ERRORS.find(([prefix]) => error.code?.startsWith(prefix)) ?? [];
   const code = known ?? (status === 0 || status === 503 ? "database_unavailable" : "internal_error");
-  return new ApiError(ERRORS[code].status, code, { cause: error });
+  // `title of conversations has more than 1,000 characters.`: our checks name the rule, and quote nothing.
+  const details = error.code === "23514" && /^[a-z_]+ of [a-z_]+ /.test(error.message) ? error.message : undefined;
+  return new ApiError(ERRORS[code].status, code, { cause: error, details });
 }

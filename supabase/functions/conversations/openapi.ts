@@ -100,7 +100,7 @@ export const operations: Record<string, Operation> = {
     headers: idempotent,
     body: schemas.forkBody,
     answers: { 201: schemas.conversation },
-    errors: ["conversation_not_found", "idempotency_mismatch"],
+    errors: ["conversation_not_found", "idempotency_mismatch", "fork_limit"],
   },
 };
 

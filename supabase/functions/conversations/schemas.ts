@@ -32,7 +32,7 @@ export const messageInput = z.strictObject({
   name: z.string().max(256).nullish(),
   function_call: jsonObject.nullish(),
   tool_calls: jsonArray.nullish(),
-  tool_call_id: z.string().nullish(),
+  tool_call_id: z.string().max(65_536).nullish(),
   item_id: z.string().min(1).max(256).nullish(),
   model: z.string().max(256).nullish(),
   usage: jsonObject.nullish(),
@@ -115,7 +115,7 @@ export const contextMessage = z.strictObject({
 export const context = z.strictObject({
   messages: z.array(contextMessage),
   total_tokens: z.int(),
-  truncated: z.boolean().describe("Older messages were left out because they do not fit."),
+  truncated: z.boolean().describe("Older messages were left out: they do not fit, or are beyond the newest 10,000."),
   explain: z.strictObject({
     included: z.array(z.strictObject({
       sequence_order: z.int().optional(),
@@ -163,7 +163,7 @@ export const createBody = z.strictObject({
 
 export const updateBody = z.strictObject({
   title: title.optional(),
-  summary: z.string().nullish(),
+  summary: z.string().max(65_536).nullish(),
   video_id: z.guid().nullish(),
   pinned: z.boolean().optional(),
   archived: z.boolean().optional(),

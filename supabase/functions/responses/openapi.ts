@@ -9,7 +9,7 @@ export const operations: Record<string, Operation> = {
     params: schemas.responseParam,
     body: schemas.putBody,
     answers: { 200: schemas.response, 201: schemas.response },
-    errors: ["previous_response_not_found"],
+    errors: ["previous_response_not_found", "fork_limit"],
   },
   "GET /responses/:id": {
     summary: "Load a response with its whole history",

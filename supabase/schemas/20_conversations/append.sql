@@ -1,6 +1,8 @@
 -- Appending: messages are numbered under the conversation's row lock, one batch after the other.
 
-create function private.require_messages(p_messages jsonb, p_more_fields text[] default '{}') returns void
+create function private.require_messages(
+  p_messages jsonb, p_more_fields text[] default '{}', p_limit integer default 1000
+) returns void
 language plpgsql
 immutable
 set search_path = ''
@@ -12,6 +14,8 @@ declare
 begin
   if jsonb_typeof(p_messages) is distinct from 'array' then
     perform private.refuse('messages is not an array.');
+  elsif jsonb_array_length(p_messages) > p_limit then
+    perform private.refuse(format('messages has more than %s messages.', p_limit));
   end if;
   select m.n - 1 into v_invalid
   from jsonb_array_elements(p_messages) with ordinality as m (value, n)
@@ -32,7 +36,7 @@ end;
 $$;
 comment on routine private.require_messages is
   'What zod says politely at the edge holds for a direct RPC call too: nothing is dropped, and nothing turned into text. '
-  'Raises PT400 invalid_request. p_more_fields: what a message may have beside the fields of an append.';
+  'Raises PT400 invalid_request. p_more_fields: what a message may have beside the fields of an append. p_limit: how many.';
 revoke all on routine private.require_messages from public, anon, authenticated, service_role;
 
 
@@ -333,31 +337,43 @@ declare
   v_owner_id uuid;
   v_next integer;
 begin
-  update public.conversations c set
-    last_sequence_order = c.last_sequence_order + 1,
-    updated_at = greatest(c.updated_at, clock_timestamp())
+  select c.last_sequence_order, c.user_id into v_next, v_owner_id
+  from public.conversations c
   where c.id = new.conversation_id and c.deleted_at is null and c.user_id = coalesce(v_caller_id, c.user_id)
-  returning c.last_sequence_order, c.user_id into v_next, v_owner_id;
+  for no key update;
   if not found then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
   end if;
-  -- "on conflict do nothing" would skip the row after this trigger has moved the counter.
-  if exists (select from public.conversation_messages m where m.id = new.id) then
-    raise sqlstate 'PT409' using message = 'conflict', detail = 'A message has this id already.';
-  end if;
-  if new.item_id is not null
-    and private.known_items(new.conversation_id, jsonb_build_array(to_jsonb(new))) <> '{}'
-  then
-    raise sqlstate 'PT409' using message = 'item_conflict', detail = 'A message has this item_id already.';
-  end if;
-  if new.sequence_order <> v_next then
-    raise sqlstate 'PT409' using
-      message = 'sequence_conflict',
-      detail = format('The next message is %s, the insert says %s.', v_next, new.sequence_order),
-      hint = 'Leave sequence_order out and the database assigns it.';
+  -- Rows before it in the statement are stored, and not counted yet.
+  v_next := 1 + greatest(v_next, (
+    select m.sequence_order
+    from public.conversation_messages m
+    where m.conversation_id = new.conversation_id
+    order by m.sequence_order desc
+    limit 1
+  ));
+  -- The same row again is skipped, or refused as a duplicate key.
+  if not exists (select from public.conversation_messages m where m.id = new.id) then
+    if new.item_id is not null
+      and private.known_items(new.conversation_id, jsonb_build_array(to_jsonb(new))) <> '{}'
+    then
+      raise sqlstate 'PT409' using message = 'item_conflict', detail = 'A message has this item_id already.';
+    end if;
+    if new.sequence_order <> v_next then
+      raise sqlstate 'PT409' using
+        message = 'sequence_conflict',
+        detail = format('The next message is %s, the insert says %s.', v_next, new.sequence_order),
+        hint = 'Leave sequence_order out and the database assigns it.';
+    end if;
   end if;
   new.sequence_order := v_next;
   new.user_id := coalesce(new.user_id, v_owner_id);
+  if tg_nargs > 0 then
+    update public.conversations c set
+      last_sequence_order = v_next,
+      updated_at = greatest(c.updated_at, clock_timestamp())
+    where c.id = new.conversation_id;
+  end if;
   return new;
 end;
 $$;
@@ -369,5 +385,29 @@ revoke all on routine private.number_message from public, anon, authenticated, s
 -- Rows that append_messages numbers itself, and a restore, are inserted by the owner and skip this:
 -- one update for a batch instead of one for each row.
 create trigger number_message before insert on public.conversation_messages
-  for each row when (new.sequence_order is null or current_user in ('authenticated', 'service_role'))
-  execute function private.number_message();
+  for each row when (current_user in ('authenticated', 'service_role')) execute function private.number_message();
+create trigger number_unnumbered_message before insert on public.conversation_messages
+  for each row when (new.sequence_order is null and current_user not in ('authenticated', 'service_role'))
+  execute function private.number_message('and count');
+
+
+create function private.count_message() returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update public.conversations c set
+    last_sequence_order = new.sequence_order,
+    updated_at = greatest(c.updated_at, clock_timestamp())
+  where c.id = new.conversation_id;
+  return null;
+end;
+$$;
+comment on routine private.count_message is
+  'Moves the counter to a message that private.number_message has numbered. Not before it is stored: "on conflict do nothing" may '
+  'skip the row, which waits for whoever inserts the same id elsewhere, and the number would be missing.';
+revoke all on routine private.count_message from public, anon, authenticated, service_role;
+
+create trigger count_message after insert on public.conversation_messages
+  for each row when (current_user in ('authenticated', 'service_role')) execute function private.count_message();

@@ -358,6 +358,8 @@ declare
   -- As many of the first messages can lead. The newest are read in chunks, each twice as long as the one before.
   c_leading constant integer := 64;
   v_chunk integer := 16;
+  -- Messages may be empty and cost next to nothing: what is older than this many is not looked at.
+  c_messages constant integer := 10000;
   v_user_id uuid := private.caller_id(p_user_id);
   v_tokens bigint := 0;
   v_count integer := 0;
@@ -422,14 +424,19 @@ begin
     );
     v_all := cardinality(v_read) < v_chunk;
     v_entries := v_read || v_entries;
-    v_chunk := 2 * v_chunk;
+    v_chunk := least(2 * v_chunk, c_messages - cardinality(v_entries));
     select * into v_fit
     from private.fit_context(
       v_entries, v_all,
       coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count
     );
-    exit when v_all or v_fit.over and v_fit.turn is not null;
+    exit when v_all or v_chunk = 0 or v_fit.over and v_fit.turn is not null;
   end loop;
+  if v_chunk = 0 and not v_all and not v_fit.truncated then
+    v_fit.truncated := cardinality(
+      private.read_context_entries(p_conversation_id, v_after, v_entries[1].sequence_order, 1)
+    ) > 0;
+  end if;
 
   v_tokens := v_tokens + coalesce(v_fit.cut_tokens, v_fit.turn_tokens, 0);
   if v_fit.turn is not null and v_fit.cut_tokens is null or v_tokens > p_max_tokens or v_count > p_max_messages then
@@ -469,7 +476,9 @@ begin
     from unnest(v_fit.unpaired) u (n);
     if v_fit.truncated then
       v_left_out := jsonb_build_array(
-        jsonb_build_object('from', v_after + 1, 'to', v_fit.cut - 1, 'reason', 'over_budget')
+        jsonb_build_object(
+          'from', v_after + 1, 'to', coalesce(v_fit.cut, v_entries[1].sequence_order) - 1, 'reason', 'over_budget'
+        )
       ) || v_left_out;
     end if;
     v_result := v_result || jsonb_build_object(

@@ -53,7 +53,8 @@ declare
   v_result jsonb;
   v_id uuid;
 begin
-  if p_conversation - '{title,video_id,metadata,expires_at}'::text[] is distinct from '{}'
+  if jsonb_typeof(p_conversation) is distinct from 'object'
+    or p_conversation - '{title,video_id,metadata,expires_at}'::text[] <> '{}'
     or jsonb_typeof(p_conversation -> 'title') not in ('string', 'null')
   then
     perform private.refuse('A field of the conversation is unknown, or of the wrong type.');
@@ -187,7 +188,8 @@ declare
   v_video_id uuid := (p_changes ->> 'video_id')::uuid;
   v_metadata jsonb;
 begin
-  if p_changes - '{title,summary,video_id,pinned,archived,expires_at,metadata}'::text[] is distinct from '{}'
+  if jsonb_typeof(p_changes) is distinct from 'object'
+    or p_changes - '{title,summary,video_id,pinned,archived,expires_at,metadata}'::text[] <> '{}'
     or jsonb_typeof(p_changes -> 'title') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'summary') not in ('string', 'null')
     or jsonb_typeof(p_changes -> 'metadata') <> 'object'

@@ -27,6 +27,26 @@ comment on routine private.lineage is
 revoke all on routine private.lineage from public, anon, authenticated, service_role;
 
 
+create function private.require_depth(p_parent_id uuid) returns void
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+  if (select count(*) from private.lineage(p_parent_id)) >= 1000 then
+    raise sqlstate 'PT409' using
+      message = 'fork_limit',
+      detail = 'The conversation is a fork of a fork, 1,000 deep.',
+      hint = 'Fork a conversation further up, or copy the messages into a new one.';
+  end if;
+end;
+$$;
+comment on routine private.require_depth is
+  'Raises PT409 fork_limit where a fork of this conversation would be the 1,001st of its line: reading walks all of it.';
+revoke all on routine private.require_depth from public, anon, authenticated, service_role;
+
+
 create function private.fork_conversation(
   p_conversation_id uuid, p_at integer, p_idempotency_key text, p_user_id uuid
 ) returns jsonb
@@ -71,6 +91,7 @@ begin
     where c.id = v_grandparent_id
     for key share;
   end loop;
+  perform private.require_depth(v_parent_id);
 
   -- What it is about comes along. What was done with the original does not: neither pinned nor archived, no expires_at, and
   -- no summary, which may tell of what comes after.

@@ -50,7 +50,7 @@ begin
   else
     -- A message has a new id too, and is in the conversation that is imported.
     perform private.require_messages(
-      p_messages, private.columns_of('public.conversation_messages', '{id,conversation_id,user_id}')
+      p_messages, private.columns_of('public.conversation_messages', '{id,conversation_id,user_id}'), 5000
     );
     select format('messages[%s] has no sequence_order, or an author who is neither user nor service.', m.n - 1)
     into v_detail
@@ -112,6 +112,7 @@ begin
       message = 'conversation_not_found',
       detail = 'The conversation that it forks is not there.';
   end if;
+  perform private.require_depth(v_parent.id);
   -- private.prune_lineage relies on it: a fork lies above its parent's own fork.
   if v_at is null or v_at <= coalesce(v_parent.fork_sequence, 0) or v_at > v_parent.last_sequence_order then
     perform private.refuse(format(
@@ -334,6 +335,14 @@ declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_removed jsonb;
 begin
+  if jsonb_typeof(p_ids) is distinct from 'array'
+    -- As many as the lines of an import request may tell.
+    or jsonb_array_length(p_ids) > 100000
+    or jsonb_path_exists(p_ids, 'strict $[*] ? (@.type() != "string"
+      || !(@ like_regex "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$" flag "i"))')
+  then
+    perform private.refuse('p_ids is not an array of at most 100,000 ids.');
+  end if;
   perform private.expire_imports(v_user_id, array(select x::uuid from jsonb_array_elements_text(p_ids) x));
   -- Somebody else's id is as unknown as one that does not exist.
   select coalesce(jsonb_agg(x), '[]') into v_removed

@@ -101,7 +101,7 @@ select
   )::private.listed_message as message,
   -- As printed: a number in JSON may be stored in a few bytes and print as thousands. octet_length(text) knows the size
   -- without reading the text.
-  coalesce(octet_length(m.content), 0) + case
+  coalesce(octet_length(m.content), 0) + coalesce(octet_length(m.tool_call_id), 0) + case
     when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.usage) > 0 or m.metadata <> '{}'
     then octet_length(concat(m.parts, m.function_call, m.tool_calls, m.usage, m.metadata))
     else 0
@@ -133,7 +133,7 @@ begin
   for v_message in
     select * from private.read_messages(p_conversation_id, p_after, p_before, p_limit + 1, p_order)
   loop
-    v_bytes := v_bytes + coalesce(octet_length(v_message.content), 0) + case
+    v_bytes := v_bytes + coalesce(octet_length(v_message.content), 0) + coalesce(octet_length(v_message.tool_call_id), 0) + case
       when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage) > 0
         or v_message.metadata <> '{}'
       then octet_length(concat(

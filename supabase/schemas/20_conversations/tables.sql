@@ -31,6 +31,95 @@ create policy "Users delete their own videos" on public.videos
   for delete to authenticated using (user_id = (select auth.uid()));
 
 
+create function private.check_conversation(
+  p_title text, p_summary text, p_metadata jsonb, p_parent_id uuid, p_fork_sequence integer, p_last_sequence_order integer,
+  p_expires_at timestamptz, p_archived_at timestamptz
+) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  c_end constant timestamptz := '10000-01-01 00:00:00+00';
+  -- Every append moves the row. The bytes are known without reading the text, the characters are not.
+  v_broken text := case
+    when (p_parent_id is null) <> (p_fork_sequence is null) or p_fork_sequence < 0 then '{fork,"is half a pointer"}'
+    when p_last_sequence_order < 0 then '{last_sequence_order,"is below 0"}'
+    when not isfinite(p_expires_at) or p_expires_at >= c_end then '{expires_at,"is no time before the year 10000"}'
+    when not isfinite(p_archived_at) or p_archived_at >= c_end then '{archived_at,"is no time before the year 10000"}'
+    when octet_length(p_title) > 1000 and char_length(p_title) > 1000 then '{title,"has more than 1,000 characters"}'
+    when octet_length(p_summary) > 65536 and char_length(p_summary) > 65536 then '{summary,"has more than 65,536 characters"}'
+    when p_metadata <> '{}' and (
+      jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 or jsonb_path_exists(p_metadata, 'strict $.**{101}')
+    ) then '{metadata,"is no object, or larger than 64 KiB or deeper than 100 levels as Postgres prints it"}'
+  end;
+begin
+  return v_broken is null or private.refuse_row('conversations', v_broken::text[]);
+end;
+$$;
+comment on routine private.check_conversation is 'Every rule of a conversation''s row, as one check.';
+revoke all on routine private.check_conversation from public, anon, authenticated, service_role;
+grant execute on routine private.check_conversation to authenticated, service_role;
+
+
+create function private.check_message(
+  p_sequence_order integer, p_type text, p_role text, p_content text, p_parts jsonb, p_name text, p_function_call jsonb,
+  p_tool_calls jsonb, p_tool_call_id text, p_item jsonb, p_item_id text, p_model text, p_usage jsonb, p_status text,
+  p_token_count integer, p_author text, p_metadata jsonb
+) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_broken text := case
+    when p_sequence_order <= 0 then '{sequence_order,"is not above 0"}'
+    when p_role not in ('system', 'developer', 'user', 'assistant', 'tool', 'function') or p_role is null and p_type = 'message'
+      then '{role,"is missing, or none of system, developer, user, assistant, tool and function"}'
+    when char_length(p_type) not between 1 and 64 then '{type,"has not 1 to 64 characters"}'
+    when char_length(p_item_id) not between 1 and 256 then '{item_id,"has not 1 to 256 characters"}'
+    when char_length(p_name) > 256 then '{name,"has more than 256 characters"}'
+    when char_length(p_model) > 256 then '{model,"has more than 256 characters"}'
+    when char_length(p_tool_call_id) > 65536 then '{tool_call_id,"has more than 65,536 characters"}'
+    when octet_length(p_content) > 4194304 then '{content,"has more than 4 MiB"}'
+    when p_status not in ('complete', 'incomplete') then '{status,"is neither complete nor incomplete"}'
+    when p_token_count < 0 then '{token_count,"is below 0"}'
+    when p_author not in ('user', 'service') then '{author,"is neither user nor service"}'
+    when p_metadata <> '{}' and (
+      jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 or jsonb_path_exists(p_metadata, 'strict $.**{101}')
+    ) then '{metadata,"is no object, or larger than 64 KiB or deeper than 100 levels as Postgres prints it"}'
+    when num_nonnulls(p_parts, p_function_call, p_tool_calls, p_usage, p_item) = 0 then
+      case when p_content is null then '{body,"is missing: content, parts, function_call, tool_calls and item are null"}' end
+    when num_nonnulls(p_content, p_parts, p_function_call, p_tool_calls, p_item) = 0
+      then '{body,"is missing: content, parts, function_call, tool_calls and item are null"}'
+    when jsonb_typeof(p_parts) <> 'array' then '{parts,"is no array"}'
+    when jsonb_typeof(p_function_call) <> 'object' then '{function_call,"is no object"}'
+    when jsonb_typeof(p_tool_calls) <> 'array' then '{tool_calls,"is no array"}'
+    when jsonb_typeof(p_item) <> 'object' then '{item,"is no object"}'
+    when jsonb_typeof(p_usage) <> 'object' then '{usage,"is no object"}'
+    -- As printed: a number such as 1e-16383 is stored in a few bytes and prints as sixteen thousand. A megabyte of them could
+    -- be written and never be read again.
+    when octet_length(concat(p_parts, p_function_call, p_tool_calls, p_usage, p_item)) > 8388608
+      then '{size,"(parts, function_call, tool_calls, usage, item) is more than 8 MiB as Postgres prints it"}'
+    -- A level takes eight bytes.
+    when greatest(
+        pg_column_size(p_parts), pg_column_size(p_function_call), pg_column_size(p_tool_calls), pg_column_size(p_usage),
+        pg_column_size(p_item)
+      ) > 800
+      and jsonb_path_exists(
+        jsonb_build_array(p_parts, p_function_call, p_tool_calls, p_usage, p_item), 'strict $.**{102}'
+      )
+      then '{depth,"(parts, function_call, tool_calls, usage, item) is more than 100 levels"}'
+  end;
+begin
+  return v_broken is null or private.refuse_row('conversation_messages', v_broken::text[]);
+end;
+$$;
+comment on routine private.check_message is 'Every rule of a message''s row, as one check.';
+revoke all on routine private.check_message from public, anon, authenticated, service_role;
+grant execute on routine private.check_message to authenticated, service_role;
+
+
 create table public.conversations (
   id uuid not null default gen_random_uuid(),
   user_id uuid not null default auth.uid(),
@@ -54,14 +143,9 @@ create table public.conversations (
   constraint conversations_video_id_fkey foreign key (user_id, video_id) references public.videos (user_id, id)
     on delete set null (video_id),
   constraint conversations_parent_id_fkey foreign key (parent_id) references public.conversations (id),
-  constraint conversations_fork_check check ((parent_id is null) = (fork_sequence is null) and fork_sequence >= 0),
-  constraint conversations_last_sequence_order_check check (last_sequence_order >= 0),
-  constraint conversations_expires_at_check check (isfinite(expires_at) and expires_at < '10000-01-01 00:00:00+00'),
-  constraint conversations_archived_at_check check (isfinite(archived_at) and archived_at < '10000-01-01 00:00:00+00'),
-  constraint conversations_title_check check (char_length(title) <= 1000),
-  constraint conversations_metadata_check check (
-    jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
-  )
+  constraint conversations_check check (private.check_conversation(
+    title, summary, metadata, parent_id, fork_sequence, last_sequence_order, expires_at, archived_at
+  ))
 )
 -- Every append updates its row. Room on the page and no index on the columns that move keep that update HOT.
 with (fillfactor = 80);
@@ -77,7 +161,7 @@ create index idx_conversations_expires_at on public.conversations (expires_at)
 
 comment on table public.conversations is 'A conversation of one user. Its messages are in conversation_messages.';
 comment on column public.conversations.video_id is 'The video it is about, one of the same user''s; null when that is deleted.';
-comment on column public.conversations.summary is 'What happened so far, in words; leads the context given to a model.';
+comment on column public.conversations.summary is 'What happened so far, in at most 65,536 characters; leads the context given to a model.';
 comment on column public.conversations.metadata is 'The application''s own JSON object, at most 64 KiB.';
 comment on column public.conversations.parent_id is 'The conversation whose first fork_sequence messages this one shares.';
 comment on column public.conversations.fork_sequence is 'How many of the parent''s messages are shared.';
@@ -143,33 +227,10 @@ create table public.conversation_messages (
   constraint idx_conversation_messages_sequence_order unique (conversation_id, sequence_order),
   constraint conversation_messages_conversation_id_fkey foreign key (user_id, conversation_id)
     references public.conversations (user_id, id) on delete cascade,
-  constraint conversation_messages_sequence_order_check check (sequence_order > 0),
-  constraint conversation_messages_role_check check (
-    role in ('system', 'developer', 'user', 'assistant', 'tool', 'function') and (role is not null or type <> 'message')
-  ),
-  constraint conversation_messages_type_check check (char_length(type) between 1 and 64),
-  constraint conversation_messages_item_id_check check (char_length(item_id) between 1 and 256),
-  constraint conversation_messages_name_check check (char_length(name) <= 256),
-  constraint conversation_messages_model_check check (char_length(model) <= 256),
-  constraint conversation_messages_body_check check (num_nonnulls(content, parts, function_call, tool_calls, item) > 0),
-  constraint conversation_messages_parts_check check (jsonb_typeof(parts) = 'array'),
-  constraint conversation_messages_function_call_check check (jsonb_typeof(function_call) = 'object'),
-  constraint conversation_messages_tool_calls_check check (jsonb_typeof(tool_calls) = 'array'),
-  constraint conversation_messages_item_check check (jsonb_typeof(item) = 'object'),
-  constraint conversation_messages_usage_check check (jsonb_typeof(usage) = 'object'),
-  constraint conversation_messages_status_check check (status in ('complete', 'incomplete')),
-  constraint conversation_messages_token_count_check check (token_count >= 0),
-  constraint conversation_messages_author_check check (author in ('user', 'service')),
-  constraint conversation_messages_metadata_check check (
-    jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
-  ),
-  -- What a few bytes may print as. A number such as 1e-16383 is stored in a few bytes and prints as sixteen thousand: a
-  -- megabyte of them could be written and never be read again.
-  constraint conversation_messages_size_check check (
-    coalesce(octet_length(parts::text), 0) + coalesce(octet_length(function_call::text), 0)
-    + coalesce(octet_length(tool_calls::text), 0) + coalesce(octet_length(usage::text), 0)
-    + coalesce(octet_length(item::text), 0) <= 16777216
-  )
+  constraint conversation_messages_check check (private.check_message(
+    sequence_order, type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
+    status, token_count, author, metadata
+  ))
 );
 
 -- Serves the foreign key, and every read under the policy. It ends in sequence_order because the planner takes the

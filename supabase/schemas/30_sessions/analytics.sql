@@ -61,6 +61,8 @@ declare
   c_max_buckets constant integer := 1000;
   -- A client may make up types without end; the answer is bounded.
   c_max_types constant integer := 100;
+  -- A statement has eight seconds.
+  c_max_counts constant integer := 1000000;
   c_messages constant text[] := '{user_message,ai_message,ai_response}';
   c_quarter constant interval := '15 minutes';
   v_user_id text := private.session_reader(p_user_id, p_of_user_id);
@@ -68,6 +70,7 @@ declare
   v_to timestamptz := coalesce(p_to, now());
   v_borders timestamptz[];
   v_cut timestamptz[];
+  v_counts bigint;
   v_answer jsonb;
 begin
   if coalesce(p_bucket not in ('hour', 'day', 'week', 'month'), true) then
@@ -155,19 +158,23 @@ begin
     group by grouping sets ((o.bucket), ())
   ),
   counted as (
-    select width_bucket(c.slot, v_borders) as bucket, c.event_type, sum(c.count) as n
-    from private.event_counts c
-    where c.slot >= v_from and c.slot < v_to and c.slot <> all (v_cut)
-      and (v_user_id is null or c.user_id = v_user_id)
+    select width_bucket(c.slot, v_borders) as bucket, c.event_type, sum(c.count) as n, count(*) as counts
+    from (
+      select c.slot, c.event_type, c.count
+      from private.event_counts c
+      where c.slot >= v_from and c.slot < v_to and c.slot <> all (v_cut)
+        and (v_user_id is null or c.user_id = v_user_id)
+      limit c_max_counts + 1
+    ) c
     group by c.slot, c.event_type
     union all
-    select width_bucket(e.occurred_at, v_borders), e.event_type, count(*)
+    select width_bucket(e.occurred_at, v_borders), e.event_type, count(*), 0
     from unnest(v_cut) as q (slot)
     cross join lateral (
       select l.occurred_at, l.event_type
       from public.event_logs l
       where l.occurred_at >= greatest(q.slot, v_from) and l.occurred_at < least(q.slot + c_quarter, v_to)
-        -- Follows from event_logs_occurred_at_check, and says which partitions to look into.
+        -- Follows from event_logs_check, and says which partitions to look into.
         and l.created_at between q.slot - interval '5 minutes' and q.slot + c_quarter + interval '168 hours'
         and (v_user_id is null or l.user_id = v_user_id)
     ) e
@@ -223,8 +230,14 @@ begin
     'buckets', jsonb_agg(
       jsonb_build_object('start', v_borders[f.bucket], 'end', v_borders[f.bucket + 1]) || f.figures order by f.bucket
     ) filter (where f.bucket > 0)
-  ) into v_answer
+  ), (select sum(c.counts) from counted c) into v_answer, v_counts
   from figures f;
+  if v_counts > c_max_counts then
+    raise sqlstate 'PT400' using
+      message = 'invalid_request',
+      detail = 'The window has more than 1,000,000 counts: types of events in quarters of an hour, by session.',
+      hint = 'Ask for a shorter window.';
+  end if;
   return v_answer;
 end;
 $$;

@@ -1,5 +1,68 @@
 -- Sessions and event logs: every event of a call, in an order that the database assigns.
 
+create function private.check_session(
+  p_user_id text, p_start_time timestamptz, p_end_time timestamptz, p_summary text, p_last_sequence integer, p_metadata jsonb
+) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  c_first constant timestamptz := '1970-01-01 00:00:00+00';
+  c_last constant timestamptz := '9999-12-31 00:00:00+00';
+  -- Every append moves the row. The bytes are known without reading the text, the characters are not.
+  v_broken text := case
+    when char_length(p_user_id) not between 1 and 256 or p_user_id <> private.session_user_id(p_user_id)
+      then '{user_id,"has not 1 to 256 characters, or is a UUID spelt otherwise"}'
+    when p_start_time not between c_first and c_last or p_end_time not between c_first and c_last
+      then '{time,"(start_time, end_time) is before 1970 or after 9999"}'
+    when octet_length(p_summary) > 65536 and char_length(p_summary) > 65536 then '{summary,"has more than 65,536 characters"}'
+    when p_last_sequence < 0 then '{last_sequence,"is below 0"}'
+    when p_metadata <> '{}' and (
+      jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 or jsonb_path_exists(p_metadata, 'strict $.**{101}')
+    ) then '{metadata,"is no object, or larger than 64 KiB or deeper than 100 levels as Postgres prints it"}'
+  end;
+begin
+  return v_broken is null or private.refuse_row('sessions', v_broken::text[]);
+end;
+$$;
+comment on routine private.check_session is 'Every rule of a session''s row, as one check.';
+revoke all on routine private.check_session from public, anon, authenticated, service_role;
+grant execute on routine private.check_session to authenticated, service_role;
+
+
+create function private.check_event(
+  p_sequence integer, p_event_type text, p_content jsonb, p_source text, p_trace_id text, p_occurred_at timestamptz,
+  p_created_at timestamptz
+) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_broken text := case
+    when p_sequence <= 0 then '{sequence,"is not above 0"}'
+    when char_length(p_event_type) not between 1 and 64 then '{event_type,"has not 1 to 64 characters"}'
+    when char_length(p_source) > 256 then '{source,"has more than 256 characters"}'
+    when char_length(p_trace_id) > 256 then '{trace_id,"has more than 256 characters"}'
+    -- A search for what occurred in a window knows from it which partitions to look into. In seconds: days and hours would
+    -- depend on the time zone.
+    when extract(epoch from p_created_at - p_occurred_at) not between -300 and 604800
+      then '{occurred_at,"is more than seven days before created_at, or more than five minutes after"}'
+    -- As printed: a number may be stored in a few bytes and print as thousands.
+    when octet_length(p_content::text) > 8388608 then '{content,"is more than 8 MiB as Postgres prints it"}'
+    -- A level takes eight bytes.
+    when pg_column_size(p_content) > 800 and jsonb_path_exists(p_content, 'strict $.**{101}') then '{content,"is deeper than 100 levels"}'
+  end;
+begin
+  return v_broken is null or private.refuse_row('event_logs', v_broken::text[]);
+end;
+$$;
+comment on routine private.check_event is 'Every rule of an event''s row, as one check.';
+revoke all on routine private.check_event from public, anon, authenticated, service_role;
+grant execute on routine private.check_event to authenticated, service_role;
+
+
 create table public.sessions (
   id uuid not null default gen_random_uuid(),
   user_id text not null default auth.uid()::text,
@@ -18,17 +81,8 @@ create table public.sessions (
   constraint sessions_pkey primary key (id),
   constraint sessions_conversation_id_fkey foreign key (conversation_id) references public.conversations (id)
     on delete set null,
-  constraint sessions_user_id_check check (
-    char_length(user_id) between 1 and 256 and user_id = private.session_user_id(user_id)
-  ),
-  constraint sessions_time_check check (
-    start_time between '1970-01-01 00:00:00+00' and '9999-12-31 00:00:00+00'
-    and end_time between '1970-01-01 00:00:00+00' and '9999-12-31 00:00:00+00'
-  ),
-  constraint sessions_summary_check check (char_length(summary) <= 65536),
-  constraint sessions_last_sequence_check check (last_sequence >= 0),
-  constraint sessions_metadata_check check (
-    jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 65536
+  constraint sessions_check check (
+    private.check_session(user_id, start_time, end_time, summary, last_sequence, metadata)
   )
 )
 -- Every append updates its row. Room on the page and no index on the columns that move keep that update HOT.
@@ -89,15 +143,8 @@ create table public.event_logs (
   -- A unique key must contain the partition key. That (session_id, sequence) is unique comes from the session's counter.
   constraint event_logs_pkey primary key (session_id, sequence, created_at),
   constraint event_logs_session_id_fkey foreign key (session_id) references public.sessions (id) on delete cascade,
-  constraint event_logs_sequence_check check (sequence > 0),
-  constraint event_logs_event_type_check check (char_length(event_type) between 1 and 64),
-  -- As printed: a number may be stored in a few bytes and print as thousands.
-  constraint event_logs_content_check check (octet_length(content::text) <= 8388608),
-  constraint event_logs_source_check check (char_length(source) <= 256),
-  constraint event_logs_trace_id_check check (char_length(trace_id) <= 256),
-  -- A search for what occurred in a window knows from it which partitions to look into.
-  constraint event_logs_occurred_at_check check (
-    occurred_at between created_at - interval '168 hours' and created_at + interval '5 minutes'
+  constraint event_logs_check check (
+    private.check_event(sequence, event_type, content, source, trace_id, occurred_at, created_at)
   )
 ) partition by range (created_at);
 
@@ -161,3 +208,26 @@ comment on column private.event_counts.slot is
   'The beginning of the quarter. Every time zone''s offset is a multiple of it, so quarters add up to anybody''s days.';
 
 select private.close_table('private.event_counts');
+
+
+create function private.limit_event_types() returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if (
+    select count(*) from private.event_counts c where c.session_id = new.session_id and c.slot = new.slot
+  ) > 256 then
+    perform private.refuse('event_type: a session has at most 256 types in a quarter of an hour.');
+  end if;
+  return null;
+end;
+$$;
+comment on routine private.limit_event_types is
+  'Raises PT400 invalid_request for one type too many: each has a row of its own, which analytics reads.';
+revoke all on routine private.limit_event_types from public, anon, authenticated, service_role;
+
+-- A type that is counted already is an update: it pays nothing.
+create trigger limit_event_types after insert on private.event_counts
+  for each row execute function private.limit_event_types();

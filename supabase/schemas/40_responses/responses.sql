@@ -140,6 +140,7 @@ begin
     for no key update;
     if not found then
       -- A fork as private.fork_conversation makes it; a response lies above its conversation's own fork already.
+      perform private.require_depth(v_previous.conversation_id);
       insert into public.conversations (user_id, parent_id, fork_sequence, last_sequence_order)
       values (
         p_user_id,

@@ -1,6 +1,31 @@
 -- Responses: what an LLM gateway keeps for previous_response_id. A response is a pointer into a conversation: the history
 -- behind it is what that conversation shows up to there, and no message of it is stored again.
 
+create function private.check_response(
+  p_response_id text, p_previous_response_id text, p_after_sequence integer, p_input_sequence integer, p_sequence_order integer,
+  p_model text, p_provider text
+) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_broken text := case
+    when char_length(p_response_id) not between 1 and 256 then '{response_id,"has not 1 to 256 characters"}'
+    when p_previous_response_id = p_response_id then '{previous_response_id,"is its own"}'
+    when not (0 <= p_after_sequence and p_after_sequence <= p_input_sequence and p_input_sequence <= p_sequence_order)
+      then '{sequence,"runs backwards"}'
+    when char_length(p_model) > 256 then '{model,"has more than 256 characters"}'
+    when char_length(p_provider) > 256 then '{provider,"has more than 256 characters"}'
+  end;
+begin
+  return v_broken is null or private.refuse_row('conversation_states', v_broken::text[]);
+end;
+$$;
+comment on routine private.check_response is 'Every rule of a response''s row, as one check.';
+revoke all on routine private.check_response from public, anon, authenticated, service_role;
+
+
 create table public.conversation_states (
   user_id uuid not null,
   response_id text not null,
@@ -19,13 +44,9 @@ create table public.conversation_states (
   constraint conversation_states_user_id_fkey foreign key (user_id) references auth.users (id) on delete cascade,
   constraint conversation_states_conversation_id_fkey foreign key (user_id, conversation_id)
     references public.conversations (user_id, id),
-  constraint conversation_states_response_id_check check (char_length(response_id) between 1 and 256),
-  constraint conversation_states_previous_response_id_check check (previous_response_id <> response_id),
-  constraint conversation_states_sequence_check check (
-    0 <= after_sequence and after_sequence <= input_sequence and input_sequence <= sequence_order
-  ),
-  constraint conversation_states_model_check check (char_length(model) <= 256),
-  constraint conversation_states_provider_check check (char_length(provider) <= 256)
+  constraint conversation_states_check check (private.check_response(
+    response_id, previous_response_id, after_sequence, input_sequence, sequence_order, model, provider
+  ))
 );
 
 -- Serves the foreign key, and says how much of a conversation responses still show.

@@ -84,7 +84,7 @@ declare
   v_document jsonb;
 begin
   perform private.require_collection(p_collection);
-  if p_sort is not null and p_sort - 'order' is distinct from '{}' then
+  if jsonb_typeof(p_sort) <> 'object' or p_sort - 'order' <> '{}' then
     perform private.refuse_part('sort', 'Expected {order}.');
   end if;
   execute format(
