@@ -1443,6 +1443,8 @@ comment on routine public.update_conversation is
 revoke all on routine public.update_conversation from public, anon, authenticated, service_role;
 grant execute on routine public.update_conversation to authenticated, service_role;
 
+insert into private.repeatable_calls (name, reader) values ('update_conversation', 'public.get_conversation');
+
 -- Deletion in pieces: what is deleted is gone at once, and its messages follow, a bounded number at a time.
 
 create table private.prune_queue (
@@ -1844,6 +1846,8 @@ comment on routine public.delete_message is
 revoke all on routine private.delete_message, public.delete_message from public, anon, authenticated, service_role;
 grant execute on routine private.delete_message, public.delete_message to authenticated, service_role;
 
+insert into private.repeatable_calls (name) values ('delete_conversation'), ('delete_message');
+
 -- Erasure of a user's conversations: everything is hidden first, then messages go, then conversations.
 
 create table private.erasure_conversations (
@@ -1916,7 +1920,7 @@ begin
       select k.ctid
       from private.idempotency_keys k
       where k.user_id = p_user_id::text
-        and k.scope ~ '^POST (/openai/v1)?/conversations(/|$)'
+        and k.scope ~ '^(\w+ (/openai/v1)?/conversations(/|$)|import_conversation$)'
         and not exists (
           select
           from public.conversations c
@@ -2669,6 +2673,11 @@ comment on routine public.finish_import is
   'which of the ids are not there.';
 revoke all on routine private.finish_import, public.finish_import from public, anon, authenticated, service_role;
 grant execute on routine private.finish_import, public.finish_import to authenticated, service_role;
+
+insert into private.repeatable_calls (name, keeps) values (
+  -- conversation_id is where an erasure looks.
+  'import_conversation', '{"id": "{id}", "conversation_id": "{id}", "messages": "{messages}", "video_dropped": "{video_dropped}"}'
+);
 
 -- Loading: pages of messages, through the lineage of forks.
 

@@ -1878,6 +1878,8 @@ comment on routine public.list_sessions is
 revoke all on routine public.list_sessions from public, anon, authenticated, service_role;
 grant execute on routine public.list_sessions to authenticated, service_role;
 
+insert into private.repeatable_calls (name, reader) values ('end_session', 'public.get_session');
+
 -- Summaries: ended sessions wait in a queue until somebody has summarised them, and sessions that nobody ends are ended.
 -- No model is called: a worker of the application takes sessions from the queue and brings their summaries.
 

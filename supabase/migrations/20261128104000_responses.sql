@@ -1031,6 +1031,8 @@ comment on routine public.merge_response is
 revoke all on routine private.merge_response, public.merge_response from public, anon, authenticated, service_role;
 grant execute on routine private.merge_response, public.merge_response to authenticated, service_role;
 
+insert into private.repeatable_calls (name) values ('delete_response');
+
 -- Retention of responses: since they were stored, or replaced last.
 
 insert into private.retention_policies (kind, keep) values ('conversation_states', '7 days');

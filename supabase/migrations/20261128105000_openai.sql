@@ -462,6 +462,10 @@ comment on routine public.delete_item is
 revoke all on routine private.delete_item, public.delete_item from public, anon, authenticated, service_role;
 grant execute on routine private.delete_item, public.delete_item to authenticated, service_role;
 
+insert into private.repeatable_calls (name, reader) values
+  ('replace_metadata', 'public.get_conversation'),
+  ('delete_item', 'public.get_conversation');
+
 -- Stored responses as the OpenAI API answers them.
 
 create function private.get_openai_response(p_response_id text, p_user_id uuid) returns jsonb

@@ -414,6 +414,10 @@ revoke all on routine private.set_collection_version, public.set_collection_vers
   from public, anon, authenticated, service_role;
 grant execute on routine private.set_collection_version, public.set_collection_version to authenticated, service_role;
 
+insert into private.repeatable_calls (name, keeps, reader) values
+  ('drop_collection', '{"deleted_count": "{deleted_count}"}', null),
+  ('set_collection_version', '{}', 'public.get_collection_version');
+
 -- Filters: {"age": {"$gte": 18}, "$or": [{"name": "Ada"}, {"tags": {"$contains": "vip"}}]} becomes a condition in SQL.
 --
 -- No value is ever part of the SQL text. A condition refers to its operand by the path at which it stands in the filter,
@@ -946,6 +950,11 @@ revoke all on routine private.list_document_indexes, public.list_document_indexe
   from public, anon, authenticated, service_role;
 grant execute on routine private.list_document_indexes, public.list_document_indexes to service_role;
 
+-- The answer has nothing of a user's.
+insert into private.repeatable_calls (name, keeps) values
+  ('create_document_index', '{"index": "{index}", "created": "{created}"}'),
+  ('drop_document_index', '{}');
+
 -- Quarantine: documents that a client could not convert to its version.
 
 create function private.to_failure(p_failure public.document_failures) returns jsonb
@@ -1092,6 +1101,44 @@ comment on routine public.list_failures is
   'A page of a collection''s failed documents, by id, after p_after: {data: [{document, reason, failed_at}], has_more}.';
 revoke all on routine private.list_failures, public.list_failures from public, anon, authenticated, service_role;
 grant execute on routine private.list_failures, public.list_failures to authenticated, service_role;
+
+
+create function private.reread_failure(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_failure public.document_failures;
+begin
+  select * into v_failure
+  from public.document_failures f
+  where f.owner_id = private.document_owner(p_user_id) and f.collection = p_collection and f.id = p_id;
+  if not found then
+    raise sqlstate 'PT404' using message = 'document_not_found';
+  end if;
+  return private.to_failure(v_failure);
+end;
+$$;
+comment on routine private.reread_failure is
+  'What a replayed move into quarantine answers. Raises PT404 document_not_found where it has been restored since.';
+
+create function private.reread_restored(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select jsonb_build_object('document', private.reread_document(p_collection, p_id, p_user_id) -> 'updated_document');
+$$;
+comment on routine private.reread_restored is 'What a replayed restoration answers: null if the document is gone by then.';
+revoke all on routine private.reread_failure, private.reread_restored from public, anon, authenticated, service_role;
+grant execute on routine private.reread_failure, private.reread_restored to authenticated, service_role;
+
+insert into private.repeatable_calls (name, reader) values
+  ('fail_document', 'private.reread_failure'),
+  ('restore_document', 'private.reread_restored');
 
 -- Reading documents, in definer functions that filter by the owner themselves: under row level security the containment
 -- operator could not use its index.
@@ -1544,5 +1591,32 @@ return private.delete_documents(p_collection, p_filters, p_user_id);
 comment on routine public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
 revoke all on routine private.delete_documents, public.delete_documents from public, anon, authenticated, service_role;
 grant execute on routine private.delete_documents, public.delete_documents to authenticated, service_role;
+
+
+create function private.reread_document(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select jsonb_build_object('updated_document', (
+    select private.to_document(d.id, d.version, d.creation_utc, d.data)
+    from public.documents d
+    where d.owner_id = private.document_owner(p_user_id) and d.collection = p_collection and d.id = p_id
+  ));
+$$;
+comment on routine private.reread_document is 'What a replayed update answers of its document: null if it is gone by then.';
+revoke all on routine private.reread_document from public, anon, authenticated, service_role;
+grant execute on routine private.reread_document to authenticated, service_role;
+
+insert into private.repeatable_calls (name, keeps, reader) values
+  (
+    'update_document',
+    '{"matched_count": "{matched_count}", "modified_count": "{modified_count}", "p_id": "{updated_document,id}"}',
+    'private.reread_document'
+  ),
+  -- What was deleted is not kept to be answered again.
+  ('delete_document', '{"deleted_count": "{deleted_count}", "deleted_document": "{none}"}', null),
+  ('delete_documents', '{"deleted_count": "{deleted_count}"}', null);
 
 reset check_function_bodies;

@@ -437,6 +437,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "call_once": { Args: { "p_arguments": Json; "p_function": string; "p_idempotency_key": string }; Returns: Json };
       "count_documents": { Args: { "p_collection": string; "p_filters"?: Json; "p_user_id"?: string }; Returns: Json };
       "create_conversation": {
         Args: { "p_conversation"?: Json; "p_idempotency_key"?: string; "p_messages"?: Json; "p_user_id"?: string };

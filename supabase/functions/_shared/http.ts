@@ -24,6 +24,12 @@ export function idempotencyKey(c: Context<AppEnv>): string | undefined {
   throw invalidRequest([{ path: "idempotency-key", message: "Expected 1 to 255 printable ASCII characters." }]);
 }
 
+/** For a write that repeats safely by itself, or takes its own key along: a key there would promise what nobody keeps. */
+export const noIdempotencyKey = createMiddleware<AppEnv>(async (c, next) => {
+  if (c.req.header("idempotency-key") !== undefined) throw new ApiError(400, "idempotency_key_useless");
+  await next();
+});
+
 /** Says that an answer was given before. */
 export function replayHeader(replayed?: true): Record<string, string> {
   return replayed ? { "idempotent-replayed": "true" } : {};

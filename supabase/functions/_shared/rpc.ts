@@ -1,4 +1,6 @@
 import type { PostgrestError, PostgrestSingleResponse } from "@supabase/supabase-js";
+import type { Caller } from "./caller.ts";
+import type { Database, Json } from "./database.types.ts";
 import { fromDatabase } from "./errors.ts";
 import { joinJson, RawJson } from "./json.ts";
 import type { Page } from "./schemas.ts";
@@ -72,6 +74,26 @@ export async function callRaw<T>(call: PromiseLike<PostgrestSingleResponse<unkno
   }
   if (response.ok) return new RawJson(bytes);
   throw fromDatabase(readError(new TextDecoder().decode(bytes)), response.status);
+}
+
+type Functions = Database["public"]["Functions"];
+
+/**
+ * The result of an RPC that writes, once for an Idempotency-Key: for those that take none themselves.
+ *
+ * @example await callOnce<Conversation>(caller, key, "update_conversation", { p_conversation_id: id, p_changes: changes })
+ */
+export async function callOnce<T, Name extends keyof Functions = keyof Functions>(
+  { supabase }: Caller,
+  idempotencyKey: string | undefined,
+  name: Name,
+  args: Functions[Name]["Args"],
+): Promise<Replayable<{ answer: RawJson<T> }>> {
+  if (idempotencyKey === undefined) return { answer: await callRaw<T>(supabase.rpc(name, args)) };
+  const { answer, replayed } = (await callRaw<Replayable<{ answer: T }>>(
+    supabase.rpc("call_once", { p_function: name, p_arguments: args as Json, p_idempotency_key: idempotencyKey }),
+  )).members();
+  return { answer: answer as RawJson<T>, ...(replayed && { replayed: true }) };
 }
 
 function readError(text: string): PostgrestError {

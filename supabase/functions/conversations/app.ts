@@ -26,8 +26,10 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
   })
   .get("/", query(listQuery), async (c) => sendJson(c, await repo.list(c.var.caller, c.req.valid("query"))))
   .delete("/", query(confirmQuery), async (c) => {
-    const receipt = await repo.erase(c.var.caller);
-    return c.json(receipt, 202, { location: `/functions/v1/conversations/erasures/${receipt.id}` });
+    const { answer, replayed } = await repo.erase(c.var.caller, idempotencyKey(c));
+    const receipt = answer.parse();
+    const location = `/functions/v1/conversations/erasures/${receipt.id}`;
+    return c.json(receipt, 202, { location, ...replayHeader(replayed) });
   })
   .get(
     "/erasures/:id",
@@ -56,11 +58,15 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
     noQuery,
     param(conversationParam),
     json(updateBody),
-    async (c) => c.json(await repo.update(c.var.caller, c.req.valid("param").id, c.req.valid("json"))),
+    async (c) => {
+      const { id } = c.req.valid("param");
+      const { answer, replayed } = await repo.update(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
+      return sendJson(c, answer, 200, replayHeader(replayed));
+    },
   )
   .delete("/:id", noQuery, param(conversationParam), async (c) => {
-    await repo.remove(c.var.caller, c.req.valid("param").id);
-    return c.body(null, 204);
+    const { replayed } = await repo.remove(c.var.caller, c.req.valid("param").id, idempotencyKey(c));
+    return c.body(null, 204, replayHeader(replayed));
   })
   .post("/:id/messages", noQuery, param(conversationParam), json(appendBody), async (c) => {
     const { id } = c.req.valid("param");
@@ -75,8 +81,8 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
   )
   .delete("/:id/messages/:message_id", noQuery, param(messageParam), async (c) => {
     const { id, message_id } = c.req.valid("param");
-    await repo.removeMessage(c.var.caller, id, message_id);
-    return c.body(null, 204);
+    const { replayed } = await repo.removeMessage(c.var.caller, id, message_id, idempotencyKey(c));
+    return c.body(null, 204, replayHeader(replayed));
   })
   .get(
     "/:id/context",

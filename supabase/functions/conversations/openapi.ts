@@ -21,9 +21,10 @@ export const operations: Record<string, Operation> = {
   },
   "DELETE /conversations": {
     summary: "Erase all conversations and responses that one has: what does not go at once goes in steps",
+    headers: idempotent,
     query: confirmQuery,
     answers: { 202: erasure },
-    errors: ["user_id_required"],
+    errors: ["idempotency_mismatch", "user_id_required"],
   },
   "GET /conversations/erasures/:id": {
     summary: "The receipt of an erasure: what is removed so far, and whether anything is left",
@@ -49,11 +50,13 @@ export const operations: Record<string, Operation> = {
   },
   "POST /conversations/import": {
     summary: "Import an export, or ChatGPT's conversations.json",
+    headers: idempotent,
     bodyTypes: {
       [NDJSON]: "Lines as an export has them.",
       "application/json": "The array of a ChatGPT data export.",
     },
     answers: { 200: importReport },
+    errors: ["idempotency_mismatch"],
   },
   "GET /conversations/:id": {
     summary: "Load a conversation, without its messages",
@@ -62,14 +65,16 @@ export const operations: Record<string, Operation> = {
   },
   "PATCH /conversations/:id": {
     summary: "Change a conversation; metadata is merged at the top level, null removes a key",
+    headers: idempotent,
     body: schemas.updateBody,
     answers: { 200: schemas.conversation },
-    errors: ["conversation_not_found", "video_not_found"],
+    errors: ["idempotency_mismatch", "conversation_not_found", "video_not_found"],
   },
   "DELETE /conversations/:id": {
     summary: "Delete a conversation; living forks keep what they show",
+    headers: idempotent,
     answers: { 204: null },
-    errors: ["conversation_not_found"],
+    errors: ["idempotency_mismatch", "conversation_not_found"],
   },
   "POST /conversations/:id/messages": {
     summary: "Append messages: all of them, contiguously, or none",
@@ -86,8 +91,9 @@ export const operations: Record<string, Operation> = {
   },
   "DELETE /conversations/:id/messages/:message_id": {
     summary: "Delete a message from every conversation that shows it; its number stays unused",
+    headers: idempotent,
     answers: { 204: null },
-    errors: ["conversation_not_found", "message_not_found"],
+    errors: ["idempotency_mismatch", "conversation_not_found", "message_not_found"],
   },
   "GET /conversations/:id/context": {
     summary: "What of a conversation fits a model's budget",

@@ -3,7 +3,7 @@ import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
 import { joinJson, type RawJson } from "../_shared/json.ts";
-import { callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
+import { callOnce, callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { Erasure, Page } from "../_shared/schemas.ts";
 import {
   type appendBody,
@@ -65,21 +65,34 @@ export async function get({ supabase, userId }: Caller, id: string): Promise<Con
 }
 
 export async function update(
-  { supabase, userId }: Caller,
+  caller: Caller,
   id: string,
   changes: z.output<typeof updateBody>,
-): Promise<Conversation> {
-  return unwrap(
-    await supabase.rpc("update_conversation", { p_conversation_id: id, p_changes: changes, p_user_id: userId }),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<Conversation> }>> {
+  return await callOnce(caller, idempotencyKey, "update_conversation", {
+    p_conversation_id: id,
+    p_changes: changes,
+    p_user_id: caller.userId,
+  });
 }
 
-export async function remove({ supabase, userId }: Caller, id: string): Promise<void> {
-  unwrap(await supabase.rpc("delete_conversation", { p_conversation_id: id, p_user_id: userId }));
+export async function remove(
+  caller: Caller,
+  id: string,
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<null> }>> {
+  return await callOnce(caller, idempotencyKey, "delete_conversation", {
+    p_conversation_id: id,
+    p_user_id: caller.userId,
+  });
 }
 
-export async function erase({ supabase, userId }: Caller): Promise<Erasure> {
-  return unwrap(await supabase.rpc("erase_conversations", { p_user_id: userId }));
+export async function erase(
+  caller: Caller,
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<Erasure> }>> {
+  return await callOnce(caller, idempotencyKey, "erase_conversations", { p_user_id: caller.userId });
 }
 
 export async function getErasure({ supabase, userId }: Caller, id: string): Promise<Erasure> {
@@ -156,10 +169,17 @@ export async function fork(
   );
 }
 
-export async function removeMessage({ supabase, userId }: Caller, id: string, messageId: string): Promise<void> {
-  unwrap(
-    await supabase.rpc("delete_message", { p_conversation_id: id, p_message_id: messageId, p_user_id: userId }),
-  );
+export async function removeMessage(
+  caller: Caller,
+  id: string,
+  messageId: string,
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<null> }>> {
+  return await callOnce(caller, idempotencyKey, "delete_message", {
+    p_conversation_id: id,
+    p_message_id: messageId,
+    p_user_id: caller.userId,
+  });
 }
 
 export async function search(
@@ -192,19 +212,20 @@ export async function exportPage(
   ));
 }
 
+/** @param idempotencyKey That of this conversation: a request has many. */
 export async function importConversation(
-  { supabase, userId }: Caller,
+  caller: Caller,
   conversation: { [key: string]: unknown },
   messages: { [key: string]: unknown }[],
+  idempotencyKey?: string,
 ): Promise<{ id: string; messages: number; video_dropped: boolean }> {
-  const imported = await callRaw<{ id: string; messages: number; video_dropped: boolean }>(
-    supabase.rpc("import_conversation", {
-      p_conversation: conversation as Json,
-      p_messages: messages as Json,
-      p_user_id: userId,
-    }),
+  const { answer } = await callOnce<{ id: string; messages: number; video_dropped: boolean }>(
+    caller,
+    idempotencyKey,
+    "import_conversation",
+    { p_conversation: conversation as Json, p_messages: messages as Json, p_user_id: caller.userId },
   );
-  return imported.parse();
+  return answer.parse();
 }
 
 /** Answers which of the ids are gone: nothing shows them. */

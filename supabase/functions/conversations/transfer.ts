@@ -5,7 +5,15 @@ import { z } from "zod";
 import type { AppEnv } from "../_shared/caller.ts";
 import { describeError } from "../_shared/app.ts";
 import { ApiError, isTimeout } from "../_shared/errors.ts";
-import { checkShape, decodeJson, invalidRequest, parse, parseJson, refuseUnstorable } from "../_shared/http.ts";
+import {
+  checkShape,
+  decodeJson,
+  idempotencyKey,
+  invalidRequest,
+  parse,
+  parseJson,
+  refuseUnstorable,
+} from "../_shared/http.ts";
 import { shapeOf } from "../_shared/json.ts";
 import { NDJSON } from "../_shared/ndjson.ts";
 import { readChatGpt } from "./chatgpt.ts";
@@ -386,10 +394,11 @@ function importError(error: unknown): ImportError {
   return body;
 }
 
-/** Errors that concern the caller, not a conversation. */
-const CALLER_ERRORS = ["user_id_required", "user_not_found", "unauthorized"];
+/** Errors that concern the caller, or the request as a whole, and not a conversation. */
+const CALLER_ERRORS = ["user_id_required", "user_not_found", "unauthorized", "idempotency_mismatch"];
 
 async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile): Promise<ImportReport> {
+  const key = idempotencyKey(c);
   const conversations: ImportEntry[] = [];
   const tombstones = [...ids.values()];
   /** What the rest of the file fails with, too, when the database hangs: it would take a time-out for each. */
@@ -409,6 +418,7 @@ async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile
         c.var.caller,
         withNewParent(record.conversation, ids),
         record.messages,
+        key && `${conversations.length}/${key}`,
       );
       if (video_dropped) notes.push(`Left out video_id ${record.conversation.video_id}: it is not a video of yours.`);
       Object.assign(entry, { status: "imported", new_id: newId, messages });

@@ -55,19 +55,28 @@ export const app = createApp("documents", () => import("./openapi.ts"))
   })
   .post("/:collection/update_one", noQuery, inCollection, json(updateBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return sendJson(c, await repo.updateOne(c.var.caller, collection, c.req.valid("json")));
+    const { answer, replayed } = await repo.updateOne(c.var.caller, collection, c.req.valid("json"), idempotencyKey(c));
+    return sendJson(c, answer, 200, replayHeader(replayed));
   })
   .post("/:collection/delete_one", noQuery, inCollection, json(deleteBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return sendJson(c, await repo.deleteOne(c.var.caller, collection, c.req.valid("json")));
+    const { answer, replayed } = await repo.deleteOne(c.var.caller, collection, c.req.valid("json"), idempotencyKey(c));
+    return sendJson(c, answer, 200, replayHeader(replayed));
   })
   .post("/:collection/delete_many", noQuery, inCollection, json(deleteBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return sendJson(c, await repo.deleteMany(c.var.caller, collection, c.req.valid("json")));
+    const { answer, replayed } = await repo.deleteMany(
+      c.var.caller,
+      collection,
+      c.req.valid("json"),
+      idempotencyKey(c),
+    );
+    return sendJson(c, answer, 200, replayHeader(replayed));
   })
   .post("/:collection/drop", noQuery, inCollection, json(dropBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.drop(c.var.caller, collection));
+    const { answer, replayed } = await repo.drop(c.var.caller, collection, idempotencyKey(c));
+    return sendJson(c, answer, 200, replayHeader(replayed));
   })
   .get("/:collection/version", noQuery, inCollection, async (c) => {
     const { collection } = c.req.valid("param");
@@ -75,7 +84,13 @@ export const app = createApp("documents", () => import("./openapi.ts"))
   })
   .put("/:collection/version", noQuery, inCollection, json(versionBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return c.json(await repo.setVersion(c.var.caller, collection, c.req.valid("json")));
+    const { answer, replayed } = await repo.setVersion(
+      c.var.caller,
+      collection,
+      c.req.valid("json"),
+      idempotencyKey(c),
+    );
+    return sendJson(c, answer, 200, replayHeader(replayed));
   })
   .get("/:collection/failures", inCollection, query(failuresQuery), async (c) => {
     const { collection } = c.req.valid("param");
@@ -83,11 +98,13 @@ export const app = createApp("documents", () => import("./openapi.ts"))
   })
   .post("/:collection/failures", noQuery, inCollection, json(failBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return sendJson(c, await repo.fail(c.var.caller, collection, c.req.valid("json")), 201);
+    const { answer, replayed } = await repo.fail(c.var.caller, collection, c.req.valid("json"), idempotencyKey(c));
+    return sendJson(c, answer, 201, replayHeader(replayed));
   })
   .post("/:collection/failures/restore", noQuery, inCollection, json(restoreBody), async (c) => {
     const { collection } = c.req.valid("param");
-    return sendJson(c, await repo.restore(c.var.caller, collection, c.req.valid("json")));
+    const { answer, replayed } = await repo.restore(c.var.caller, collection, c.req.valid("json"), idempotencyKey(c));
+    return sendJson(c, answer, 200, replayHeader(replayed));
   })
   // An index serves a collection of everybody's and takes the table's locks: the backend decides.
   .use("/:collection/indexes", backendOnly)
@@ -97,13 +114,19 @@ export const app = createApp("documents", () => import("./openapi.ts"))
   })
   .post("/:collection/indexes", noQuery, inCollection, json(indexBody), async (c) => {
     const { collection } = c.req.valid("param");
-    const { index, created } = await repo.createIndex(c.var.caller, collection, c.req.valid("json"));
-    return c.json(index, created ? 201 : 200);
+    const { answer, replayed } = await repo.createIndex(
+      c.var.caller,
+      collection,
+      c.req.valid("json"),
+      idempotencyKey(c),
+    );
+    const { index, created } = answer.parse();
+    return c.json(index, created ? 201 : 200, replayHeader(replayed));
   })
   .delete("/:collection/indexes", inCollection, query(indexQuery), async (c) => {
     const { collection } = c.req.valid("param");
-    await repo.dropIndex(c.var.caller, collection, c.req.valid("query"));
-    return c.body(null, 204);
+    const { replayed } = await repo.dropIndex(c.var.caller, collection, c.req.valid("query"), idempotencyKey(c));
+    return c.body(null, 204, replayHeader(replayed));
   });
 
 export type App = typeof app;

@@ -46,28 +46,35 @@ export const operations: Record<string, Operation> = {
   },
   "POST /documents/:collection/update_one": {
     summary: "Change the first document that matches, or insert one",
+    headers: idempotent,
     params: schemas.collectionParam,
     body: schemas.updateBody,
     answers: { 200: schemas.updated },
-    errors: ["version_conflict", "document_exists"],
+    errors: ["idempotency_mismatch", "version_conflict", "document_exists"],
   },
   "POST /documents/:collection/delete_one": {
     summary: "Delete the first document that matches",
+    headers: idempotent,
     params: schemas.collectionParam,
     body: schemas.deleteBody,
     answers: { 200: schemas.deletedOne },
+    errors: ["idempotency_mismatch"],
   },
   "POST /documents/:collection/delete_many": {
     summary: "Delete the documents that match",
+    headers: idempotent,
     params: schemas.collectionParam,
     body: schemas.deleteBody,
     answers: { 200: schemas.deletedMany },
+    errors: ["idempotency_mismatch"],
   },
   "POST /documents/:collection/drop": {
     summary: "Delete the collection: its documents, failed ones included, and its version",
+    headers: idempotent,
     params: schemas.collectionParam,
     body: schemas.dropBody,
     answers: { 200: schemas.deletedMany },
+    errors: ["idempotency_mismatch"],
   },
   "GET /documents/:collection/version": {
     summary: "The version of the store that the collection is part of",
@@ -76,10 +83,11 @@ export const operations: Record<string, Operation> = {
   },
   "PUT /documents/:collection/version": {
     summary: "Set the version if it is what the caller believes it to be",
+    headers: idempotent,
     params: schemas.collectionParam,
     body: schemas.versionBody,
     answers: { 200: schemas.version },
-    errors: ["version_conflict"],
+    errors: ["idempotency_mismatch", "version_conflict"],
   },
   "GET /documents/:collection/failures": {
     summary: "List the documents that could not be converted, by id",
@@ -89,17 +97,19 @@ export const operations: Record<string, Operation> = {
   },
   "POST /documents/:collection/failures": {
     summary: "Move a document that cannot be converted out of the collection",
+    headers: idempotent,
     params: schemas.collectionParam,
     body: schemas.failBody,
     answers: { 201: schemas.failure },
-    errors: ["document_not_found", "document_exists"],
+    errors: ["idempotency_mismatch", "document_not_found", "document_exists"],
   },
   "POST /documents/:collection/failures/restore": {
     summary: "Put a failed document back into the collection",
+    headers: idempotent,
     params: schemas.collectionParam,
     body: schemas.restoreBody,
     answers: { 200: schemas.foundOne },
-    errors: ["document_not_found", "document_exists"],
+    errors: ["idempotency_mismatch", "document_not_found", "document_exists"],
   },
   "GET /documents/:collection/indexes": {
     summary: "List the indexes of the collection's fields. Needs the secret key",
@@ -109,17 +119,19 @@ export const operations: Record<string, Operation> = {
   },
   "POST /documents/:collection/indexes": {
     summary: "Index a field for ranges and sorts, or find its index: 201 new, 200 known. Needs the secret key",
+    headers: idempotent,
     params: schemas.collectionParam,
     body: schemas.indexBody,
     answers: { 201: schemas.index, 200: schemas.index },
-    errors: ["forbidden", "index_limit", "database_unavailable"],
+    errors: ["idempotency_mismatch", "forbidden", "index_limit", "database_unavailable"],
   },
   "DELETE /documents/:collection/indexes": {
     summary: "Drop the index of a field. Needs the secret key",
+    headers: idempotent,
     params: schemas.collectionParam,
     query: schemas.indexQuery,
     answers: { 204: null },
-    errors: ["forbidden", "index_not_found", "database_unavailable"],
+    errors: ["idempotency_mismatch", "forbidden", "index_not_found", "database_unavailable"],
   },
 };
 

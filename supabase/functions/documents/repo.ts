@@ -2,7 +2,7 @@ import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { joinJson, type RawJson } from "../_shared/json.ts";
-import { callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
+import { callOnce, callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { JsonObject, Page } from "../_shared/schemas.ts";
 import {
   type Collection,
@@ -105,48 +105,45 @@ export async function insert(
 }
 
 export async function updateOne(
-  { supabase, userId }: Caller,
+  caller: Caller,
   collection: string,
   { filters, params, upsert, if_version }: z.output<typeof updateBody>,
-): Promise<RawJson<Updated>> {
-  return await callRaw(
-    supabase.rpc("update_document", {
-      p_collection: collection,
-      p_filters: filters as Json,
-      p_params: params as Json,
-      p_upsert: upsert,
-      p_if_version: if_version,
-      p_user_id: userId,
-    }),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<Updated> }>> {
+  return await callOnce(caller, idempotencyKey, "update_document", {
+    p_collection: collection,
+    p_filters: filters as Json,
+    p_params: params as Json,
+    p_upsert: upsert,
+    p_if_version: if_version,
+    p_user_id: caller.userId,
+  });
 }
 
 export async function deleteOne(
-  { supabase, userId }: Caller,
+  caller: Caller,
   collection: string,
   { filters }: z.output<typeof deleteBody>,
-): Promise<RawJson<DeletedOne>> {
-  return await callRaw(
-    supabase.rpc("delete_document", {
-      p_collection: collection,
-      p_filters: filters as Json,
-      p_user_id: userId,
-    }),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<DeletedOne> }>> {
+  return await callOnce(caller, idempotencyKey, "delete_document", {
+    p_collection: collection,
+    p_filters: filters as Json,
+    p_user_id: caller.userId,
+  });
 }
 
 export async function deleteMany(
-  { supabase, userId }: Caller,
+  caller: Caller,
   collection: string,
   { filters }: z.output<typeof deleteBody>,
-): Promise<RawJson<DeletedMany>> {
-  return await callRaw(
-    supabase.rpc("delete_documents", {
-      p_collection: collection,
-      p_filters: filters as Json,
-      p_user_id: userId,
-    }),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<DeletedMany> }>> {
+  return await callOnce(caller, idempotencyKey, "delete_documents", {
+    p_collection: collection,
+    p_filters: filters as Json,
+    p_user_id: caller.userId,
+  });
 }
 
 // ---- collections ----------------------------------------------------------------------------------------------------
@@ -161,8 +158,15 @@ export async function list(
   return { ...page, next_cursor: page.has_more ? page.data.at(-1)!.collection : null };
 }
 
-export async function drop({ supabase, userId }: Caller, collection: string): Promise<DeletedMany> {
-  return unwrap(await supabase.rpc("drop_collection", { p_collection: collection, p_user_id: userId }));
+export async function drop(
+  caller: Caller,
+  collection: string,
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<DeletedMany> }>> {
+  return await callOnce(caller, idempotencyKey, "drop_collection", {
+    p_collection: collection,
+    p_user_id: caller.userId,
+  });
 }
 
 export async function getVersion({ supabase, userId }: Caller, collection: string): Promise<Version> {
@@ -170,38 +174,46 @@ export async function getVersion({ supabase, userId }: Caller, collection: strin
 }
 
 export async function setVersion(
-  { supabase, userId }: Caller,
+  caller: Caller,
   collection: string,
   { version, expected_version }: z.output<typeof versionBody>,
-): Promise<Version> {
-  return unwrap(
-    await supabase.rpc("set_collection_version", {
-      p_collection: collection,
-      p_version: version,
-      p_expected_version: expected_version ?? undefined,
-      p_user_id: userId,
-    }),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<Version> }>> {
+  return await callOnce(caller, idempotencyKey, "set_collection_version", {
+    p_collection: collection,
+    p_version: version,
+    p_expected_version: expected_version ?? undefined,
+    p_user_id: caller.userId,
+  });
 }
 
 // ---- quarantine -----------------------------------------------------------------------------------------------------
 
 export async function fail(
-  { supabase, userId }: Caller,
+  caller: Caller,
   collection: string,
   { id, reason }: z.output<typeof failBody>,
-): Promise<RawJson<Failure>> {
-  return await callRaw(
-    supabase.rpc("fail_document", { p_collection: collection, p_id: id, p_reason: reason, p_user_id: userId }),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<Failure> }>> {
+  return await callOnce(caller, idempotencyKey, "fail_document", {
+    p_collection: collection,
+    p_id: id,
+    p_reason: reason,
+    p_user_id: caller.userId,
+  });
 }
 
 export async function restore(
-  { supabase, userId }: Caller,
+  caller: Caller,
   collection: string,
   { id }: z.output<typeof restoreBody>,
-): Promise<RawJson<{ document: Document }>> {
-  return await callRaw(supabase.rpc("restore_document", { p_collection: collection, p_id: id, p_user_id: userId }));
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<{ document: Document }> }>> {
+  return await callOnce(caller, idempotencyKey, "restore_document", {
+    p_collection: collection,
+    p_id: id,
+    p_user_id: caller.userId,
+  });
 }
 
 export async function listFailures(
@@ -228,17 +240,19 @@ export async function listIndexes({ supabase }: Caller, collection: string): Pro
 }
 
 export async function createIndex(
-  { supabase }: Caller,
+  caller: Caller,
   collection: string,
   { field }: z.output<typeof indexBody>,
-): Promise<{ index: Index; created: boolean }> {
-  return unwrap(await supabase.rpc("create_document_index", { p_collection: collection, p_field: field }));
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<{ index: Index; created: boolean }> }>> {
+  return await callOnce(caller, idempotencyKey, "create_document_index", { p_collection: collection, p_field: field });
 }
 
 export async function dropIndex(
-  { supabase }: Caller,
+  caller: Caller,
   collection: string,
   { field }: z.output<typeof indexQuery>,
-): Promise<void> {
-  unwrap(await supabase.rpc("drop_document_index", { p_collection: collection, p_field: field }));
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<null> }>> {
+  return await callOnce(caller, idempotencyKey, "drop_document_index", { p_collection: collection, p_field: field });
 }

@@ -35,13 +35,28 @@ export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBo
     noQuery,
     param(conversationParam),
     json(updateBody),
-    async (c) => c.json(await repo.update(c.var.caller, c.req.valid("param").conversation_id, c.req.valid("json"))),
+    async (c) => {
+      const { replayed, ...conversation } = await repo.update(
+        c.var.caller,
+        c.req.valid("param").conversation_id,
+        c.req.valid("json"),
+        idempotencyKey(c),
+      );
+      return c.json(conversation, 200, replayHeader(replayed));
+    },
   )
   .delete(
     "/v1/conversations/:conversation_id",
     noQuery,
     param(conversationParam),
-    async (c) => c.json(await repo.remove(c.var.caller, c.req.valid("param").conversation_id)),
+    async (c) => {
+      const { replayed, ...deleted } = await repo.remove(
+        c.var.caller,
+        c.req.valid("param").conversation_id,
+        idempotencyKey(c),
+      );
+      return c.json(deleted, 200, replayHeader(replayed));
+    },
   )
   .post(
     "/v1/conversations/:conversation_id/items",
@@ -72,7 +87,14 @@ export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBo
     "/v1/conversations/:conversation_id/items/:item_id",
     noQuery,
     param(itemParam),
-    async (c) => c.json(await repo.removeItem(c.var.caller, c.req.valid("param"))),
+    async (c) => {
+      const { replayed, ...conversation } = await repo.removeItem(
+        c.var.caller,
+        c.req.valid("param"),
+        idempotencyKey(c),
+      );
+      return c.json(conversation, 200, replayHeader(replayed));
+    },
   )
   .get(
     "/v1/responses/:response_id",
@@ -84,7 +106,14 @@ export const app = createApp("openai", () => import("./openapi.ts"), { toErrorBo
     "/v1/responses/:response_id",
     noQuery,
     param(responseParam),
-    async (c) => c.json(await repo.removeResponse(c.var.caller, c.req.valid("param").response_id)),
+    async (c) => {
+      const { replayed, ...deleted } = await repo.removeResponse(
+        c.var.caller,
+        c.req.valid("param").response_id,
+        idempotencyKey(c),
+      );
+      return c.json(deleted, 200, replayHeader(replayed));
+    },
   )
   .get(
     "/v1/responses/:response_id/input_items",

@@ -17,14 +17,16 @@ const routes: Record<string, Operation> = {
   },
   "POST /openai/v1/conversations/:conversation_id": {
     summary: "Replace the metadata of a conversation",
+    headers: idempotent,
     body: schemas.updateBody,
     answers: { 200: schemas.conversation },
-    errors: ["conversation_not_found"],
+    errors: ["idempotency_mismatch", "conversation_not_found"],
   },
   "DELETE /openai/v1/conversations/:conversation_id": {
     summary: "Delete a conversation and its items; living forks keep what they show",
+    headers: idempotent,
     answers: { 200: schemas.deletedConversation },
-    errors: ["conversation_not_found"],
+    errors: ["idempotency_mismatch", "conversation_not_found"],
   },
   "POST /openai/v1/conversations/:conversation_id/items": {
     summary: "Append items: all of them, contiguously, or none",
@@ -48,8 +50,9 @@ const routes: Record<string, Operation> = {
   },
   "DELETE /openai/v1/conversations/:conversation_id/items/:item_id": {
     summary: "Delete an item; answers the conversation",
+    headers: idempotent,
     answers: { 200: schemas.conversation },
-    errors: ["conversation_not_found", "item_not_found"],
+    errors: ["idempotency_mismatch", "conversation_not_found", "item_not_found"],
   },
   "GET /openai/v1/responses/:response_id": {
     summary: "Load a response with its output, as far as it is stored",
@@ -59,8 +62,9 @@ const routes: Record<string, Operation> = {
   },
   "DELETE /openai/v1/responses/:response_id": {
     summary: "Delete a response and the items that nothing else shows",
+    headers: idempotent,
     answers: { 200: schemas.deletedResponse },
-    errors: ["response_not_found"],
+    errors: ["idempotency_mismatch", "response_not_found"],
   },
   "GET /openai/v1/responses/:response_id/input_items": {
     summary: "List the items that a response was generated from, its history included, newest first",

@@ -2,7 +2,7 @@ import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { joinJson, type RawJson } from "../_shared/json.ts";
-import { callRaw, unwrap } from "../_shared/rpc.ts";
+import { callOnce, callRaw, type Replayable, unwrap } from "../_shared/rpc.ts";
 import type { JsonObject } from "../_shared/schemas.ts";
 import type {
   Conversation,
@@ -18,9 +18,6 @@ import type {
 } from "./schemas.ts";
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
-
-/** An answer that a repeated Idempotency-Key gets again. */
-export type Replayable<T> = T & { replayed?: true };
 
 type ItemPage = { data: Item[]; has_more: boolean };
 type RawItemPage = ReturnType<RawJson<ItemPage>["members"]>;
@@ -68,27 +65,27 @@ export async function get({ supabase, userId }: Caller, id: string): Promise<Con
 }
 
 export async function update(
-  { supabase, userId }: Caller,
+  caller: Caller,
   id: string,
   { metadata }: z.output<typeof updateBody>,
-): Promise<Conversation> {
-  return toConversation(
-    unwrap(
-      await supabase.rpc("replace_metadata", {
-        p_conversation_id: id,
-        p_metadata: metadata ?? {},
-        p_user_id: userId,
-      }),
-    ),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<Conversation>> {
+  const { answer, ...rest } = await callOnce<ConversationRow>(caller, idempotencyKey, "replace_metadata", {
+    p_conversation_id: id,
+    p_metadata: metadata ?? {},
+    p_user_id: caller.userId,
+  });
+  return { ...toConversation(answer.parse()), ...rest };
 }
 
 export async function remove(
-  { supabase, userId }: Caller,
+  caller: Caller,
   id: string,
-): Promise<z.infer<typeof deletedConversation>> {
-  unwrap(await supabase.rpc("delete_conversation", { p_conversation_id: id, p_user_id: userId }));
-  return { id: conversationId(id), object: "conversation.deleted", deleted: true };
+  idempotencyKey?: string,
+): Promise<Replayable<z.infer<typeof deletedConversation>>> {
+  const args = { p_conversation_id: id, p_user_id: caller.userId };
+  const { answer: _, ...rest } = await callOnce(caller, idempotencyKey, "delete_conversation", args);
+  return { id: conversationId(id), object: "conversation.deleted", deleted: true, ...rest };
 }
 
 export async function append(
@@ -135,14 +132,16 @@ export async function getItem(
 }
 
 export async function removeItem(
-  { supabase, userId }: Caller,
+  caller: Caller,
   { conversation_id, item_id }: z.output<typeof itemParam>,
-): Promise<Conversation> {
-  return toConversation(
-    unwrap(
-      await supabase.rpc("delete_item", { p_conversation_id: conversation_id, p_item_id: item_id, p_user_id: userId }),
-    ),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<Conversation>> {
+  const { answer, ...rest } = await callOnce<ConversationRow>(caller, idempotencyKey, "delete_item", {
+    p_conversation_id: conversation_id,
+    p_item_id: item_id,
+    p_user_id: caller.userId,
+  });
+  return { ...toConversation(answer.parse()), ...rest };
 }
 
 export async function getResponse({ supabase, userId }: Caller, id: string): Promise<RawJson<Response>> {
@@ -168,11 +167,13 @@ export async function getResponse({ supabase, userId }: Caller, id: string): Pro
 }
 
 export async function removeResponse(
-  { supabase, userId }: Caller,
+  caller: Caller,
   id: string,
-): Promise<z.infer<typeof deletedResponse>> {
-  unwrap(await supabase.rpc("delete_response", { p_response_id: id, p_user_id: userId }));
-  return { id, object: "response", deleted: true };
+  idempotencyKey?: string,
+): Promise<Replayable<z.infer<typeof deletedResponse>>> {
+  const args = { p_response_id: id, p_user_id: caller.userId };
+  const { answer: _, ...rest } = await callOnce(caller, idempotencyKey, "delete_response", args);
+  return { id, object: "response", deleted: true, ...rest };
 }
 
 export async function listInputItems(

@@ -1,12 +1,13 @@
 import { createApp } from "../_shared/app.ts";
 import { authenticate } from "../_shared/auth.ts";
-import { json, noQuery, param, replayHeader, sendJson } from "../_shared/http.ts";
+import { idempotencyKey, json, noIdempotencyKey, noQuery, param, replayHeader, sendJson } from "../_shared/http.ts";
 import * as repo from "./repo.ts";
 import { mergeBody, putBody, responseParam } from "./schemas.ts";
 
 export const app = createApp("responses", () => import("./openapi.ts"))
   .use(authenticate)
-  .put("/:id", noQuery, param(responseParam), json(putBody), async (c) => {
+  // The same again is replayed by itself, for as long as it is stored.
+  .put("/:id", noIdempotencyKey, noQuery, param(responseParam), json(putBody), async (c) => {
     const { created, replayed, ...response } = await repo.put(
       c.var.caller,
       c.req.valid("param").id,
@@ -20,8 +21,8 @@ export const app = createApp("responses", () => import("./openapi.ts"))
     return sendJson(c, await (c.req.method === "HEAD" ? repo.head : repo.get)(c.var.caller, id));
   })
   .delete("/:id", noQuery, param(responseParam), async (c) => {
-    await repo.remove(c.var.caller, c.req.valid("param").id);
-    return c.body(null, 204);
+    const { replayed } = await repo.remove(c.var.caller, c.req.valid("param").id, idempotencyKey(c));
+    return c.body(null, 204, replayHeader(replayed));
   })
   .post("/:id/merge", noQuery, param(responseParam), json(mergeBody), async (c) => {
     const { id } = c.req.valid("param");

@@ -1,4 +1,4 @@
-import { buildOpenapi, type Operation, publicOperations } from "../_shared/openapi.ts";
+import { buildOpenapi, idempotent, type Operation, publicOperations } from "../_shared/openapi.ts";
 import * as schemas from "./schemas.ts";
 
 /** Every route of app.ts. tests/unit/openapi.test.ts compares the two. */
@@ -9,7 +9,7 @@ export const operations: Record<string, Operation> = {
     params: schemas.responseParam,
     body: schemas.putBody,
     answers: { 200: schemas.response, 201: schemas.response },
-    errors: ["previous_response_not_found", "fork_limit"],
+    errors: ["idempotency_key_useless", "previous_response_not_found", "fork_limit"],
   },
   "GET /responses/:id": {
     summary: "Load a response with its whole history",
@@ -19,9 +19,10 @@ export const operations: Record<string, Operation> = {
   },
   "DELETE /responses/:id": {
     summary: "Delete a response and what nothing else shows; responses that continue it stay whole",
+    headers: idempotent,
     params: schemas.responseParam,
     answers: { 204: null },
-    errors: ["response_not_found"],
+    errors: ["idempotency_mismatch", "response_not_found"],
   },
   "POST /responses/:id/merge": {
     summary: "What a model gets next: the response's history and then the input; nothing is stored",

@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { RawJson } from "../_shared/json.ts";
-import { callRaw, unwrap } from "../_shared/rpc.ts";
+import { callOnce, callRaw, type Replayable } from "../_shared/rpc.ts";
 import type { History, mergeBody, putBody, Response } from "./schemas.ts";
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
@@ -25,8 +25,12 @@ export async function head({ supabase, userId }: Caller, id: string): Promise<Ra
   return await callRaw(supabase.rpc("get_response", { p_response_id: id, p_items: false, p_user_id: userId }));
 }
 
-export async function remove({ supabase, userId }: Caller, id: string): Promise<void> {
-  unwrap(await supabase.rpc("delete_response", { p_response_id: id, p_user_id: userId }));
+export async function remove(
+  caller: Caller,
+  id: string,
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<null> }>> {
+  return await callOnce(caller, idempotencyKey, "delete_response", { p_response_id: id, p_user_id: caller.userId });
 }
 
 export async function merge(

@@ -58,7 +58,11 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
     noQuery,
     param(sessionParam),
     json(endBody),
-    async (c) => c.json(await repo.end(c.var.caller, c.req.valid("param").id, c.req.valid("json"))),
+    async (c) => {
+      const { id } = c.req.valid("param");
+      const { answer, replayed } = await repo.end(c.var.caller, id, c.req.valid("json"), idempotencyKey(c));
+      return sendJson(c, answer, 200, replayHeader(replayed));
+    },
   )
   .post("/:id/events", noQuery, param(sessionParam), json(appendBody), async (c) => {
     const { id } = c.req.valid("param");

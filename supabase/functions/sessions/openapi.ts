@@ -48,9 +48,10 @@ export const operations: Record<string, Operation> = {
   },
   "POST /sessions/:id/end": {
     summary: "End a session; one that has ended keeps its end, and its summary unless there is another",
+    headers: idempotent,
     body: schemas.endBody,
     answers: { 200: schemas.session },
-    errors: ["session_not_found"],
+    errors: ["idempotency_mismatch", "session_not_found"],
   },
   "POST /sessions/:id/events": {
     summary: "Append events: all of them, contiguously, or none",

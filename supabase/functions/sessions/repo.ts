@@ -2,7 +2,7 @@ import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { joinJson, type RawJson } from "../_shared/json.ts";
-import { callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
+import { callOnce, callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { Page } from "../_shared/schemas.ts";
 import {
   type Analytics,
@@ -42,13 +42,16 @@ export async function open(
 }
 
 export async function end(
-  { supabase, userId }: Caller,
+  caller: Caller,
   id: string,
   { summary }: z.output<typeof endBody>,
-): Promise<Session> {
-  return unwrap(
-    await supabase.rpc("end_session", { p_session_id: id, p_summary: summary ?? undefined, p_user_id: userId }),
-  );
+  idempotencyKey?: string,
+): Promise<Replayable<{ answer: RawJson<Session> }>> {
+  return await callOnce(caller, idempotencyKey, "end_session", {
+    p_session_id: id,
+    p_summary: summary ?? undefined,
+    p_user_id: caller.userId,
+  });
 }
 
 export async function get({ supabase, userId }: Caller, id: string): Promise<Session> {

@@ -1,6 +1,6 @@
 import { createApp, only } from "../_shared/app.ts";
 import { authenticateAs, backendOnly } from "../_shared/auth.ts";
-import { noQuery, param, query } from "../_shared/http.ts";
+import { noIdempotencyKey, noQuery, param, query } from "../_shared/http.ts";
 import { exportQuery, NDJSON, streamExport } from "../_shared/ndjson.ts";
 import { confirmQuery, erasureParam, userId } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
@@ -13,7 +13,8 @@ export const app = createApp("users", () => import("./openapi.ts"))
     return c.body(lines, 200, { "content-type": NDJSON });
   })
   .all("/me/export", only("GET", "HEAD"))
-  .delete("/me", backendOnly, query(confirmQuery), async (c) => {
+  // It erases the user's keys, too. Whoever repeats it gets the receipt of what is going on, or another one.
+  .delete("/me", backendOnly, noIdempotencyKey, query(confirmQuery), async (c) => {
     const receipt = await repo.erase(c.var.caller);
     return c.json(receipt, 202, { location: `/functions/v1/users/erasures/${receipt.id}` });
   })

@@ -22,7 +22,7 @@ export const operations: Record<string, Operation> = {
     summary: "Erase everything that is stored of a user, in steps; for backends",
     query: confirmQuery,
     answers: { 202: erasure },
-    errors: ["forbidden", "user_id_required"],
+    errors: ["idempotency_key_useless", "forbidden", "user_id_required"],
   },
   "GET /users/erasures/:id": {
     summary: "The receipt of an erasure: what is removed so far, and whether anything is left; for backends",

@@ -228,3 +228,5 @@ comment on routine public.update_conversation is
   'Answers the conversation.';
 revoke all on routine public.update_conversation from public, anon, authenticated, service_role;
 grant execute on routine public.update_conversation to authenticated, service_role;
+
+insert into private.repeatable_calls (name, reader) values ('update_conversation', 'public.get_conversation');

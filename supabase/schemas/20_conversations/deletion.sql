@@ -398,3 +398,5 @@ comment on routine public.delete_message is
   'used again.';
 revoke all on routine private.delete_message, public.delete_message from public, anon, authenticated, service_role;
 grant execute on routine private.delete_message, public.delete_message to authenticated, service_role;
+
+insert into private.repeatable_calls (name) values ('delete_conversation'), ('delete_message');

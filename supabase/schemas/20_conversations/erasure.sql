@@ -70,7 +70,7 @@ begin
       select k.ctid
       from private.idempotency_keys k
       where k.user_id = p_user_id::text
-        and k.scope ~ '^POST (/openai/v1)?/conversations(/|$)'
+        and k.scope ~ '^(\w+ (/openai/v1)?/conversations(/|$)|import_conversation$)'
         and not exists (
           select
           from public.conversations c

@@ -364,3 +364,8 @@ comment on routine public.finish_import is
   'which of the ids are not there.';
 revoke all on routine private.finish_import, public.finish_import from public, anon, authenticated, service_role;
 grant execute on routine private.finish_import, public.finish_import to authenticated, service_role;
+
+insert into private.repeatable_calls (name, keeps) values (
+  -- conversation_id is where an erasure looks.
+  'import_conversation', '{"id": "{id}", "conversation_id": "{id}", "messages": "{messages}", "video_dropped": "{video_dropped}"}'
+);

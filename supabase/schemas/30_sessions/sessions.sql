@@ -243,3 +243,5 @@ comment on routine public.list_sessions is
   'backend that acts for nobody lists everybody''s, or those of p_of_user_id. Answers {data, has_more}.';
 revoke all on routine public.list_sessions from public, anon, authenticated, service_role;
 grant execute on routine public.list_sessions to authenticated, service_role;
+
+insert into private.repeatable_calls (name, reader) values ('end_session', 'public.get_session');

@@ -383,3 +383,5 @@ comment on routine public.merge_response is
   'PT409 previous_response_not_found.';
 revoke all on routine private.merge_response, public.merge_response from public, anon, authenticated, service_role;
 grant execute on routine private.merge_response, public.merge_response to authenticated, service_role;
+
+insert into private.repeatable_calls (name) values ('delete_response');

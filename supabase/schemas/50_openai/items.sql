@@ -457,3 +457,7 @@ comment on routine public.delete_item is
   'Answers the conversation. Raises PT404 item_not_found.';
 revoke all on routine private.delete_item, public.delete_item from public, anon, authenticated, service_role;
 grant execute on routine private.delete_item, public.delete_item to authenticated, service_role;
+
+insert into private.repeatable_calls (name, reader) values
+  ('replace_metadata', 'public.get_conversation'),
+  ('delete_item', 'public.get_conversation');

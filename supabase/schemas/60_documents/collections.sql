@@ -162,3 +162,7 @@ comment on routine public.set_collection_version is
 revoke all on routine private.set_collection_version, public.set_collection_version
   from public, anon, authenticated, service_role;
 grant execute on routine private.set_collection_version, public.set_collection_version to authenticated, service_role;
+
+insert into private.repeatable_calls (name, keeps, reader) values
+  ('drop_collection', '{"deleted_count": "{deleted_count}"}', null),
+  ('set_collection_version', '{}', 'public.get_collection_version');

@@ -195,3 +195,8 @@ comment on routine public.list_document_indexes is
 revoke all on routine private.list_document_indexes, public.list_document_indexes
   from public, anon, authenticated, service_role;
 grant execute on routine private.list_document_indexes, public.list_document_indexes to service_role;
+
+-- The answer has nothing of a user's.
+insert into private.repeatable_calls (name, keeps) values
+  ('create_document_index', '{"index": "{index}", "created": "{created}"}'),
+  ('drop_document_index', '{}');

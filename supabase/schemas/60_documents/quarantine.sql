@@ -144,3 +144,41 @@ comment on routine public.list_failures is
   'A page of a collection''s failed documents, by id, after p_after: {data: [{document, reason, failed_at}], has_more}.';
 revoke all on routine private.list_failures, public.list_failures from public, anon, authenticated, service_role;
 grant execute on routine private.list_failures, public.list_failures to authenticated, service_role;
+
+
+create function private.reread_failure(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_failure public.document_failures;
+begin
+  select * into v_failure
+  from public.document_failures f
+  where f.owner_id = private.document_owner(p_user_id) and f.collection = p_collection and f.id = p_id;
+  if not found then
+    raise sqlstate 'PT404' using message = 'document_not_found';
+  end if;
+  return private.to_failure(v_failure);
+end;
+$$;
+comment on routine private.reread_failure is
+  'What a replayed move into quarantine answers. Raises PT404 document_not_found where it has been restored since.';
+
+create function private.reread_restored(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select jsonb_build_object('document', private.reread_document(p_collection, p_id, p_user_id) -> 'updated_document');
+$$;
+comment on routine private.reread_restored is 'What a replayed restoration answers: null if the document is gone by then.';
+revoke all on routine private.reread_failure, private.reread_restored from public, anon, authenticated, service_role;
+grant execute on routine private.reread_failure, private.reread_restored to authenticated, service_role;
+
+insert into private.repeatable_calls (name, reader) values
+  ('fail_document', 'private.reread_failure'),
+  ('restore_document', 'private.reread_restored');

@@ -262,3 +262,30 @@ return private.delete_documents(p_collection, p_filters, p_user_id);
 comment on routine public.delete_documents is 'Deletes the documents that match, all of them for {}: {deleted_count}.';
 revoke all on routine private.delete_documents, public.delete_documents from public, anon, authenticated, service_role;
 grant execute on routine private.delete_documents, public.delete_documents to authenticated, service_role;
+
+
+create function private.reread_document(p_collection text, p_id text, p_user_id uuid default null) returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select jsonb_build_object('updated_document', (
+    select private.to_document(d.id, d.version, d.creation_utc, d.data)
+    from public.documents d
+    where d.owner_id = private.document_owner(p_user_id) and d.collection = p_collection and d.id = p_id
+  ));
+$$;
+comment on routine private.reread_document is 'What a replayed update answers of its document: null if it is gone by then.';
+revoke all on routine private.reread_document from public, anon, authenticated, service_role;
+grant execute on routine private.reread_document to authenticated, service_role;
+
+insert into private.repeatable_calls (name, keeps, reader) values
+  (
+    'update_document',
+    '{"matched_count": "{matched_count}", "modified_count": "{modified_count}", "p_id": "{updated_document,id}"}',
+    'private.reread_document'
+  ),
+  -- What was deleted is not kept to be answered again.
+  ('delete_document', '{"deleted_count": "{deleted_count}", "deleted_document": "{none}"}', null),
+  ('delete_documents', '{"deleted_count": "{deleted_count}"}', null);

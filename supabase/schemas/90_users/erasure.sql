@@ -350,3 +350,9 @@ revoke all on routine private.erase_deleted_user from public, anon, authenticate
 
 create trigger erase_deleted_user after delete on auth.users
   for each row execute function private.erase_deleted_user();
+
+-- The receipt of the first time, whatever is new since: erasing that is another request.
+insert into private.repeatable_calls (name, keeps) values (
+  'erase_conversations',
+  '{"id": "{id}", "scope": "{scope}", "removed": "{removed}", "error": "{error}", "created_at": "{created_at}", "finished_at": "{finished_at}"}'
+);
