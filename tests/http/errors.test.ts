@@ -250,6 +250,9 @@ Deno.test("a hostile body gets a short answer", async () => {
   const messages = Array.from({ length: 140 }, () => ({ role: "user", content: "x", ...unknown }));
   const { status, body } = await alice.request("POST", `${path}/messages`, { body: { messages } });
   assertEquals([status, body.details.length], [400, 20]);
+  const parameters = Array.from({ length: 1000 }, (_, i) => `p${i}&p${i}`).join("&");
+  const repeated = await alice.request("GET", `/conversations?${parameters}`);
+  assertEquals([repeated.status, repeated.body.details.length], [400, 20]);
 });
 
 Deno.test("JSON that costs too much to parse is refused before it is parsed", async () => {

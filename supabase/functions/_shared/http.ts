@@ -67,7 +67,9 @@ export const query = <T extends z.ZodType>(schema: T, lists: string[] = []) =>
   createMiddleware<AppEnv, string, { in: { query: z.input<T> }; out: { query: z.output<T> } }>(async (c, next) => {
     const { forceFunctionRegion: _, ...parameters } = c.req.queries();
     const repeated = Object.keys(parameters).filter((name) => parameters[name].length > 1 && !lists.includes(name));
-    if (repeated.length > 0) throw invalidRequest(repeated.map((path) => ({ path, message: "Given more than once." })));
+    if (repeated.length > 0) {
+      throw invalidRequest(repeated.slice(0, MAX_DETAILS).map((path) => ({ path, message: "Given more than once." })));
+    }
     const values = Object.fromEntries(
       Object.entries(parameters).map(([name, values]) => [name, lists.includes(name) ? values : values[0]]),
     );
