@@ -94,6 +94,73 @@ revoke all on routine private.list_retention_runs, public.list_retention_runs
 grant execute on routine private.list_retention_runs, public.list_retention_runs to service_role;
 
 
+create function private.count_prunable(p_now timestamptz, p_cutoff timestamptz, p_responses_before timestamptz)
+returns bigint
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_has_responses constant boolean := to_regclass('private.response_conversations') is not null;
+  v_count bigint;
+begin
+  -- What private.prune_conversation comes to, for all at once.
+  execute format(
+    $query$
+      with recursive doomed as materialized (
+        select c.id, c.user_id, c.parent_id, c.fork_sequence
+        from public.conversations c
+        where case
+          when c.deleted_at is not null then not exists (
+            select
+            from private.imports i
+            where i.user_id = c.user_id and i.conversation_id = c.id and i.created_at >= $1 - interval '1 day'
+          )
+          -- As in private.retain_conversations.
+          else not c.pinned and coalesce(c.expires_at <= $1, c.created_at < $2 and c.updated_at < $2, false) or %1$s
+        end
+      ),
+      shown (id, upper) as (
+        select * from (
+          select f.parent_id, f.fork_sequence
+          from doomed d
+          join public.conversations f on f.parent_id = d.id
+          where not exists (select from doomed x where x.id = f.id)
+          %2$s
+        ) first
+        union
+        select d.parent_id, d.fork_sequence from shown s join doomed d on d.id = s.id where d.parent_id is not null
+      )
+      select count(*)
+      from doomed d
+      left join (select s.id, max(s.upper) as upper from shown s group by s.id) s on s.id = d.id
+      join public.conversation_messages m on m.conversation_id = d.id and m.sequence_order > coalesce(s.upper, 0)
+    $query$,
+    -- As in private.shows_itself.
+    case when v_has_responses then $sql$exists (
+      select
+      from private.response_conversations r
+      where r.user_id = c.user_id and r.conversation_id = c.id and r.last_sequence_order = c.last_sequence_order
+    )$sql$ else 'false' end,
+    case when v_has_responses then $sql$
+      union all
+      select s.conversation_id, s.sequence_order
+      from doomed d
+      join public.conversation_states s on s.user_id = d.user_id and s.conversation_id = d.id
+      where s.updated_at >= $3 or $3 is null
+    $sql$ end
+  )
+  into v_count using p_now, p_cutoff, p_responses_before;
+  return v_count;
+end;
+$$;
+comment on routine private.count_prunable is
+  'How many messages nothing shows any more once the conversations past their time are hidden, the responses from before '
+  'p_responses_before (null: none) are gone, and the imports that broke off have ended. Those that deletions have left behind count.';
+revoke all on routine private.count_prunable from public, anon, authenticated, service_role;
+
+
 create function private.retention_preview(p_now timestamptz) returns jsonb
 language plpgsql
 stable
@@ -116,28 +183,42 @@ begin
     v_cutoff := p_now - v_policy.keep;
     case v_policy.kind
       when 'conversations' then
-        -- At the most: of a conversation whose forks stay, the messages that they show stay as well.
         select jsonb_build_object(
-          'conversations', count(*),
-          'conversation_messages', coalesce(sum(c.last_sequence_order - coalesce(c.fork_sequence, 0)), 0)
+          'conversations', count(*), 'conversation_messages', private.count_prunable(p_now, v_cutoff, null)
         ) into v_removes
         from public.conversations c
         where c.deleted_at is null and not c.pinned
           and (c.expires_at <= p_now or c.expires_at is null and c.created_at < v_cutoff and c.updated_at < v_cutoff);
       when 'conversation_states' then
-        select jsonb_build_object('conversation_states', count(*)) into v_removes
+        -- What goes with the conversations counts there.
+        select jsonb_build_object(
+          'conversation_states', count(*),
+          'conversation_messages',
+          private.count_prunable(p_now, private.retention_cutoff('conversations', p_now), v_cutoff)
+            - private.count_prunable(p_now, private.retention_cutoff('conversations', p_now), null)
+        ) into v_removes
         from public.conversation_states s
         where s.updated_at < v_cutoff;
       when 'sessions' then
-        -- At the most: events may have gone before, by their own policy.
-        select jsonb_build_object('sessions', count(*), 'event_logs', coalesce(sum(s.last_sequence), 0)) into v_removes
+        select jsonb_build_object(
+          'sessions', count(*),
+          'event_logs', coalesce(sum((select count(*) from public.event_logs e where e.session_id = s.id)), 0),
+          'event_counts', coalesce(sum((select count(*) from private.event_counts e where e.session_id = s.id)), 0)
+        ) into v_removes
         from public.sessions s
         where s.created_at < v_cutoff and coalesce(s.last_event_at, s.created_at) < v_cutoff;
       when 'event_logs' then
         select jsonb_build_object(
           'event_log_partitions', count(*),
           'event_logs_estimated', coalesce(sum(p.estimated_events), 0),
-          'event_logs', (select count(*) from private.event_logs_default e where e.created_at < v_cutoff)
+          -- What goes with its session counts there.
+          'event_logs', (
+            select count(*)
+            from private.event_logs_default e
+            join public.sessions s on s.id = e.session_id
+            where e.created_at < v_cutoff
+              and coalesce(greatest(s.created_at, s.last_event_at) >= private.retention_cutoff('sessions', p_now), true)
+          )
         ) into v_removes
         from private.expired_event_partitions(p_now) p;
       when 'documents' then
@@ -183,8 +264,8 @@ set search_path = ''
 return private.retention_preview(p_now);
 comment on routine public.retention_preview is
   'What retention would remove, at another time too: {now, data: [{kind, collection, keep, removes: {table: count}}], has_more}. '
-  'Removes nothing. Messages and events that go with their conversation or session are counted at the most; '
-  'event_logs_estimated are the events in partitions to be dropped, by Postgres'' statistics. For backends, and in SQL.';
+  'Removes nothing. Messages that deletions have left behind count with the conversations; event_logs_estimated are the events '
+  'in partitions to be dropped, by Postgres'' statistics. For backends, and in SQL.';
 revoke all on routine private.retention_preview, public.retention_preview
   from public, anon, authenticated, service_role;
 grant execute on routine private.retention_preview, public.retention_preview to service_role;

@@ -49,7 +49,7 @@ export const previewQuery = z.strictObject({
 const removal = z.strictObject({
   ...kept,
   removes: counts.describe(
-    "How many rows of each table. Messages and events that go with their conversation or session: at the most. " +
+    "How many rows of each table. Messages that deletions have left behind count with the conversations. " +
       "event_logs_estimated: events in partitions that are dropped, by Postgres' statistics.",
   ),
 }).meta({ id: "RetentionRemoval" });
