@@ -12,7 +12,27 @@ revoke all on schema private from public;
 grant usage on schema private to authenticated, service_role;
 
 
-create function private.close_table(p_table regclass) returns void
+create function private.sample_only(p_table regclass, p_columns text[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  execute (
+    select format('alter table %s ', p_table) || string_agg(
+      format('alter column %I set statistics %s', a.attname, case when a.attname = any (p_columns) then -1 else 0 end), ', '
+    )
+    from pg_catalog.pg_attribute a
+    where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
+  );
+end;
+$$;
+comment on routine private.sample_only is
+  'ANALYZE copies values of a table to where no erasure reaches them: of these columns, and of no others. They are those that '
+  'the database alone writes and that say nothing of a person.';
+revoke all on routine private.sample_only from public, anon, authenticated, service_role;
+
+
+create function private.close_table(p_table regclass, p_sampled text[] default '{}') returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -21,10 +41,12 @@ begin
   execute format('revoke all on %s from public, anon, authenticated, service_role', p_table);
   -- As closed without it; but then the advisors would take the table for one whose policies were forgotten.
   execute format('create policy "No client reaches this table" on %s for select to authenticated using (false)', p_table);
+  perform private.sample_only(p_table, p_sampled);
 end;
 $$;
 comment on routine private.close_table is
-  'Closes a table to every client: no grant, and row level security, also for the owner, that shows nothing.';
+  'Closes a table to every client: no grant, and row level security, also for the owner, that shows nothing; with statistics '
+  'of p_sampled alone.';
 revoke all on routine private.close_table from public, anon, authenticated, service_role;
 
 -- For whom does a call act? Answered in one place.
@@ -272,7 +294,7 @@ comment on column private.erasures.removed is 'How many rows of which table: {ta
 comment on column private.erasures.error is
   'The SQLSTATE with which the last step failed; null when it did not. The next run tries again.';
 
-select private.close_table('private.erasures');
+select private.close_table('private.erasures', '{scope, created_at, updated_at, finished_at}');
 
 -- Idempotency keys: a request that is repeated does nothing twice.
 
@@ -298,7 +320,7 @@ comment on column private.idempotency_keys.scope is
   'Method and path of the request, or name and target of the call: a key means something there only.';
 comment on column private.idempotency_keys.result is 'Where to find the first answer: ids and sequence numbers.';
 
-select private.close_table('private.idempotency_keys');
+select private.close_table('private.idempotency_keys', '{created_at}');
 
 
 create function private.claim_idempotency_key(p_user_id text, p_scope text, p_key text, p_request jsonb) returns jsonb

@@ -19,6 +19,7 @@ create table public.videos (
 comment on table public.videos is
   'What conversations.video_id points at. Minimal on purpose: a host adds its own columns, or its own table.';
 
+select private.sample_only('public.videos', '{created_at}');
 alter table public.videos enable row level security, force row level security;
 revoke all on public.videos from anon, authenticated, service_role;
 grant select, delete on public.videos to authenticated, service_role;
@@ -178,6 +179,7 @@ comment on column public.conversations.updated_at is
   'The last activity: creation or the newest message. Reading and renaming do not move it.';
 comment on column public.conversations.archived_at is 'Since when it is put away: lists leave it out unless asked. Null: it is not.';
 
+select private.sample_only('public.conversations', '{last_sequence_order, deleted_at, created_at, updated_at}');
 alter table public.conversations enable row level security, force row level security;
 revoke all on public.conversations from anon, authenticated, service_role;
 grant select on public.conversations to authenticated, service_role;
@@ -268,6 +270,7 @@ comment on column public.conversation_messages.author is
   'With which trust it was written, set by the database from the caller''s role: user, or service (a backend).';
 
 -- Column defaults aside, everything is what the client wrote, except author, created_at and (checked) the number.
+select private.sample_only('public.conversation_messages', '{sequence_order, author, created_at}');
 alter table public.conversation_messages enable row level security, force row level security;
 revoke all on public.conversation_messages from anon, authenticated, service_role;
 grant select on public.conversation_messages to authenticated, service_role;
@@ -1469,7 +1472,7 @@ comment on column private.prune_queue.error is
   'The SQLSTATE of that, and the constraint if it was one: "23503 bookmarks_fkey" is a table of the host''s that refers to the '
   'conversation.';
 
-select private.close_table('private.prune_queue');
+select private.close_table('private.prune_queue', '{failed_at}');
 
 
 create function private.shows_itself(p_conversation_id uuid) returns boolean
@@ -1867,7 +1870,7 @@ comment on table private.erasure_conversations is
   'comes after the request stays. No foreign key to conversations: every deletion of one would look here.';
 comment on column private.erasure_conversations.stage is '0: to be hidden; 1: hidden; 2: without messages.';
 
-select private.close_table('private.erasure_conversations');
+select private.close_table('private.erasure_conversations', '{stage}');
 
 
 create function private.list_conversations_to_erase(p_erasure_id uuid, p_user_id uuid) returns boolean
@@ -2329,7 +2332,7 @@ comment on table private.imports is
 comment on column private.imports.incomplete is 'More messages follow. Until then the conversation is hidden as if deleted.';
 comment on column private.imports.tombstone is 'It stays hidden: it is there for its forks, and goes if none comes.';
 
-select private.close_table('private.imports');
+select private.close_table('private.imports', '{incomplete, tombstone, created_at}');
 
 
 create function private.check_import(p_conversation jsonb, p_messages jsonb) returns void
@@ -3518,7 +3521,7 @@ comment on column private.search_filters.up_to_sequence is 'The last of them tha
 comment on column private.search_filters.words is
   'A Bloom filter: two bits for each word, see private.search_filter. Null: private.search_filter_step has yet to fill it.';
 
-select private.close_table('private.search_filters');
+select private.close_table('private.search_filters', '{block, up_to_sequence}');
 
 
 create function private.word_hashes(p_words text[]) returns bigint[]

@@ -1,6 +1,6 @@
 -- Rules for the whole schema, read from the catalogue: a new table or function is under test the day it appears.
 begin;
-select plan(17);
+select plan(20);
 
 create temporary view client_roles as
 select rolname from pg_roles where rolname in ('anon', 'authenticated', 'service_role');
@@ -93,6 +93,52 @@ select is_empty(
       and (has_column_privilege(r.rolname, format('public.%I', c.table_name), c.column_name, 'insert')
         or has_column_privilege(r.rolname, format('public.%I', c.table_name), c.column_name, 'update'))$$,
   'no client role writes a column that the database owns'
+);
+
+-- ---- statistics ----------------------------------------------------------------------------------------------------
+-- What ANALYZE copies no erasure reaches: it is what the database alone writes and what says nothing of a person. Documents are
+-- the exception, which an erasure samples anew (docs/decisions/0026).
+create temporary view sampled as
+select distinct
+  regexp_replace(c.relname::text, '_([0-9]{4}_[0-9]{2}|default)$', '') collate "default" as name,
+  case c.relkind when 'i' then '(expression)' else a.attname::text end collate "default" as attname
+from pg_class c
+join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+left join pg_index i on i.indexrelid = c.oid
+where c.relnamespace in ('public'::regnamespace, 'private'::regnamespace)
+  -- ANALYZE looks at the expressions of an index, and at columns only in tables.
+  and (c.relkind in ('r', 'p', 'm') or c.relkind = 'i' and i.indkey[a.attnum - 1] = 0)
+  and coalesce(a.attstattarget, -1) <> 0;
+
+select results_eq(
+  $$select name, string_agg(attname, ' ' order by attname collate "C") from sampled
+    where name !~ '^idx_documents_field_' group by name order by name collate "C"$$,
+  $$values ('conversation_messages', 'author created_at sequence_order'),
+    ('conversation_states', 'after_sequence created_at input_sequence sequence_order updated_at'),
+    ('conversations', 'created_at deleted_at last_sequence_order updated_at'),
+    ('document_failures', 'failed_at'),
+    ('documents', 'collection data owner_id sort_at'),
+    ('erasure_conversations', 'stage'),
+    ('erasures', 'created_at finished_at scope updated_at'),
+    ('event_logs', 'created_at sequence'),
+    ('idempotency_keys', 'created_at'),
+    ('imports', 'created_at incomplete tombstone'),
+    ('prune_queue', 'failed_at'),
+    ('search_filters', 'block up_to_sequence'),
+    ('sessions', 'created_at last_event_at last_sequence'),
+    ('unsummarized_sessions', 'attempts lease_expires_at'),
+    ('videos', 'created_at')$$,
+  'ANALYZE copies values of the columns that are decided, and of no others'
+);
+select is_empty(
+  $$select stxname from pg_statistic_ext
+    where stxrelid in (select oid from our_tables) and stxname !~ '^idx_documents_field_'$$,
+  'no table has extended statistics but for the fields of documents that have an index'
+);
+create index idx_videos_test on public.videos (lower(title));
+select results_eq(
+  $$select attname::text from sampled where name = 'idx_videos_test'$$, $$values ('(expression)')$$,
+  'an index of an expression would be seen'
 );
 
 -- ---- functions -----------------------------------------------------------------------------------------------------

@@ -59,6 +59,26 @@ async function rowsWith(markers: string[]): Promise<Record<string, number>> {
   return found;
 }
 
+/** No statistics have one of these; those of documents may, of a user who is there. */
+async function assertNotSampled(markers: string[], exceptIn: string[] = []): Promise<void> {
+  const found = await sql`
+    with sampled (name, value) as (
+      select s.tablename, s::text from pg_stats s
+      union all select s.tablename, s::text from pg_stats_ext s
+      union all select s.tablename, s::text from pg_stats_ext_exprs s
+    )
+    select distinct s.name from sampled s join unnest(${markers}::text[]) m on strpos(lower(s.value), lower(m)) > 0`;
+  assertEquals(found.map(({ name }) => name).filter((name) => !exceptIn.includes(name)), []);
+}
+
+/** As autovacuum does it sooner or later. */
+async function analyze(): Promise<void> {
+  const [{ tables }] = await sql`
+    select string_agg(c.oid::regclass::text, ', ') as tables from pg_class c
+    where c.relnamespace in ('public'::regnamespace, 'private'::regnamespace) and c.relkind = 'r' and not c.relispartition`;
+  await sql.unsafe(`analyze ${tables}, public.event_logs`);
+}
+
 /** What pg_dump writes, where there is one that fits the server. */
 async function pgDump(): Promise<string | undefined> {
   const [{ major }] = await sql`select current_setting('server_version_num')::int / 10000 as major`;
@@ -137,6 +157,13 @@ const names = (tables: { name: string }[]): string[] => tables.map(({ name }) =>
 async function assertGone(markers: string[], exceptIn?: string): Promise<void> {
   const left = Object.entries(await rowsWith(markers)).filter(([table]) => !exceptIn || !table.startsWith(exceptIn));
   assertEquals(left, []);
+  await assertNotSampled(markers);
+  const [{ statements }] = await sql`select to_regclass('extensions.pg_stat_statements') as statements`;
+  if (statements) {
+    const kept = await sql`
+      select from extensions.pg_stat_statements s join unnest(${markers}::text[]) m on strpos(lower(s.query), lower(m)) > 0`;
+    assertEquals(kept.length, 0, "statements are kept without their values");
+  }
   const dump = await pgDump();
   if (dump) assertEquals(markers.filter((marker) => dump.includes(marker.toLowerCase())), []);
 }
@@ -163,6 +190,8 @@ Deno.test("a user who is erased is in no table any more, and the receipt counts 
     for (const { name } of await tablesWithUserData()) assert(planted[name] > 0, `nothing is planted in ${name}`);
     const dump = await pgDump();
     if (dump) assert(dump.includes(marker) && dump.includes(user.id), "the dump has what is planted");
+    await analyze();
+    await assertNotSampled(markers, ["documents"]);
 
     const { status, body } = await backend(user.id)("DELETE", "/users/me?confirm=all");
     assertEquals(status, 202, JSON.stringify(body));

@@ -29,4 +29,4 @@ comment on column private.erasures.removed is 'How many rows of which table: {ta
 comment on column private.erasures.error is
   'The SQLSTATE with which the last step failed; null when it did not. The next run tries again.';
 
-select private.close_table('private.erasures');
+select private.close_table('private.erasures', '{scope, created_at, updated_at, finished_at}');

@@ -22,7 +22,7 @@ comment on column private.idempotency_keys.scope is
   'Method and path of the request, or name and target of the call: a key means something there only.';
 comment on column private.idempotency_keys.result is 'Where to find the first answer: ids and sequence numbers.';
 
-select private.close_table('private.idempotency_keys');
+select private.close_table('private.idempotency_keys', '{created_at}');
 
 
 create function private.claim_idempotency_key(p_user_id text, p_scope text, p_key text, p_request jsonb) returns jsonb

@@ -22,7 +22,7 @@ comment on column private.prune_queue.error is
   'The SQLSTATE of that, and the constraint if it was one: "23503 bookmarks_fkey" is a table of the host''s that refers to the '
   'conversation.';
 
-select private.close_table('private.prune_queue');
+select private.close_table('private.prune_queue', '{failed_at}');
 
 
 create function private.shows_itself(p_conversation_id uuid) returns boolean

@@ -17,7 +17,7 @@ comment on table private.erasure_conversations is
   'comes after the request stays. No foreign key to conversations: every deletion of one would look here.';
 comment on column private.erasure_conversations.stage is '0: to be hidden; 1: hidden; 2: without messages.';
 
-select private.close_table('private.erasure_conversations');
+select private.close_table('private.erasure_conversations', '{stage}');
 
 
 create function private.list_conversations_to_erase(p_erasure_id uuid, p_user_id uuid) returns boolean

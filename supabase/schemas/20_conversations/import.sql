@@ -20,7 +20,7 @@ comment on table private.imports is
 comment on column private.imports.incomplete is 'More messages follow. Until then the conversation is hidden as if deleted.';
 comment on column private.imports.tombstone is 'It stays hidden: it is there for its forks, and goes if none comes.';
 
-select private.close_table('private.imports');
+select private.close_table('private.imports', '{incomplete, tombstone, created_at}');
 
 
 create function private.check_import(p_conversation jsonb, p_messages jsonb) returns void

@@ -22,7 +22,7 @@ comment on column private.search_filters.up_to_sequence is 'The last of them tha
 comment on column private.search_filters.words is
   'A Bloom filter: two bits for each word, see private.search_filter. Null: private.search_filter_step has yet to fill it.';
 
-select private.close_table('private.search_filters');
+select private.close_table('private.search_filters', '{block, up_to_sequence}');
 
 
 create function private.word_hashes(p_words text[]) returns bigint[]

@@ -15,6 +15,7 @@ create table public.videos (
 comment on table public.videos is
   'What conversations.video_id points at. Minimal on purpose: a host adds its own columns, or its own table.';
 
+select private.sample_only('public.videos', '{created_at}');
 alter table public.videos enable row level security, force row level security;
 revoke all on public.videos from anon, authenticated, service_role;
 grant select, delete on public.videos to authenticated, service_role;
@@ -174,6 +175,7 @@ comment on column public.conversations.updated_at is
   'The last activity: creation or the newest message. Reading and renaming do not move it.';
 comment on column public.conversations.archived_at is 'Since when it is put away: lists leave it out unless asked. Null: it is not.';
 
+select private.sample_only('public.conversations', '{last_sequence_order, deleted_at, created_at, updated_at}');
 alter table public.conversations enable row level security, force row level security;
 revoke all on public.conversations from anon, authenticated, service_role;
 grant select on public.conversations to authenticated, service_role;
@@ -264,6 +266,7 @@ comment on column public.conversation_messages.author is
   'With which trust it was written, set by the database from the caller''s role: user, or service (a backend).';
 
 -- Column defaults aside, everything is what the client wrote, except author, created_at and (checked) the number.
+select private.sample_only('public.conversation_messages', '{sequence_order, author, created_at}');
 alter table public.conversation_messages enable row level security, force row level security;
 revoke all on public.conversation_messages from anon, authenticated, service_role;
 grant select on public.conversation_messages to authenticated, service_role;

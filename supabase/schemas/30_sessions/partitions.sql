@@ -32,7 +32,7 @@ begin
   execute format('alter table public.event_logs attach partition private.%I for values from (%L) to (%L)', v_leaf, v_from, v_to);
   execute format('alter table private.%I drop constraint %I', v_leaf, v_leaf || '_created_at_check');
 
-  perform private.close_table(format('private.%I', v_leaf)::regclass);
+  perform private.close_table(format('private.%I', v_leaf)::regclass, '{sequence, created_at}');
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;

@@ -25,7 +25,7 @@ comment on column private.unsummarized_sessions.attempts is
 comment on column private.unsummarized_sessions.lease_expires_at is
   'Until then it belongs to the worker that took it; after that it is given to the next one.';
 
-select private.close_table('private.unsummarized_sessions');
+select private.close_table('private.unsummarized_sessions', '{attempts, lease_expires_at}');
 
 
 create function private.queue_summary() returns trigger

@@ -71,6 +71,7 @@ comment on column public.conversation_states.history_hash is
 comment on column public.conversation_states.created_at is 'Unix time in seconds, kept when the response is replaced.';
 comment on column public.conversation_states.updated_at is 'When it was stored, or replaced last.';
 
+select private.sample_only('public.conversation_states', '{after_sequence, input_sequence, sequence_order, created_at, updated_at}');
 alter table public.conversation_states enable row level security, force row level security;
 revoke all on public.conversation_states from anon, authenticated, service_role;
 grant select on public.conversation_states to authenticated, service_role;

@@ -130,6 +130,9 @@ begin
   loop
     begin
       v_piece := private.erase_piece(v_erasure.id, v_erasure.scope, v_erasure.user_id);
+      if v_piece is null and v_erasure.removed ? 'documents' then
+        perform private.sample_documents();
+      end if;
     exception
       when others then
         -- The code alone: the message may have content in it.
@@ -321,6 +324,8 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+  v_had_documents boolean := false;
 begin
   -- See private.hold_owner.
   perform pg_advisory_xact_lock(hashtextextended('session owner ' || old.id, 0));
@@ -331,6 +336,7 @@ begin
   delete from private.idempotency_keys k where k.user_id = old.id::text;
   if to_regclass('private.collection_versions') is not null then
     delete from public.documents d where d.owner_id = old.id;
+    v_had_documents := found;
     delete from public.document_failures f where f.owner_id = old.id;
     delete from private.collection_versions v where v.owner_id = old.id;
   end if;
@@ -341,6 +347,10 @@ begin
   -- What this erasure was to do is done, and whoever asked for it wants to hear that.
   update private.erasures e set user_id = null, error = null, updated_at = clock_timestamp(), finished_at = clock_timestamp()
   where e.user_id = old.id::text;
+  -- Last: until the end of the transaction nobody else can.
+  if v_had_documents then
+    perform private.sample_documents();
+  end if;
   return null;
 end;
 $$;
