@@ -177,6 +177,8 @@ Deno.test(`${SEQUENCES} random trees of responses equal a model that copies`, as
           with me as (insert into auth.users (id, email) values (${me}, ${me + "@example.com"}) returning id)
           select set_config('request.jwt.claims', json_build_object('sub', id, 'role', 'authenticated')::text, true) from me`;
         await tx.unsafe(PLAY);
+        // Those that were made for empty tables read through all that has been rolled back.
+        await tx`discard plans`;
         for (const last = seed + SEQUENCES / USERS; seed < last; seed++) {
           const tree = randomTree(seed);
           const [{ outcome }] = await tx`
