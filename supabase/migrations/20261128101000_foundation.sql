@@ -738,6 +738,46 @@ comment on routine private.require_metadata is
 revoke all on routine private.require_metadata from public, anon, authenticated, service_role;
 grant execute on routine private.require_metadata to authenticated, service_role;
 
+
+create function private.wait_for_row(p_table regclass, p_id uuid, p_user_id text) returns void
+language plpgsql
+security definer
+set search_path = ''
+-- Many writers of a moment each get their turn in this time.
+set lock_timeout = '1s'
+as $$
+declare
+  c_lock constant text := format(
+    'select from %s t where t.id = $1 and t.user_id::text = coalesce($2, t.user_id::text) for no key update', p_table
+  );
+  c_key constant bigint := hashtextextended(format('waits for %s %s %s', p_table, p_id, p_user_id), 0);
+begin
+  -- A session of the database's own has settings of its own.
+  if private.caller_role() is null then
+    return;
+  end if;
+  -- A look, not a lock: in one expression, which nothing interrupts between the two.
+  if not (pg_try_advisory_lock_shared(c_key) and pg_advisory_unlock_shared(c_key)) then
+    raise lock_not_available using message = 'Somebody has waited for this row for long already.';
+  end if;
+  begin
+    execute c_lock using p_id, p_user_id;
+  exception
+    when lock_not_available then
+      -- One waits on. While it does, nobody else waits at all.
+      if not pg_try_advisory_xact_lock(c_key) then
+        raise;
+      end if;
+      execute c_lock using p_id, p_user_id;
+  end;
+end;
+$$;
+comment on routine private.wait_for_row is
+  'Locks a row that another request holds, if it is p_user_id''s (null: anybody''s). A connection that waits is one that nobody '
+  'else has: all wait for a second, one of them a second longer, and meanwhile those that come are refused at once, with 55P03. '
+  'For whoever has tried "for no key update skip locked" in vain: what is free costs nothing more.';
+revoke all on routine private.wait_for_row from public, anon, authenticated, service_role;
+
 -- Retention: how long each kind of data is kept, and the record of what went. What removes is in the modules whose data it is,
 -- and the job in 80_retention.
 

@@ -291,6 +291,40 @@ create policy "Users add messages to their own conversations" on public.conversa
 
 -- Appending: messages are numbered under the conversation's row lock, one batch after the other.
 
+create function private.lock_conversation(p_conversation_id uuid, p_user_id uuid) returns public.conversations
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- Without claims it is no API call but a session of the database's own, which says for whom it writes.
+  v_user_id uuid := case when private.caller_role() is null then p_user_id else private.caller_id(p_user_id) end;
+  v_conversation public.conversations;
+begin
+  select * into v_conversation
+  from public.conversations c
+  where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
+  for no key update skip locked;
+  if not found then
+    perform private.wait_for_row('public.conversations', p_conversation_id, v_user_id::text);
+    select * into v_conversation
+    from public.conversations c
+    where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
+    for no key update;
+  end if;
+  if not found then
+    raise sqlstate 'PT404' using message = 'conversation_not_found';
+  end if;
+  return v_conversation;
+end;
+$$;
+comment on routine private.lock_conversation is
+  'A conversation of the caller''s, locked for a write. Raises PT404 conversation_not_found, and 55P03 where others hold it for '
+  'too long: see private.wait_for_row.';
+revoke all on routine private.lock_conversation from public, anon, authenticated, service_role;
+grant execute on routine private.lock_conversation to authenticated, service_role;
+
+
 create function private.require_messages(
   p_messages jsonb, p_more_fields text[] default '{}', p_limit integer default 1000
 ) returns void
@@ -500,9 +534,9 @@ begin
   select c.last_sequence_order into v_last
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  for no key update;
+  for no key update skip locked;
   if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
+    v_last := (private.lock_conversation(p_conversation_id, v_user_id)).last_sequence_order;
   end if;
   if v_result is not null then
     return private.append_result(p_conversation_id, v_result) || '{"replayed": true}';
@@ -573,10 +607,11 @@ begin
   select c.last_sequence_order into v_last
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  for no key update;
+  for no key update skip locked;
   if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  elsif v_last <> p_expected_sequence and p_messages <> '[]' then
+    v_last := (private.lock_conversation(p_conversation_id, v_user_id)).last_sequence_order;
+  end if;
+  if v_last <> p_expected_sequence and p_messages <> '[]' then
     raise sqlstate 'PT409' using
       message = 'sequence_conflict',
       detail = format('The conversation is at %s, the request expected %s.', v_last, p_expected_sequence),
@@ -624,19 +659,13 @@ set search_path = ''
 as $$
 declare
   -- Without claims it is no API call but a session of the database's own: there the policy, or its absence, decides.
-  v_caller_id uuid := case when private.caller_role() is not null then private.caller_id(new.user_id) end;
-  v_owner_id uuid;
+  v_conversation public.conversations := private.lock_conversation(
+    new.conversation_id, case when private.caller_role() is not null then new.user_id end
+  );
   v_next integer;
 begin
-  select c.last_sequence_order, c.user_id into v_next, v_owner_id
-  from public.conversations c
-  where c.id = new.conversation_id and c.deleted_at is null and c.user_id = coalesce(v_caller_id, c.user_id)
-  for no key update;
-  if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
   -- Rows before it in the statement are stored, and not counted yet.
-  v_next := 1 + greatest(v_next, (
+  v_next := 1 + greatest(v_conversation.last_sequence_order, (
     select m.sequence_order
     from public.conversation_messages m
     where m.conversation_id = new.conversation_id
@@ -658,7 +687,7 @@ begin
     end if;
   end if;
   new.sequence_order := v_next;
-  new.user_id := coalesce(new.user_id, v_owner_id);
+  new.user_id := coalesce(new.user_id, v_conversation.user_id);
   if tg_nargs > 0 then
     update public.conversations c set
       last_sequence_order = v_next,
@@ -1415,12 +1444,12 @@ begin
   end if;
   perform private.require_video(v_video_id, v_user_id);
   -- Locked before the merge, so that two changes of metadata cannot lose one another.
+  perform private.lock_conversation(p_conversation_id, v_user_id);
   select (c.metadata || coalesce(p_changes -> 'metadata', '{}')) - array(
     select m.key from jsonb_each(p_changes -> 'metadata') m where m.value = 'null'
   ) into v_metadata
   from public.conversations c
-  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  for no key update;
+  where c.id = p_conversation_id;
   perform private.require_metadata(v_metadata);
 
   update public.conversations c set
@@ -1435,7 +1464,7 @@ begin
     end,
     expires_at = case when p_changes ? 'expires_at' then (p_changes ->> 'expires_at')::timestamptz else c.expires_at end,
     metadata = v_metadata
-  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null;
+  where c.id = p_conversation_id;
   return public.get_conversation(p_conversation_id, v_user_id);
 end;
 $$;
@@ -1678,7 +1707,7 @@ comment on routine private.tombstone_columns is
 revoke all on routine private.tombstone_columns from public, anon, authenticated, service_role;
 
 
-create function private.hide_conversations(p_ids uuid[], p_user_id uuid default null) returns integer
+create function private.hide_conversations(p_ids uuid[]) returns integer
 language plpgsql
 security definer
 set search_path = ''
@@ -1690,7 +1719,7 @@ begin
     $sql$
       with hidden as (
         update public.conversations c set deleted_at = now(), %s
-        where c.id = any ($1) and c.user_id = coalesce($2, c.user_id) and c.deleted_at is null
+        where c.id = any ($1) and c.deleted_at is null
         returning c.id, c.user_id
       ),
       queued as (
@@ -1707,12 +1736,12 @@ begin
     )
   )
   into v_hidden
-  using p_ids, p_user_id;
+  using p_ids;
   return v_hidden;
 end;
 $$;
 comment on routine private.hide_conversations is
-  'Deletes conversations, of one user or whoever''s, for everybody who asks; private.drain_prune_queue then removes what is '
+  'Deletes conversations for everybody who asks; private.drain_prune_queue then removes what is '
   'left of them. Answers how many there were. Checks nobody''s rights.';
 revoke all on routine private.hide_conversations from public, anon, authenticated, service_role;
 
@@ -1725,21 +1754,49 @@ security definer
 set search_path = ''
 as $$
 declare
+  v_from constant uuid := gen_random_uuid();
   v_ids uuid[];
   v_id uuid;
   v_constraint text;
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
   messages := 0;
-  v_ids := array(
-    select q.conversation_id
-    from private.prune_queue q
-    where (p_user_id is null or q.user_id = p_user_id)
-      and (q.failed_at is null or q.failed_at < statement_timestamp())
-    order by q.failed_at nulls first, q.conversation_id
-    limit 200
-    for update skip locked
-  );
+  if p_user_id is null then
+    -- A few of each of some users, every time of others: however much one of them has deleted, all have their turn.
+    with recursive owners as (
+      select coalesce(
+        (select q.user_id from private.prune_queue q where q.user_id >= v_from order by q.user_id limit 1),
+        (select q.user_id from private.prune_queue q order by q.user_id limit 1)
+      ) as user_id
+      union all
+      select (select q.user_id from private.prune_queue q where q.user_id > o.user_id order by q.user_id limit 1)
+      from owners o
+      where o.user_id is not null
+    )
+    select array_agg(t.conversation_id order by t.n, random()) into v_ids
+    from (
+      select q.conversation_id, row_number() over (partition by o.user_id) as n
+      from (select o.user_id from owners o limit 20) o
+      cross join lateral (
+        select q.conversation_id
+        from private.prune_queue q
+        where q.user_id = o.user_id and q.failed_at is null
+        limit 10
+        for update skip locked
+      ) q
+    ) t;
+  end if;
+  if v_ids is null then
+    v_ids := array(
+      select q.conversation_id
+      from private.prune_queue q
+      where (p_user_id is null or q.user_id = p_user_id)
+        and (q.failed_at is null or q.failed_at < statement_timestamp())
+      order by q.failed_at nulls first, q.conversation_id
+      limit 200
+      for update skip locked
+    );
+  end if;
   begin
     foreach v_id in array v_ids loop
       exit when messages >= p_limit or clock_timestamp() > v_until;
@@ -1795,9 +1852,8 @@ security definer
 set search_path = ''
 as $$
 begin
-  if private.hide_conversations(array[p_conversation_id], private.caller_id(p_user_id)) = 0 then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
+  perform private.lock_conversation(p_conversation_id, p_user_id);
+  perform private.hide_conversations(array[p_conversation_id]);
   perform private.prune_lineage(p_conversation_id);
 end;
 $$;
@@ -2461,6 +2517,7 @@ create function private.import_conversation(p_conversation jsonb, p_messages jso
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
@@ -2642,6 +2699,7 @@ create function private.finish_import(p_ids jsonb, p_user_id uuid) returns jsonb
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
@@ -3644,8 +3702,9 @@ create trigger begin_fork_filter after insert on public.conversations
   execute function private.begin_fork_filter();
 
 
-create function private.fill_search_filter(p_conversation_id uuid, p_block integer) returns void
+create function private.make_search_filter(p_conversation_id uuid, p_block integer) returns private.search_filters
 language plpgsql
+stable
 security definer
 set search_path = ''
 as $$
@@ -3662,15 +3721,14 @@ begin
   ) as w (word) on true
   where m.conversation_id = p_conversation_id
     and m.sequence_order > p_block * 64 and m.sequence_order <= p_block::bigint * 64 + 64;
-
-  update private.search_filters f set
-    words = private.search_filter(private.word_hashes(v_words)), up_to_sequence = coalesce(v_last, p_block * 64)
-  where f.conversation_id = p_conversation_id and f.block = p_block;
+  return row(
+    p_conversation_id, p_block, coalesce(v_last, p_block * 64), private.search_filter(private.word_hashes(v_words))
+  );
 end;
 $$;
-comment on routine private.fill_search_filter is
-  'Makes the filter of a block from its messages: of each the first 32,768 characters.';
-revoke all on routine private.fill_search_filter from public, anon, authenticated, service_role;
+comment on routine private.make_search_filter is
+  'The filter of a block, from its messages: of each the first 32,768 characters. Stores nothing.';
+revoke all on routine private.make_search_filter from public, anon, authenticated, service_role;
 
 
 create function private.search_filter_step() returns boolean
@@ -3680,32 +3738,51 @@ set search_path = ''
 as $$
 declare
   v_filter record;
-  v_filled boolean := false;
+  v_made private.search_filters[] := '{}';
+  v_versions xid[] := '{}';
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
   if not private.begin_step('private.search_filter_step') then
     return false;
   end if;
-  -- Of a conversation that goes on, complete blocks only: its last one would be made again with every turn.
+  -- Of a conversation that goes on, complete blocks only: its last one would be made again with every turn. Without a lock:
+  -- one block may take longer than a request waits.
   for v_filter in
-    select f.conversation_id, f.block
+    select f.conversation_id, f.block, f.xmin as version
     from private.search_filters f
     join public.conversations c on c.id = f.conversation_id
     where f.words is null
       and (c.last_sequence_order >= f.block::bigint * 64 + 64 or c.updated_at < clock_timestamp() - interval '10 minutes')
     limit 100
-    for update of f skip locked
   loop
-    perform private.fill_search_filter(v_filter.conversation_id, v_filter.block);
-    v_filled := true;
+    v_made := v_made || private.make_search_filter(v_filter.conversation_id, v_filter.block);
+    v_versions := v_versions || v_filter.version;
     exit when clock_timestamp() > v_until;
   end loop;
-  return v_filled;
+
+  -- Who deletes a message writes to the filter, which is another version then, and is made again.
+  with unchanged as (
+    select f.conversation_id, f.block, m.up_to_sequence, m.words
+    from rows from (unnest(v_made), unnest(v_versions)) as m (conversation_id, block, up_to_sequence, words, version)
+    join private.search_filters f using (conversation_id, block)
+    where f.xmin = m.version
+      and not exists (
+        select from public.conversation_messages s
+        where s.conversation_id = m.conversation_id
+          and s.sequence_order > m.up_to_sequence and s.sequence_order <= m.block::bigint * 64 + 64
+      )
+    for update of f skip locked
+  )
+  update private.search_filters f set words = u.words, up_to_sequence = u.up_to_sequence
+  from unchanged u
+  where f.conversation_id = u.conversation_id and f.block = u.block;
+  return found;
 end;
 $$;
 comment on routine private.search_filter_step is
   'Makes up to 100 filters, for about a second: of blocks that are complete, and of conversations that have been quiet for ten '
-  'minutes. True while there may be more to do.';
+  'minutes. It locks them for no longer than it takes to write what is made, and waits for nobody. True while there may be '
+  'more to do.';
 revoke all on routine private.search_filter_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-search-filters', '* * * * *', 'private.search_filter_step()');
@@ -3717,7 +3794,7 @@ security definer
 set search_path = ''
 as $$
   update private.search_filters f set words = null, up_to_sequence = 0
-  -- An empty one as well: the job may have read the message already. This waits until what it makes of it can be seen.
+  -- An empty one as well: the job may have read the message already, and what it makes of it is not stored then.
   where f.conversation_id = p_conversation_id and f.block = (p_sequence_order - 1) / 64;
 $$;
 comment on routine private.forget_words is

@@ -115,7 +115,6 @@ comment on column public.sessions.created_at is
   'No event was stored earlier: the lower bound of a read by session, which start_time, a client''s word, cannot be. It is when '
   'the row was made, unless the clock was set back since.';
 
-select private.sample_only('public.sessions', '{last_sequence, last_event_at, created_at}');
 alter table public.sessions enable row level security, force row level security;
 revoke all on public.sessions from anon, authenticated, service_role;
 grant select on public.sessions to authenticated, service_role;
@@ -172,7 +171,6 @@ comment on column public.event_logs.occurred_at is
   'When it happened, by the client''s word: at most seven days before it was stored, or five minutes after.';
 comment on column public.event_logs.created_at is 'When it was stored.';
 
-select private.sample_only('public.event_logs', '{sequence, created_at}');
 alter table public.event_logs enable row level security, force row level security;
 revoke all on public.event_logs from anon, authenticated, service_role;
 grant select on public.event_logs to authenticated, service_role;
@@ -190,7 +188,7 @@ create table private.event_logs_default partition of public.event_logs default;
 comment on table private.event_logs_default is
   'Takes the events of a month that has no partition. Empty in health; private.make_event_partition moves what is in it.';
 
-select private.close_table('private.event_logs_default', '{sequence, created_at}');
+select private.close_table('private.event_logs_default');
 
 
 create table private.event_counts (
@@ -1196,9 +1194,9 @@ begin
   select s.user_id, s.last_sequence into v_user_id, v_last
   from public.sessions s
   where s.id = p_session_id and s.user_id = coalesce(v_caller_id, s.user_id)
-  for no key update;
+  for no key update skip locked;
   if not found then
-    raise sqlstate 'PT404' using message = 'session_not_found';
+    select s.user_id, s.last_sequence into v_user_id, v_last from private.lock_session(p_session_id, p_user_id) s;
   end if;
 
   if p_idempotency_key is not null then
@@ -1286,19 +1284,14 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
-declare
-  -- Without claims it is no API call but a session of the database's own: there the policy, or its absence, decides.
-  v_caller_id text := case when private.caller_role() is not null then private.session_caller_id(null) end;
 begin
+  perform private.lock_session(new.session_id, null);
   update public.sessions s set
     last_sequence = s.last_sequence + 1,
     last_event_at = greatest(s.last_event_at, new.created_at),
     created_at = least(s.created_at, new.created_at)
-  where s.id = new.session_id and s.user_id = coalesce(v_caller_id, s.user_id)
+  where s.id = new.session_id
   returning s.last_sequence, s.user_id into new.sequence, new.user_id;
-  if not found then
-    raise sqlstate 'PT404' using message = 'session_not_found';
-  end if;
   -- A list of rows with different columns comes with nulls where a row has none.
   new.occurred_at := coalesce(new.occurred_at, new.created_at);
   insert into private.event_counts as c (session_id, slot, event_type, user_id, count)
@@ -1375,7 +1368,7 @@ begin
   execute format('alter table public.event_logs attach partition private.%I for values from (%L) to (%L)', v_leaf, v_from, v_to);
   execute format('alter table private.%I drop constraint %I', v_leaf, v_leaf || '_created_at_check');
 
-  perform private.close_table(format('private.%I', v_leaf)::regclass, '{sequence, created_at}');
+  perform private.close_table(format('private.%I', v_leaf)::regclass);
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;
@@ -1392,8 +1385,8 @@ set timezone = 'UTC'
 as $$
 declare
   c_months_ahead constant integer := 3;
-  -- Nobody can write while they move: about a second.
-  c_max_moved constant bigint := 100000;
+  -- Nobody can write while they move: about 200 ms.
+  c_max_moved constant bigint := 20000;
   v_months timestamptz[];
   v_waiting bigint[];
 begin
@@ -1429,7 +1422,7 @@ end;
 $$;
 comment on routine private.event_partition_step is
   'Makes one missing partition: of this month, of the three after it, or of a month of which the default partition took some '
-  'events; more than 100,000 are left there. '
+  'events; more than 20,000 are left there. '
   'True while there may be more to do. p_now is there for tests.';
 revoke all on routine private.event_partition_step from public, anon, authenticated, service_role;
 
@@ -1689,6 +1682,40 @@ create trigger unlink_sessions after update of deleted_at on public.conversation
   for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.unlink_sessions();
 
 
+create function private.lock_session(p_session_id uuid, p_user_id text) returns public.sessions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- Without claims it is no API call but a session of the database's own: there the policy, or its absence, decides.
+  v_user_id text := case when private.caller_role() is null then p_user_id else private.session_caller_id(p_user_id) end;
+  v_session public.sessions;
+begin
+  select * into v_session
+  from public.sessions s
+  where s.id = p_session_id and s.user_id = coalesce(v_user_id, s.user_id)
+  for no key update skip locked;
+  if not found then
+    perform private.wait_for_row('public.sessions', p_session_id, v_user_id);
+    select * into v_session
+    from public.sessions s
+    where s.id = p_session_id and s.user_id = coalesce(v_user_id, s.user_id)
+    for no key update;
+  end if;
+  if not found then
+    raise sqlstate 'PT404' using message = 'session_not_found';
+  end if;
+  return v_session;
+end;
+$$;
+comment on routine private.lock_session is
+  'A session of the caller''s, locked for a write. Raises PT404 session_not_found, and 55P03 where others hold it for too long: '
+  'see private.wait_for_row.';
+revoke all on routine private.lock_session from public, anon, authenticated, service_role;
+grant execute on routine private.lock_session to authenticated, service_role;
+
+
 create function private.open_session(p_session jsonb, p_idempotency_key text, p_user_id text) returns jsonb
 language plpgsql
 security definer
@@ -1730,7 +1757,7 @@ begin
     v_result := jsonb_build_object('id', v_id, 'created', found);
     perform private.keep_idempotent_result(v_user_id, c_scope, p_idempotency_key, v_result);
     if v_session.id is null then
-      select * into v_session from public.sessions s where s.id = v_id and s.user_id = v_user_id for no key update;
+      v_session := private.lock_session(v_id, v_user_id);
       perform private.require_metadata(v_session.metadata || v_metadata);
       update public.sessions s set
         conversation_id = coalesce(s.conversation_id, v_conversation_id),
@@ -1775,20 +1802,17 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_user_id text := private.session_caller_id(p_user_id);
   v_session jsonb;
 begin
   if char_length(p_summary) > 65536 then
     perform private.refuse('summary has more than 65,536 characters.');
   end if;
+  perform private.lock_session(p_session_id, p_user_id);
   update public.sessions s set
     end_time = coalesce(s.end_time, greatest(clock_timestamp(), s.start_time)),
     summary = coalesce(p_summary, s.summary)
-  where s.id = p_session_id and s.user_id = coalesce(v_user_id, s.user_id)
+  where s.id = p_session_id
   returning to_jsonb(s) into v_session;
-  if not found then
-    raise sqlstate 'PT404' using message = 'session_not_found';
-  end if;
   return v_session;
 end;
 $$;
@@ -1891,6 +1915,7 @@ create table private.unsummarized_sessions (
   end_time timestamptz not null,
   attempts integer not null default 0,
   lease_expires_at timestamptz not null default '-infinity',
+  turn bigint not null default 0,
   constraint unsummarized_sessions_pkey primary key (session_id),
   constraint unsummarized_sessions_session_id_fkey foreign key (session_id) references public.sessions (id)
     on delete cascade
@@ -1898,8 +1923,8 @@ create table private.unsummarized_sessions (
 -- Taking a session moves it in the indexes and leaves its old place behind, at the front.
 with (autovacuum_vacuum_scale_factor = 0.02);
 
-create index idx_unsummarized_sessions_attempts on private.unsummarized_sessions (attempts, end_time);
-create index idx_unsummarized_sessions_user_id on private.unsummarized_sessions (user_id, attempts, end_time);
+create index idx_unsummarized_sessions_attempts on private.unsummarized_sessions (attempts, turn);
+create index idx_unsummarized_sessions_user_id on private.unsummarized_sessions (user_id, attempts, turn);
 
 comment on table private.unsummarized_sessions is
   'The sessions that have ended and have no summary. A trigger keeps it, so that whoever takes from it reads what it takes: a '
@@ -1909,7 +1934,11 @@ comment on column private.unsummarized_sessions.attempts is
 comment on column private.unsummarized_sessions.lease_expires_at is
   'Until then it belongs to the worker that took it; after that it is given to the next one.';
 
-select private.close_table('private.unsummarized_sessions', '{attempts, lease_expires_at}');
+comment on column private.unsummarized_sessions.turn is
+  'After the last one of its user, and not before those that are waiting: so users have their turn one after the other, and ten '
+  'thousand sessions of one of them hold up nobody else''s.';
+
+select private.close_table('private.unsummarized_sessions');
 
 
 create function private.queue_summary() returns trigger
@@ -1919,8 +1948,12 @@ set search_path = ''
 as $$
 begin
   if new.end_time is not null and new.summary is null then
-    insert into private.unsummarized_sessions (session_id, user_id, end_time)
-    values (new.id, new.user_id, new.end_time)
+    insert into private.unsummarized_sessions (session_id, user_id, end_time, turn)
+    values (new.id, new.user_id, new.end_time, greatest(
+      (select min(u.turn) from private.unsummarized_sessions u where u.attempts = 0),
+      (select max(u.turn) + 1 from private.unsummarized_sessions u where u.user_id = new.user_id and u.attempts = 0),
+      0
+    ))
     on conflict (session_id) do update set end_time = excluded.end_time;
   else
     delete from private.unsummarized_sessions u where u.session_id = new.id;
@@ -1971,7 +2004,7 @@ begin
     select u.session_id
     from private.unsummarized_sessions u
     where (v_user_id is null or u.user_id = v_user_id) and u.lease_expires_at <= now()
-    order by u.attempts, u.end_time
+    order by u.attempts, u.turn
     limit p_limit
     for update skip locked
   );
@@ -1986,7 +2019,7 @@ begin
   select coalesce(
     jsonb_agg(
       to_jsonb(s) || jsonb_build_object('attempts', t.attempts, 'lease_expires_at', t.lease_expires_at)
-      order by t.attempts, t.end_time
+      order by t.attempts, t.turn
     ),
     '[]'
   ) into v_sessions
@@ -2010,7 +2043,7 @@ language sql
 set search_path = ''
 return private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
 comment on routine public.take_unsummarized is
-  'Takes ended sessions without a summary from the queue, those taken least first, and of these the oldest end: they are the '
+  'Takes ended sessions without a summary from the queue, those taken least first, users in turn, and of each the first to end: they are the '
   'caller''s for p_lease_seconds, and then given again. end_session with a summary takes them out. Answers {data, '
   'has_more}, sessions with attempts and lease_expires_at. For backends; one that acts for a user gets that user''s.';
 revoke all on routine private.take_unsummarized, public.take_unsummarized

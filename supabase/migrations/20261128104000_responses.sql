@@ -736,6 +736,7 @@ returns jsonb
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_previous_id text := p_response ->> 'previous_response_id';
@@ -849,6 +850,7 @@ create function private.remove_response(p_user_id uuid, p_response_id text) retu
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_conversation_id uuid;

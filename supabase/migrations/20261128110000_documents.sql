@@ -1473,6 +1473,7 @@ create function private.update_document(
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_owner_id uuid := private.document_writer(p_user_id);
@@ -1559,6 +1560,7 @@ create function private.delete_document(p_collection text, p_filters jsonb, p_us
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_owner_id uuid := private.document_writer(p_user_id);
@@ -1595,6 +1597,7 @@ create function private.delete_documents(p_collection text, p_filters jsonb, p_u
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_owner_id uuid := private.document_writer(p_user_id);

@@ -42,6 +42,91 @@ revoke all on routine private.get_retention_policies, public.get_retention_polic
 grant execute on routine private.get_retention_policies, public.get_retention_policies to service_role;
 
 
+create function private.retention_overdue() returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  -- Of what has no index for when it has to go: the oldest.
+  c_read constant integer := 1000;
+  v_run constant timestamptz := coalesce((select max(r.started_at) from private.retention_runs r), now());
+  v_policy record;
+  v_oldest timestamptz;
+  v_data jsonb := '[]';
+begin
+  for v_policy in
+    select p.kind, p.collection, p.keep
+    from private.retention_policies p
+    where to_regprocedure(format('private.retain_%s(timestamptz, jsonb)', p.kind)) is not null
+    union all
+    -- These are kept by no policy.
+    select k.kind, '', k.keep
+    from (
+      values ('expires_at', interval '0'), ('prune_queue', '0'), ('imports', '1 day')
+    ) as k (kind, keep)
+    where to_regclass('public.conversations') is not null
+    order by 1, 2
+  loop
+    v_oldest := null;
+    case v_policy.kind
+      when 'conversations' then
+        select min(c.updated_at) into v_oldest
+        from (
+          select c.updated_at
+          from public.conversations c
+          where c.deleted_at is null and c.expires_at is null and not c.pinned and c.created_at < v_run - v_policy.keep
+          order by c.created_at, c.id
+          limit c_read
+        ) c;
+      when 'expires_at' then
+        select min(c.expires_at) into v_oldest
+        from public.conversations c
+        where c.deleted_at is null and c.expires_at is not null and not c.pinned;
+      when 'prune_queue' then
+        select min(c.deleted_at) into v_oldest
+        from (select * from private.prune_queue q limit c_read) q
+        join public.conversations c on c.id = q.conversation_id;
+      when 'imports' then
+        select min(i.created_at) into v_oldest from private.imports i;
+      when 'conversation_states' then
+        select min(s.updated_at) into v_oldest from public.conversation_states s;
+      when 'sessions' then
+        select min(coalesce(s.last_event_at, s.created_at)) into v_oldest
+        from (
+          select s.created_at, s.last_event_at
+          from public.sessions s
+          where s.created_at < v_run - v_policy.keep
+          order by s.created_at, s.id
+          limit c_read
+        ) s;
+      when 'event_logs' then
+        select min(p.ends_at) into v_oldest from private.expired_event_partitions(v_run) p;
+      when 'documents' then
+        select min(d.sort_at) into v_oldest from public.documents d where d.collection = v_policy.collection;
+      when 'idempotency_keys' then
+        select min(k.created_at) into v_oldest from private.idempotency_keys k;
+      when 'retention_runs' then
+        select min(r.started_at) into v_oldest from private.retention_runs r;
+      else
+        continue; -- pg_cron's records, which are indexed by their number alone
+    end case;
+    if v_oldest + v_policy.keep < v_run then
+      v_data := v_data || jsonb_build_object(
+        'kind', v_policy.kind, 'collection', nullif(v_policy.collection, ''), 'since', v_oldest + v_policy.keep
+      );
+    end if;
+  end loop;
+  return v_data;
+end;
+$$;
+comment on routine private.retention_overdue is
+  'What the newest run was to remove and has not: [{kind, collection, since}]. Reads the ends of indexes, and of conversations, '
+  'sessions and the queue 1,000 rows.';
+revoke all on routine private.retention_overdue from public, anon, authenticated, service_role;
+
+
 create function private.list_retention_runs(p_limit integer, p_before bigint) returns jsonb
 language plpgsql
 stable
@@ -74,7 +159,7 @@ begin
     where p_before is null or r.id < p_before
     order by r.id desc
     limit p_limit + 1;
-  return private.read_page(v_rows, p_limit);
+  return private.read_page(v_rows, p_limit) || jsonb_build_object('overdue', private.retention_overdue());
 end;
 $$;
 comment on routine private.list_retention_runs is 'See public.list_retention_runs.';
@@ -86,9 +171,9 @@ stable
 set search_path = ''
 return private.list_retention_runs(p_limit, p_before);
 comment on routine public.list_retention_runs is
-  'A page of the runs of retention before p_before (an id), the newest first: {data, has_more}. status is running, finished, '
-  'stopped (its time was up, and the next run goes on) or failed (a kind failed, see errors, or the run was killed). For '
-  'backends, and in SQL.';
+  'A page of the runs of retention before p_before (an id), the newest first: {data, has_more, overdue}. status is running, finished, '
+  'stopped (its time was up, and the next run goes on) or failed (a kind failed, see errors, or the run was killed). '
+  'overdue: what the newest run was to remove and has not, [{kind, collection, since}]. For backends, and in SQL.';
 revoke all on routine private.list_retention_runs, public.list_retention_runs
   from public, anon, authenticated, service_role;
 grant execute on routine private.list_retention_runs, public.list_retention_runs to service_role;
@@ -364,12 +449,16 @@ begin
     if private.retention_is_running() then
       return false;
     end if;
-    -- By itself, so that the run is on record whatever comes.
-    insert into private.retention_runs (started_at, kinds_left)
-    select statement_timestamp(), array_agg(k.kind order by k.n)
+    -- By itself, so that the run is on record whatever comes. It goes on where the last one stopped.
+    insert into private.retention_runs (started_at, kinds_left, positions)
+    select
+      statement_timestamp(),
+      array_agg(k.kind order by array_position(l.kinds_left, k.kind), k.n),
+      coalesce(jsonb_object_agg(k.kind, l.positions -> k.kind) filter (where k.kind = any (l.kinds_left)), '{}')
     from unnest(
       '{prune_queue,conversations,conversation_states,imports,sessions,event_logs,documents,idempotency_keys,job_run_details,retention_runs}'::text[]
     ) with ordinality as k (kind, n)
+    left join (select * from private.retention_runs r order by r.id desc limit 1) l on true
     -- Of a module that is not installed there is none.
     where to_regprocedure(format('private.retain_%s(timestamptz, jsonb)', k.kind)) is not null;
     return true;
@@ -393,14 +482,13 @@ begin
         v_more := false;
     end;
 
-    if not v_more then
-      v_run.kinds_left := v_run.kinds_left[2:];
-    end if;
-    -- What is hidden is removed before more is: little is left behind when the time is up.
+    -- One piece, then the next kind: what one user has left keeps nobody's from going.
+    v_run.kinds_left := v_run.kinds_left[2:] || case when v_more then array[v_kind] else '{}' end;
+    -- As often as something is hidden, something of it is removed: little is left behind when the time is up.
     if v_kind in ('conversations', 'conversation_states', 'imports')
       and private.add_counts(v_removed, '{}') <> '{}'
     then
-      v_run.kinds_left := array_prepend('prune_queue', v_run.kinds_left);
+      v_run.kinds_left := array_prepend('prune_queue', array_remove(v_run.kinds_left, 'prune_queue'));
     end if;
   end if;
 
@@ -436,8 +524,8 @@ begin
 end;
 $$;
 comment on routine private.retention_step is
-  'One step of a run of retention: a bounded piece of one kind. True while there is more to do; a run ends itself after 60 '
-  'seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
+  'One step of a run of retention: a bounded piece of one kind, the kinds in turn. True while there is more to do; a run ends '
+  'itself after 60 seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
   'p_now is there for tests.';
 revoke all on routine private.retention_step from public, anon, authenticated, service_role;
 

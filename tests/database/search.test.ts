@@ -28,8 +28,9 @@ async function asUser(test: (tx: postgres.TransactionSql, me: string) => Promise
 /** What private.search_filter_step does, for the blocks of these conversations alone. */
 async function fill(tx: Sql, ids: string[]): Promise<void> {
   await tx`
-    select private.fill_search_filter(f.conversation_id, f.block)
-    from private.search_filters f where f.conversation_id = any (${ids}) and f.words is null`;
+    update private.search_filters f set (up_to_sequence, words) =
+      (select m.up_to_sequence, m.words from private.make_search_filter(f.conversation_id, f.block) m)
+    where f.conversation_id = any (${ids}) and f.words is null`;
 }
 
 async function append(tx: Sql, id: string, contents: string[]): Promise<{ id: string }[]> {

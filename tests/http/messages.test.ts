@@ -1,5 +1,5 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
-import { newConversation, signUp } from "../support/stack.ts";
+import { newConversation, patiently, signUp } from "../support/stack.ts";
 
 const alice = await signUp();
 type Row = Record<string, unknown> & { sequence_order: number };
@@ -199,11 +199,10 @@ Deno.test("32 writers × 25 appends × 2 messages: gapless, contiguous, nothing 
   await Promise.all(Array.from({ length: 32 }, async (_, writer) => {
     for (let turn = 0; turn < 25; turn++) {
       const batch = `${writer}/${turn}`;
-      const { status, body } = await alice.request("POST", `/conversations/${id}/messages`, {
-        body: {
-          messages: [{ role: "user", content: `${batch}/ask` }, { role: "assistant", content: `${batch}/answer` }],
-        },
-      });
+      const messages = [{ role: "user", content: `${batch}/ask` }, { role: "assistant", content: `${batch}/answer` }];
+      const { status, body } = await patiently(() =>
+        alice.request("POST", `/conversations/${id}/messages`, { body: { messages } })
+      );
       assertEquals(status, 201, JSON.stringify(body));
     }
   }));

@@ -11,9 +11,9 @@ export const operations: Record<string, Operation> = {
     errors: ["forbidden"],
   },
   "GET /retention/runs": {
-    summary: "What the runs of retention removed, the newest first; for backends",
+    summary: "What the runs of retention removed, the newest first, and what is overdue; for backends",
     query: schemas.runsQuery,
-    answers: { 200: page(schemas.run) },
+    answers: { 200: schemas.runs },
     errors: ["forbidden"],
   },
   "GET /retention/preview": {

@@ -7,13 +7,17 @@ const kept = {
     "conversations, sessions, event_logs, conversation_states, documents, idempotency_keys, job_run_details or " +
       "retention_runs.",
   ),
-  collection: z.string().nullable().describe("Of documents; null for every other kind."),
-  keep: z.string().nullable().describe("An ISO 8601 duration; null: for ever.").meta({ examples: ["P7D"] }),
+  collection: z.string().nullable().describe(
+    "Of documents; null for every other kind.",
+  ),
+  keep: z.string().nullable().describe("An ISO 8601 duration; null: for ever.")
+    .meta({ examples: ["P7D"] }),
 };
 
 const counts = z.record(z.string(), z.int());
 
-export const policy = z.strictObject({ ...kept, updated_at: answeredTimestamp }).meta({ id: "RetentionPolicy" });
+export const policy = z.strictObject({ ...kept, updated_at: answeredTimestamp })
+  .meta({ id: "RetentionPolicy" });
 export type Policy = z.infer<typeof policy>;
 
 // ---- runs -----------------------------------------------------------------------------------------------------------
@@ -25,25 +29,53 @@ export const run = z.strictObject({
   ),
   started_at: answeredTimestamp,
   finished_at: answeredTimestamp.nullable(),
-  duration: z.number().describe("Seconds until it finished, or until its last step."),
+  duration: z.number().describe(
+    "Seconds until it finished, or until its last step.",
+  ),
   steps: z.int(),
   longest_step_ms: z.int().describe("How long it held locks at the most."),
   removed: counts.describe("How many rows of each table went."),
-  errors: z.array(z.strictObject({ kind: z.string(), sqlstate: z.string(), constraint: z.string().nullable() }))
+  errors: z.array(
+    z.strictObject({
+      kind: z.string(),
+      sqlstate: z.string(),
+      constraint: z.string().nullable(),
+    }),
+  )
     .describe(
       "What failed, and was left to the next run.",
     ),
 }).meta({ id: "RetentionRun" });
 export type Run = z.infer<typeof run>;
 
+const overdue = z.strictObject({
+  kind: z.string().describe(
+    "Of a policy; or expires_at (conversations past their own), imports (that broke off), prune_queue (what deletions left).",
+  ),
+  collection: kept.collection,
+  since: answeredTimestamp.describe("When the oldest was to go."),
+}).meta({ id: "RetentionOverdue" });
+
+export const runs = page(run).extend({
+  overdue: z.array(overdue).describe(
+    "What the newest run was to remove, and has not, or not yet.",
+  ),
+});
+export type Runs = Page<Run> & { overdue: z.infer<typeof overdue>[] };
+
 export const runsCursor = cursorOf({ id: sequence });
 
-export const runsQuery = z.strictObject({ limit, cursor: runsCursor.schema.optional() });
+export const runsQuery = z.strictObject({
+  limit,
+  cursor: runsCursor.schema.optional(),
+});
 
 // ---- preview --------------------------------------------------------------------------------------------------------
 
 export const previewQuery = z.strictObject({
-  now: timestamp.optional().describe("What would go at another time; without it, the time of the request."),
+  now: timestamp.optional().describe(
+    "What would go at another time; without it, the time of the request.",
+  ),
 });
 
 const removal = z.strictObject({

@@ -1,5 +1,39 @@
 -- Appending: messages are numbered under the conversation's row lock, one batch after the other.
 
+create function private.lock_conversation(p_conversation_id uuid, p_user_id uuid) returns public.conversations
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- Without claims it is no API call but a session of the database's own, which says for whom it writes.
+  v_user_id uuid := case when private.caller_role() is null then p_user_id else private.caller_id(p_user_id) end;
+  v_conversation public.conversations;
+begin
+  select * into v_conversation
+  from public.conversations c
+  where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
+  for no key update skip locked;
+  if not found then
+    perform private.wait_for_row('public.conversations', p_conversation_id, v_user_id::text);
+    select * into v_conversation
+    from public.conversations c
+    where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null
+    for no key update;
+  end if;
+  if not found then
+    raise sqlstate 'PT404' using message = 'conversation_not_found';
+  end if;
+  return v_conversation;
+end;
+$$;
+comment on routine private.lock_conversation is
+  'A conversation of the caller''s, locked for a write. Raises PT404 conversation_not_found, and 55P03 where others hold it for '
+  'too long: see private.wait_for_row.';
+revoke all on routine private.lock_conversation from public, anon, authenticated, service_role;
+grant execute on routine private.lock_conversation to authenticated, service_role;
+
+
 create function private.require_messages(
   p_messages jsonb, p_more_fields text[] default '{}', p_limit integer default 1000
 ) returns void
@@ -209,9 +243,9 @@ begin
   select c.last_sequence_order into v_last
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  for no key update;
+  for no key update skip locked;
   if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
+    v_last := (private.lock_conversation(p_conversation_id, v_user_id)).last_sequence_order;
   end if;
   if v_result is not null then
     return private.append_result(p_conversation_id, v_result) || '{"replayed": true}';
@@ -282,10 +316,11 @@ begin
   select c.last_sequence_order into v_last
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  for no key update;
+  for no key update skip locked;
   if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  elsif v_last <> p_expected_sequence and p_messages <> '[]' then
+    v_last := (private.lock_conversation(p_conversation_id, v_user_id)).last_sequence_order;
+  end if;
+  if v_last <> p_expected_sequence and p_messages <> '[]' then
     raise sqlstate 'PT409' using
       message = 'sequence_conflict',
       detail = format('The conversation is at %s, the request expected %s.', v_last, p_expected_sequence),
@@ -333,19 +368,13 @@ set search_path = ''
 as $$
 declare
   -- Without claims it is no API call but a session of the database's own: there the policy, or its absence, decides.
-  v_caller_id uuid := case when private.caller_role() is not null then private.caller_id(new.user_id) end;
-  v_owner_id uuid;
+  v_conversation public.conversations := private.lock_conversation(
+    new.conversation_id, case when private.caller_role() is not null then new.user_id end
+  );
   v_next integer;
 begin
-  select c.last_sequence_order, c.user_id into v_next, v_owner_id
-  from public.conversations c
-  where c.id = new.conversation_id and c.deleted_at is null and c.user_id = coalesce(v_caller_id, c.user_id)
-  for no key update;
-  if not found then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
   -- Rows before it in the statement are stored, and not counted yet.
-  v_next := 1 + greatest(v_next, (
+  v_next := 1 + greatest(v_conversation.last_sequence_order, (
     select m.sequence_order
     from public.conversation_messages m
     where m.conversation_id = new.conversation_id
@@ -367,7 +396,7 @@ begin
     end if;
   end if;
   new.sequence_order := v_next;
-  new.user_id := coalesce(new.user_id, v_owner_id);
+  new.user_id := coalesce(new.user_id, v_conversation.user_id);
   if tg_nargs > 0 then
     update public.conversations c set
       last_sequence_order = v_next,

@@ -198,12 +198,12 @@ begin
   end if;
   perform private.require_video(v_video_id, v_user_id);
   -- Locked before the merge, so that two changes of metadata cannot lose one another.
+  perform private.lock_conversation(p_conversation_id, v_user_id);
   select (c.metadata || coalesce(p_changes -> 'metadata', '{}')) - array(
     select m.key from jsonb_each(p_changes -> 'metadata') m where m.value = 'null'
   ) into v_metadata
   from public.conversations c
-  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null
-  for no key update;
+  where c.id = p_conversation_id;
   perform private.require_metadata(v_metadata);
 
   update public.conversations c set
@@ -218,7 +218,7 @@ begin
     end,
     expires_at = case when p_changes ? 'expires_at' then (p_changes ->> 'expires_at')::timestamptz else c.expires_at end,
     metadata = v_metadata
-  where c.id = p_conversation_id and c.user_id = v_user_id and c.deleted_at is null;
+  where c.id = p_conversation_id;
   return public.get_conversation(p_conversation_id, v_user_id);
 end;
 $$;

@@ -228,7 +228,7 @@ comment on routine private.tombstone_columns is
 revoke all on routine private.tombstone_columns from public, anon, authenticated, service_role;
 
 
-create function private.hide_conversations(p_ids uuid[], p_user_id uuid default null) returns integer
+create function private.hide_conversations(p_ids uuid[]) returns integer
 language plpgsql
 security definer
 set search_path = ''
@@ -240,7 +240,7 @@ begin
     $sql$
       with hidden as (
         update public.conversations c set deleted_at = now(), %s
-        where c.id = any ($1) and c.user_id = coalesce($2, c.user_id) and c.deleted_at is null
+        where c.id = any ($1) and c.deleted_at is null
         returning c.id, c.user_id
       ),
       queued as (
@@ -257,12 +257,12 @@ begin
     )
   )
   into v_hidden
-  using p_ids, p_user_id;
+  using p_ids;
   return v_hidden;
 end;
 $$;
 comment on routine private.hide_conversations is
-  'Deletes conversations, of one user or whoever''s, for everybody who asks; private.drain_prune_queue then removes what is '
+  'Deletes conversations for everybody who asks; private.drain_prune_queue then removes what is '
   'left of them. Answers how many there were. Checks nobody''s rights.';
 revoke all on routine private.hide_conversations from public, anon, authenticated, service_role;
 
@@ -275,21 +275,49 @@ security definer
 set search_path = ''
 as $$
 declare
+  v_from constant uuid := gen_random_uuid();
   v_ids uuid[];
   v_id uuid;
   v_constraint text;
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
   messages := 0;
-  v_ids := array(
-    select q.conversation_id
-    from private.prune_queue q
-    where (p_user_id is null or q.user_id = p_user_id)
-      and (q.failed_at is null or q.failed_at < statement_timestamp())
-    order by q.failed_at nulls first, q.conversation_id
-    limit 200
-    for update skip locked
-  );
+  if p_user_id is null then
+    -- A few of each of some users, every time of others: however much one of them has deleted, all have their turn.
+    with recursive owners as (
+      select coalesce(
+        (select q.user_id from private.prune_queue q where q.user_id >= v_from order by q.user_id limit 1),
+        (select q.user_id from private.prune_queue q order by q.user_id limit 1)
+      ) as user_id
+      union all
+      select (select q.user_id from private.prune_queue q where q.user_id > o.user_id order by q.user_id limit 1)
+      from owners o
+      where o.user_id is not null
+    )
+    select array_agg(t.conversation_id order by t.n, random()) into v_ids
+    from (
+      select q.conversation_id, row_number() over (partition by o.user_id) as n
+      from (select o.user_id from owners o limit 20) o
+      cross join lateral (
+        select q.conversation_id
+        from private.prune_queue q
+        where q.user_id = o.user_id and q.failed_at is null
+        limit 10
+        for update skip locked
+      ) q
+    ) t;
+  end if;
+  if v_ids is null then
+    v_ids := array(
+      select q.conversation_id
+      from private.prune_queue q
+      where (p_user_id is null or q.user_id = p_user_id)
+        and (q.failed_at is null or q.failed_at < statement_timestamp())
+      order by q.failed_at nulls first, q.conversation_id
+      limit 200
+      for update skip locked
+    );
+  end if;
   begin
     foreach v_id in array v_ids loop
       exit when messages >= p_limit or clock_timestamp() > v_until;
@@ -345,9 +373,8 @@ security definer
 set search_path = ''
 as $$
 begin
-  if private.hide_conversations(array[p_conversation_id], private.caller_id(p_user_id)) = 0 then
-    raise sqlstate 'PT404' using message = 'conversation_not_found';
-  end if;
+  perform private.lock_conversation(p_conversation_id, p_user_id);
+  perform private.hide_conversations(array[p_conversation_id]);
   perform private.prune_lineage(p_conversation_id);
 end;
 $$;

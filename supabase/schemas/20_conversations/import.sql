@@ -149,6 +149,7 @@ create function private.import_conversation(p_conversation jsonb, p_messages jso
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
@@ -330,6 +331,7 @@ create function private.finish_import(p_ids jsonb, p_user_id uuid) returns jsonb
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);

@@ -145,8 +145,9 @@ create trigger begin_fork_filter after insert on public.conversations
   execute function private.begin_fork_filter();
 
 
-create function private.fill_search_filter(p_conversation_id uuid, p_block integer) returns void
+create function private.make_search_filter(p_conversation_id uuid, p_block integer) returns private.search_filters
 language plpgsql
+stable
 security definer
 set search_path = ''
 as $$
@@ -163,15 +164,14 @@ begin
   ) as w (word) on true
   where m.conversation_id = p_conversation_id
     and m.sequence_order > p_block * 64 and m.sequence_order <= p_block::bigint * 64 + 64;
-
-  update private.search_filters f set
-    words = private.search_filter(private.word_hashes(v_words)), up_to_sequence = coalesce(v_last, p_block * 64)
-  where f.conversation_id = p_conversation_id and f.block = p_block;
+  return row(
+    p_conversation_id, p_block, coalesce(v_last, p_block * 64), private.search_filter(private.word_hashes(v_words))
+  );
 end;
 $$;
-comment on routine private.fill_search_filter is
-  'Makes the filter of a block from its messages: of each the first 32,768 characters.';
-revoke all on routine private.fill_search_filter from public, anon, authenticated, service_role;
+comment on routine private.make_search_filter is
+  'The filter of a block, from its messages: of each the first 32,768 characters. Stores nothing.';
+revoke all on routine private.make_search_filter from public, anon, authenticated, service_role;
 
 
 create function private.search_filter_step() returns boolean
@@ -181,32 +181,51 @@ set search_path = ''
 as $$
 declare
   v_filter record;
-  v_filled boolean := false;
+  v_made private.search_filters[] := '{}';
+  v_versions xid[] := '{}';
   v_until constant timestamptz := clock_timestamp() + interval '1 second';
 begin
   if not private.begin_step('private.search_filter_step') then
     return false;
   end if;
-  -- Of a conversation that goes on, complete blocks only: its last one would be made again with every turn.
+  -- Of a conversation that goes on, complete blocks only: its last one would be made again with every turn. Without a lock:
+  -- one block may take longer than a request waits.
   for v_filter in
-    select f.conversation_id, f.block
+    select f.conversation_id, f.block, f.xmin as version
     from private.search_filters f
     join public.conversations c on c.id = f.conversation_id
     where f.words is null
       and (c.last_sequence_order >= f.block::bigint * 64 + 64 or c.updated_at < clock_timestamp() - interval '10 minutes')
     limit 100
-    for update of f skip locked
   loop
-    perform private.fill_search_filter(v_filter.conversation_id, v_filter.block);
-    v_filled := true;
+    v_made := v_made || private.make_search_filter(v_filter.conversation_id, v_filter.block);
+    v_versions := v_versions || v_filter.version;
     exit when clock_timestamp() > v_until;
   end loop;
-  return v_filled;
+
+  -- Who deletes a message writes to the filter, which is another version then, and is made again.
+  with unchanged as (
+    select f.conversation_id, f.block, m.up_to_sequence, m.words
+    from rows from (unnest(v_made), unnest(v_versions)) as m (conversation_id, block, up_to_sequence, words, version)
+    join private.search_filters f using (conversation_id, block)
+    where f.xmin = m.version
+      and not exists (
+        select from public.conversation_messages s
+        where s.conversation_id = m.conversation_id
+          and s.sequence_order > m.up_to_sequence and s.sequence_order <= m.block::bigint * 64 + 64
+      )
+    for update of f skip locked
+  )
+  update private.search_filters f set words = u.words, up_to_sequence = u.up_to_sequence
+  from unchanged u
+  where f.conversation_id = u.conversation_id and f.block = u.block;
+  return found;
 end;
 $$;
 comment on routine private.search_filter_step is
   'Makes up to 100 filters, for about a second: of blocks that are complete, and of conversations that have been quiet for ten '
-  'minutes. True while there may be more to do.';
+  'minutes. It locks them for no longer than it takes to write what is made, and waits for nobody. True while there may be '
+  'more to do.';
 revoke all on routine private.search_filter_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-search-filters', '* * * * *', 'private.search_filter_step()');
@@ -218,7 +237,7 @@ security definer
 set search_path = ''
 as $$
   update private.search_filters f set words = null, up_to_sequence = 0
-  -- An empty one as well: the job may have read the message already. This waits until what it makes of it can be seen.
+  -- An empty one as well: the job may have read the message already, and what it makes of it is not stored then.
   where f.conversation_id = p_conversation_id and f.block = (p_sequence_order - 1) / 64;
 $$;
 comment on routine private.forget_words is

@@ -121,9 +121,9 @@ begin
   select s.user_id, s.last_sequence into v_user_id, v_last
   from public.sessions s
   where s.id = p_session_id and s.user_id = coalesce(v_caller_id, s.user_id)
-  for no key update;
+  for no key update skip locked;
   if not found then
-    raise sqlstate 'PT404' using message = 'session_not_found';
+    select s.user_id, s.last_sequence into v_user_id, v_last from private.lock_session(p_session_id, p_user_id) s;
   end if;
 
   if p_idempotency_key is not null then
@@ -211,19 +211,14 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
-declare
-  -- Without claims it is no API call but a session of the database's own: there the policy, or its absence, decides.
-  v_caller_id text := case when private.caller_role() is not null then private.session_caller_id(null) end;
 begin
+  perform private.lock_session(new.session_id, null);
   update public.sessions s set
     last_sequence = s.last_sequence + 1,
     last_event_at = greatest(s.last_event_at, new.created_at),
     created_at = least(s.created_at, new.created_at)
-  where s.id = new.session_id and s.user_id = coalesce(v_caller_id, s.user_id)
+  where s.id = new.session_id
   returning s.last_sequence, s.user_id into new.sequence, new.user_id;
-  if not found then
-    raise sqlstate 'PT404' using message = 'session_not_found';
-  end if;
   -- A list of rows with different columns comes with nulls where a row has none.
   new.occurred_at := coalesce(new.occurred_at, new.created_at);
   insert into private.event_counts as c (session_id, slot, event_type, user_id, count)

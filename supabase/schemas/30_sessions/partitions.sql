@@ -49,8 +49,8 @@ set timezone = 'UTC'
 as $$
 declare
   c_months_ahead constant integer := 3;
-  -- Nobody can write while they move: about a second.
-  c_max_moved constant bigint := 100000;
+  -- Nobody can write while they move: about 200 ms.
+  c_max_moved constant bigint := 20000;
   v_months timestamptz[];
   v_waiting bigint[];
 begin
@@ -86,7 +86,7 @@ end;
 $$;
 comment on routine private.event_partition_step is
   'Makes one missing partition: of this month, of the three after it, or of a month of which the default partition took some '
-  'events; more than 100,000 are left there. '
+  'events; more than 20,000 are left there. '
   'True while there may be more to do. p_now is there for tests.';
 revoke all on routine private.event_partition_step from public, anon, authenticated, service_role;
 

@@ -53,6 +53,40 @@ create trigger unlink_sessions after update of deleted_at on public.conversation
   for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.unlink_sessions();
 
 
+create function private.lock_session(p_session_id uuid, p_user_id text) returns public.sessions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- Without claims it is no API call but a session of the database's own: there the policy, or its absence, decides.
+  v_user_id text := case when private.caller_role() is null then p_user_id else private.session_caller_id(p_user_id) end;
+  v_session public.sessions;
+begin
+  select * into v_session
+  from public.sessions s
+  where s.id = p_session_id and s.user_id = coalesce(v_user_id, s.user_id)
+  for no key update skip locked;
+  if not found then
+    perform private.wait_for_row('public.sessions', p_session_id, v_user_id);
+    select * into v_session
+    from public.sessions s
+    where s.id = p_session_id and s.user_id = coalesce(v_user_id, s.user_id)
+    for no key update;
+  end if;
+  if not found then
+    raise sqlstate 'PT404' using message = 'session_not_found';
+  end if;
+  return v_session;
+end;
+$$;
+comment on routine private.lock_session is
+  'A session of the caller''s, locked for a write. Raises PT404 session_not_found, and 55P03 where others hold it for too long: '
+  'see private.wait_for_row.';
+revoke all on routine private.lock_session from public, anon, authenticated, service_role;
+grant execute on routine private.lock_session to authenticated, service_role;
+
+
 create function private.open_session(p_session jsonb, p_idempotency_key text, p_user_id text) returns jsonb
 language plpgsql
 security definer
@@ -94,7 +128,7 @@ begin
     v_result := jsonb_build_object('id', v_id, 'created', found);
     perform private.keep_idempotent_result(v_user_id, c_scope, p_idempotency_key, v_result);
     if v_session.id is null then
-      select * into v_session from public.sessions s where s.id = v_id and s.user_id = v_user_id for no key update;
+      v_session := private.lock_session(v_id, v_user_id);
       perform private.require_metadata(v_session.metadata || v_metadata);
       update public.sessions s set
         conversation_id = coalesce(s.conversation_id, v_conversation_id),
@@ -139,20 +173,17 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_user_id text := private.session_caller_id(p_user_id);
   v_session jsonb;
 begin
   if char_length(p_summary) > 65536 then
     perform private.refuse('summary has more than 65,536 characters.');
   end if;
+  perform private.lock_session(p_session_id, p_user_id);
   update public.sessions s set
     end_time = coalesce(s.end_time, greatest(clock_timestamp(), s.start_time)),
     summary = coalesce(p_summary, s.summary)
-  where s.id = p_session_id and s.user_id = coalesce(v_user_id, s.user_id)
+  where s.id = p_session_id
   returning to_jsonb(s) into v_session;
-  if not found then
-    raise sqlstate 'PT404' using message = 'session_not_found';
-  end if;
   return v_session;
 end;
 $$;

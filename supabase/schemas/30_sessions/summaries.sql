@@ -7,6 +7,7 @@ create table private.unsummarized_sessions (
   end_time timestamptz not null,
   attempts integer not null default 0,
   lease_expires_at timestamptz not null default '-infinity',
+  turn bigint not null default 0,
   constraint unsummarized_sessions_pkey primary key (session_id),
   constraint unsummarized_sessions_session_id_fkey foreign key (session_id) references public.sessions (id)
     on delete cascade
@@ -14,8 +15,8 @@ create table private.unsummarized_sessions (
 -- Taking a session moves it in the indexes and leaves its old place behind, at the front.
 with (autovacuum_vacuum_scale_factor = 0.02);
 
-create index idx_unsummarized_sessions_attempts on private.unsummarized_sessions (attempts, end_time);
-create index idx_unsummarized_sessions_user_id on private.unsummarized_sessions (user_id, attempts, end_time);
+create index idx_unsummarized_sessions_attempts on private.unsummarized_sessions (attempts, turn);
+create index idx_unsummarized_sessions_user_id on private.unsummarized_sessions (user_id, attempts, turn);
 
 comment on table private.unsummarized_sessions is
   'The sessions that have ended and have no summary. A trigger keeps it, so that whoever takes from it reads what it takes: a '
@@ -25,7 +26,11 @@ comment on column private.unsummarized_sessions.attempts is
 comment on column private.unsummarized_sessions.lease_expires_at is
   'Until then it belongs to the worker that took it; after that it is given to the next one.';
 
-select private.close_table('private.unsummarized_sessions', '{attempts, lease_expires_at}');
+comment on column private.unsummarized_sessions.turn is
+  'After the last one of its user, and not before those that are waiting: so users have their turn one after the other, and ten '
+  'thousand sessions of one of them hold up nobody else''s.';
+
+select private.close_table('private.unsummarized_sessions', '{attempts, lease_expires_at, turn}');
 
 
 create function private.queue_summary() returns trigger
@@ -35,8 +40,12 @@ set search_path = ''
 as $$
 begin
   if new.end_time is not null and new.summary is null then
-    insert into private.unsummarized_sessions (session_id, user_id, end_time)
-    values (new.id, new.user_id, new.end_time)
+    insert into private.unsummarized_sessions (session_id, user_id, end_time, turn)
+    values (new.id, new.user_id, new.end_time, greatest(
+      (select min(u.turn) from private.unsummarized_sessions u where u.attempts = 0),
+      (select max(u.turn) + 1 from private.unsummarized_sessions u where u.user_id = new.user_id and u.attempts = 0),
+      0
+    ))
     on conflict (session_id) do update set end_time = excluded.end_time;
   else
     delete from private.unsummarized_sessions u where u.session_id = new.id;
@@ -87,7 +96,7 @@ begin
     select u.session_id
     from private.unsummarized_sessions u
     where (v_user_id is null or u.user_id = v_user_id) and u.lease_expires_at <= now()
-    order by u.attempts, u.end_time
+    order by u.attempts, u.turn
     limit p_limit
     for update skip locked
   );
@@ -102,7 +111,7 @@ begin
   select coalesce(
     jsonb_agg(
       to_jsonb(s) || jsonb_build_object('attempts', t.attempts, 'lease_expires_at', t.lease_expires_at)
-      order by t.attempts, t.end_time
+      order by t.attempts, t.turn
     ),
     '[]'
   ) into v_sessions
@@ -126,7 +135,7 @@ language sql
 set search_path = ''
 return private.take_unsummarized(p_limit, p_lease_seconds, p_user_id);
 comment on routine public.take_unsummarized is
-  'Takes ended sessions without a summary from the queue, those taken least first, and of these the oldest end: they are the '
+  'Takes ended sessions without a summary from the queue, those taken least first, users in turn, and of each the first to end: they are the '
   'caller''s for p_lease_seconds, and then given again. end_session with a summary takes them out. Answers {data, '
   'has_more}, sessions with attempts and lease_expires_at. For backends; one that acts for a user gets that user''s.';
 revoke all on routine private.take_unsummarized, public.take_unsummarized

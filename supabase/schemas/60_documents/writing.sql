@@ -116,6 +116,7 @@ create function private.update_document(
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_owner_id uuid := private.document_writer(p_user_id);
@@ -202,6 +203,7 @@ create function private.delete_document(p_collection text, p_filters jsonb, p_us
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_owner_id uuid := private.document_writer(p_user_id);
@@ -238,6 +240,7 @@ create function private.delete_documents(p_collection text, p_filters jsonb, p_u
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1500ms'
 as $$
 declare
   v_owner_id uuid := private.document_writer(p_user_id);

@@ -92,12 +92,16 @@ begin
     if private.retention_is_running() then
       return false;
     end if;
-    -- By itself, so that the run is on record whatever comes.
-    insert into private.retention_runs (started_at, kinds_left)
-    select statement_timestamp(), array_agg(k.kind order by k.n)
+    -- By itself, so that the run is on record whatever comes. It goes on where the last one stopped.
+    insert into private.retention_runs (started_at, kinds_left, positions)
+    select
+      statement_timestamp(),
+      array_agg(k.kind order by array_position(l.kinds_left, k.kind), k.n),
+      coalesce(jsonb_object_agg(k.kind, l.positions -> k.kind) filter (where k.kind = any (l.kinds_left)), '{}')
     from unnest(
       '{prune_queue,conversations,conversation_states,imports,sessions,event_logs,documents,idempotency_keys,job_run_details,retention_runs}'::text[]
     ) with ordinality as k (kind, n)
+    left join (select * from private.retention_runs r order by r.id desc limit 1) l on true
     -- Of a module that is not installed there is none.
     where to_regprocedure(format('private.retain_%s(timestamptz, jsonb)', k.kind)) is not null;
     return true;
@@ -121,14 +125,13 @@ begin
         v_more := false;
     end;
 
-    if not v_more then
-      v_run.kinds_left := v_run.kinds_left[2:];
-    end if;
-    -- What is hidden is removed before more is: little is left behind when the time is up.
+    -- One piece, then the next kind: what one user has left keeps nobody's from going.
+    v_run.kinds_left := v_run.kinds_left[2:] || case when v_more then array[v_kind] else '{}' end;
+    -- As often as something is hidden, something of it is removed: little is left behind when the time is up.
     if v_kind in ('conversations', 'conversation_states', 'imports')
       and private.add_counts(v_removed, '{}') <> '{}'
     then
-      v_run.kinds_left := array_prepend('prune_queue', v_run.kinds_left);
+      v_run.kinds_left := array_prepend('prune_queue', array_remove(v_run.kinds_left, 'prune_queue'));
     end if;
   end if;
 
@@ -164,8 +167,8 @@ begin
 end;
 $$;
 comment on routine private.retention_step is
-  'One step of a run of retention: a bounded piece of one kind. True while there is more to do; a run ends itself after 60 '
-  'seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
+  'One step of a run of retention: a bounded piece of one kind, the kinds in turn. True while there is more to do; a run ends '
+  'itself after 60 seconds. The first step records the run, which is the statement that calls this in a loop; there is one run at a time. '
   'p_now is there for tests.';
 revoke all on routine private.retention_step from public, anon, authenticated, service_role;
 

@@ -82,7 +82,9 @@ export class Threadbase implements Peer {
   /** The search filters, those of conversations that are not quiet yet as well. */
   async settle(admin: pg.Pool): Promise<void> {
     await admin.query(
-      `select private.fill_search_filter(f.conversation_id, f.block) from private.search_filters f where f.words is null`,
+      `update private.search_filters f set (up_to_sequence, words) =
+         (select m.up_to_sequence, m.words from private.make_search_filter(f.conversation_id, f.block) m)
+       where f.words is null`,
     );
   }
 
