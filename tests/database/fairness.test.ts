@@ -58,15 +58,15 @@ Deno.test("fair jobs", async (t) => {
     await sql`select private.hide_conversations(${await conversations(MALLORY, 300, 30)}::uuid[])`;
     await sql`
       insert into private.idempotency_keys (user_id, scope, key, request_hash, created_at)
-      select ${MALLORY}, 'x', n::text, '', now() - interval '2 days' from generate_series(1, 20000) n`;
+      select ${MALLORY}, 'x', n::text, '', now() - interval '2 days' from generate_series(1, 10000) n`;
     await sql`
       insert into sessions (user_id, start_time, created_at)
-      select ${MALLORY}, now() - interval '1 day', now() - interval '1 day' from generate_series(1, 3000)`;
+      select ${MALLORY}, now() - interval '1 day', now() - interval '1 day' from generate_series(1, 2000)`;
     await sql`insert into private.erasures (scope, user_id) values ('user', 'mallory')`;
 
     const waits: Record<string, number> = {};
     for (const { name, command } of jobs) {
-      const mine = await conversations(ALICE, 400, 70);
+      const mine = await conversations(ALICE, 100, 65);
       let isOver = false;
       const job = sql.unsafe(command).simple().then(() => isOver = true);
       waits[name] = 0;
