@@ -327,7 +327,7 @@ create function private.claim_idempotency_key(p_user_id text, p_scope text, p_ke
 language plpgsql
 security definer
 set search_path = ''
-set lock_timeout = '1s'
+set lock_timeout = '1500ms'
 as $$
 declare
   v_hash bytea := sha256(convert_to(p_request::text, 'UTF8'));
@@ -339,7 +339,7 @@ begin
   delete from private.idempotency_keys k
   where k.user_id = p_user_id and k.scope = p_scope and k.key = p_key and k.created_at < now() - interval '24 hours';
 
-  -- A concurrent duplicate waits here until the first request has committed, or has failed and left the key free, for a second.
+  -- A concurrent duplicate waits here until the first request has committed, or has failed and left the key free.
   insert into private.idempotency_keys (user_id, scope, key, request_hash)
   values (p_user_id, p_scope, p_key, v_hash)
   on conflict do nothing;

@@ -1,6 +1,6 @@
 // Whoever waits for a row holds a connection, of which everybody together has a few.
 import { assert, assertEquals } from "@std/assert";
-import { type Answer, connect, newConversation, signUp } from "../support/stack.ts";
+import { type Answer, connect, newConversation, patiently, signUp } from "../support/stack.ts";
 
 const WRITERS = 30; // more than the API has connections
 
@@ -33,25 +33,21 @@ Deno.test("30 writers that wait for one row leave connections for everybody else
 
   const conversation = await newConversation(alice);
   const session = (await alice.request("POST", "/sessions", { body: {} })).body.id;
-  const append = (headers?: Record<string, string>) =>
-    alice.request("POST", `/conversations/${conversation}/messages`, { body: message, headers });
+  const append = () => alice.request("POST", `/conversations/${conversation}/messages`, { body: message });
   const log = () =>
     alice.request("POST", `/sessions/${session}/events`, { body: { events: [{ event_type: "x", content: "x" }] } });
-  const writers: [name: string, table: string, id: string, write: (key: string) => Promise<Answer>][] = [
-    ["a conversation", "conversations", conversation, () => append()],
-    ["a conversation, with one key", "conversations", conversation, (key) => append({ "idempotency-key": key })],
+  const writers: [name: string, table: string, id: string, write: () => Promise<Answer>][] = [
+    ["a conversation", "conversations", conversation, append],
     ["a session", "sessions", session, log],
   ];
   for (const [name, table, id, write] of writers) {
-    const together = (count: number) => {
-      const key = crypto.randomUUID();
-      return Promise.all(Array.from({ length: count }, () => write(key)));
-    };
+    const together = (count: number, send = (call: () => Promise<Answer>) => call()) =>
+      Promise.all(Array.from({ length: count }, () => send(write)));
     const refused = (answers: Answer[]) => answers.filter(({ status }) => status !== 201);
 
     await t.step(`${name}: they are refused and told when to come again`, async () => {
       await together(WRITERS); // opens the connections
-      const free = together(WRITERS);
+      const free = together(WRITERS, patiently);
       const idle = await longestOfBob(free);
       assertEquals(refused(await free), []);
 

@@ -1,5 +1,14 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
-import { apiUrl, backend, connect, newConversation, publishableKey, signUp, uuid } from "../support/stack.ts";
+import {
+  apiUrl,
+  backend,
+  connect,
+  newConversation,
+  patiently,
+  publishableKey,
+  signUp,
+  uuid,
+} from "../support/stack.ts";
 
 const alice = await signUp();
 const user = (content: string) => ({ role: "user", content });
@@ -75,10 +84,12 @@ Deno.test("concurrent duplicates store once", async () => {
   const id = await newConversation(alice);
   const answers = await Promise.all(
     Array.from({ length: 16 }, () =>
-      alice.request("POST", `/conversations/${id}/messages`, {
-        body: { messages: [user("once"), user("more")] },
-        headers: { "idempotency-key": "same" },
-      })),
+      patiently(() =>
+        alice.request("POST", `/conversations/${id}/messages`, {
+          body: { messages: [user("once"), user("more")] },
+          headers: { "idempotency-key": "same" },
+        })
+      )),
   );
   assertEquals(answers.map((answer) => answer.status), Array(16).fill(201));
   assertEquals(answers.filter((answer) => answer.headers.get("idempotent-replayed") === null).length, 1);
