@@ -115,6 +115,7 @@ comment on column public.sessions.created_at is
   'No event was stored earlier: the lower bound of a read by session, which start_time, a client''s word, cannot be. It is when '
   'the row was made, unless the clock was set back since.';
 
+select private.sample_only('public.sessions', '{last_sequence, last_event_at, created_at}');
 alter table public.sessions enable row level security, force row level security;
 revoke all on public.sessions from anon, authenticated, service_role;
 grant select on public.sessions to authenticated, service_role;
@@ -171,6 +172,7 @@ comment on column public.event_logs.occurred_at is
   'When it happened, by the client''s word: at most seven days before it was stored, or five minutes after.';
 comment on column public.event_logs.created_at is 'When it was stored.';
 
+select private.sample_only('public.event_logs', '{sequence, created_at}');
 alter table public.event_logs enable row level security, force row level security;
 revoke all on public.event_logs from anon, authenticated, service_role;
 grant select on public.event_logs to authenticated, service_role;
@@ -188,7 +190,7 @@ create table private.event_logs_default partition of public.event_logs default;
 comment on table private.event_logs_default is
   'Takes the events of a month that has no partition. Empty in health; private.make_event_partition moves what is in it.';
 
-select private.close_table('private.event_logs_default');
+select private.close_table('private.event_logs_default', '{sequence, created_at}');
 
 
 create table private.event_counts (
@@ -1368,7 +1370,7 @@ begin
   execute format('alter table public.event_logs attach partition private.%I for values from (%L) to (%L)', v_leaf, v_from, v_to);
   execute format('alter table private.%I drop constraint %I', v_leaf, v_leaf || '_created_at_check');
 
-  perform private.close_table(format('private.%I', v_leaf)::regclass);
+  perform private.close_table(format('private.%I', v_leaf)::regclass, '{sequence, created_at}');
   execute format('comment on table private.%I is %L', v_leaf, 'Events of ' || to_char(v_from, 'YYYY-MM') || ' (UTC).');
 end;
 $$;
@@ -1938,7 +1940,7 @@ comment on column private.unsummarized_sessions.turn is
   'After the last one of its user, and not before those that are waiting: so users have their turn one after the other, and ten '
   'thousand sessions of one of them hold up nobody else''s.';
 
-select private.close_table('private.unsummarized_sessions');
+select private.close_table('private.unsummarized_sessions', '{attempts, lease_expires_at, turn}');
 
 
 create function private.queue_summary() returns trigger
