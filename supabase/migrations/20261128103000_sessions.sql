@@ -1940,7 +1940,7 @@ comment on column private.unsummarized_sessions.turn is
   'After the last one of its user, and not before those that are waiting: so users have their turn one after the other, and ten '
   'thousand sessions of one of them hold up nobody else''s.';
 
-select private.close_table('private.unsummarized_sessions', '{attempts, lease_expires_at, turn}');
+select private.close_table('private.unsummarized_sessions', '{attempts, lease_expires_at}');
 
 
 create function private.queue_summary() returns trigger
