@@ -15,7 +15,8 @@ type Context = NonNullable<Parameters<WithContext>[0]>;
 export class Connection extends PostgresConnection {
   #roleSettings?: Promise<Map<string, Record<string, string>>>;
 
-  constructor(url: string) {
+  /** @param onclose When the server, or the network to it, ends one of its connections. */
+  constructor(url: string, onclose: () => void) {
     super({
       url,
       postgresOptions: {
@@ -23,6 +24,8 @@ export class Connection extends PostgresConnection {
         backoff: false, // a server that is back is used at once
         connect_timeout: 5,
         onnotice: () => {},
+        onclose,
+        max_lifetime: 0, // else they end by themselves
         connection: { statement_timeout: 8_000 }, // authenticator's on the platform; SET ROLE does not bring it along
         types: { timestamptz, json: json(114), jsonb: json(3802) },
       },

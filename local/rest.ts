@@ -22,9 +22,60 @@ export interface RestOptions {
 
 /** PostgREST gives up like this on a database that hangs, Auth on its own; later than any statement is ended. */
 const TIMEOUT_MS = 9_000;
+const LOSS_MS = 1_000;
 
-export async function startRest({ databaseUrl, keys, maxRows, restUrl }: RestOptions): Promise<RestApi> {
-  const connection = new Connection(databaseUrl);
+/** @throws When the database does not answer. Later it may be away for a while: then requests get 503. */
+export async function startRest(options: RestOptions): Promise<RestApi> {
+  const unmute = muteDatabaseErrors();
+  const surviving = surviveLostConnections();
+  let current: Promise<Instance> | undefined;
+  /** The driver never sends again on a connection that was closed amid a write: after a loss, all of them are made anew. */
+  const instance = () => {
+    const opening = current ??= open(options);
+    const forget = () => current === opening && (current = undefined);
+    opening.then(({ closed }) => closed.then(forget), forget);
+    return opening;
+  };
+  await instance();
+  return {
+    async fetch(request) {
+      const answer = async () => {
+        const serving = await instance().catch(() => undefined);
+        const response = serving && await Promise.race([serving.fetch(request), serving.ended]);
+        if (response && (response.status !== 500 || await serving.ping())) return response;
+        return unavailable(503, "PGRST001", "Database client error. Retrying the connection.");
+      };
+      const timer = Promise.withResolvers<Response>();
+      const timeout = setTimeout(
+        () => timer.resolve(unavailable(504, "PGRST003", "Timed out acquiring connection from connection pool.")),
+        TIMEOUT_MS,
+      );
+      return await Promise.race([answer(), timer.promise]).finally(() => clearTimeout(timeout));
+    },
+    async [Symbol.asyncDispose]() {
+      unmute();
+      surviving();
+      await current?.then((instance) => instance.end(), () => {});
+    },
+  };
+}
+
+/** REST and Auth on connections of their own. */
+interface Instance {
+  fetch: RestApi["fetch"];
+  ping: () => Promise<boolean>;
+  /** When one of its connections is lost. The others may finish within {@link LOSS_MS}. */
+  closed: Promise<void>;
+  ended: Promise<void>;
+  end: () => Promise<void>;
+}
+
+async function open({ databaseUrl, keys, maxRows, restUrl }: RestOptions): Promise<Instance> {
+  const { promise: closed, resolve: onclose } = Promise.withResolvers<void>();
+  let isClosed = false;
+  const connection = new Connection(databaseUrl, onclose);
+  const end = () => connection.driver.end({ timeout: LOSS_MS / 1000 });
+  const ended = closed.then(() => (isClosed = true, end()));
   const app = new App({
     connection,
     api: { schemas: ["public"], max_rows: maxRows },
@@ -41,34 +92,19 @@ export async function startRest({ databaseUrl, keys, maxRows, restUrl }: RestOpt
     },
     studio: { enabled: false },
   });
-  const unmute = muteDatabaseErrors();
   await app.init();
   await connection.introspect();
   await connection.driver.listen("pgrst", () => void connection.introspect()); // notify pgrst, 'reload schema'
 
-  const auth = completeAuth(connection.driver, keys, async (request) => await app.fetch(request));
-  const rest = restUrl
-    ? passToPostgrest({ url: restUrl, keys })
-    : asPostgrest(connection, keys, async (request) => await app.fetch(request));
+  const next: RestApi["fetch"] = async (request) => await app.fetch(request);
+  const auth = completeAuth(connection.driver, keys, next);
+  const rest = restUrl ? passToPostgrest({ url: restUrl, keys }) : asPostgrest(connection, keys, next);
   return {
-    async fetch(request) {
-      const answer = async () => {
-        const isAuth = new URL(request.url).pathname.startsWith("/auth/");
-        const response = await (isAuth ? auth : rest)(request);
-        if (response.status !== 500 || await connection.ping()) return response;
-        return unavailable(503, "PGRST001", "Database client error. Retrying the connection.");
-      };
-      const timer = Promise.withResolvers<Response>();
-      const timeout = setTimeout(
-        () => timer.resolve(unavailable(504, "PGRST003", "Timed out acquiring connection from connection pool.")),
-        TIMEOUT_MS,
-      );
-      return await Promise.race([answer(), timer.promise]).finally(() => clearTimeout(timeout));
-    },
-    async [Symbol.asyncDispose]() {
-      unmute();
-      await connection.driver.end({ timeout: 1 });
-    },
+    fetch: (request) => (new URL(request.url).pathname.startsWith("/auth/") ? auth : rest)(request),
+    ping: async () => !isClosed && await connection.ping() === true,
+    closed,
+    ended,
+    end,
   };
 }
 
@@ -101,7 +137,31 @@ function muteDatabaseErrors(): () => void {
   const original = console.error;
   const muted = (value: unknown) =>
     isPostgresError(value) || (value as Error)?.message?.startsWith("Could not find the table") ||
-    /^(PGRST|ECONN|EPIPE|CONNECTION_|CONNECT_TIMEOUT)/.test((value as { code?: string })?.code ?? "");
+    isConnectionError(value) || (value as { code?: string })?.code?.startsWith("PGRST");
   console.error = (...values) => values.some(muted) || original(...values);
   return () => console.error = original;
 }
+
+/**
+ * Where a backend dies, the driver throws into the event loop (postgres.js, issue 1208) and leaves promises of its own
+ * rejected, which nobody can catch and which ends the process. Whoever waits for that connection hears of its end all the
+ * same.
+ */
+function surviveLostConnections(): () => void {
+  const survive = (event: Event, error: Error | undefined) => {
+    if (isConnectionError(error) || /at .*nextWrite .*[/\\]postgres[/\\]/.test(error?.stack ?? "")) {
+      event.preventDefault();
+    }
+  };
+  const onError = (event: ErrorEvent) => survive(event, event.error);
+  const onRejection = (event: PromiseRejectionEvent) => survive(event, event.reason);
+  addEventListener("error", onError);
+  addEventListener("unhandledrejection", onRejection);
+  return () => {
+    removeEventListener("error", onError);
+    removeEventListener("unhandledrejection", onRejection);
+  };
+}
+
+const isConnectionError = (value: unknown) =>
+  /^(ECONN|EPIPE|CONNECTION_|CONNECT_TIMEOUT)/.test((value as { code?: string })?.code ?? "");
