@@ -27,6 +27,7 @@ const PASSWORD = "postgres";
 const STOP_TIMEOUT_MS = 10_000;
 const TAKEOVER_TIMEOUT_MS = 30_000;
 const POLL_MS = 20;
+const FULL_PAUSE_MS = 60_000;
 
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
   const { root, dataDir, port, log } = options;
@@ -78,12 +79,18 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   ]);
   const logFile = join(dataDir, "postgres.log");
   const lastLines = async () => (await Deno.readTextFile(logFile)).trim().split("\n").slice(-5).join("\n");
+  let saidAt = -Infinity;
+  const onFull = () => {
+    if (Date.now() < saidAt + FULL_PAUSE_MS) return;
+    saidAt = Date.now();
+    log(`No space is left on the disk of ${home}: what cannot be written is refused until there is some.`);
+  };
   const deadline = Date.now() + TAKEOVER_TIMEOUT_MS;
-  let server = await launch(command, cluster, logFile);
+  let server = await launch(command, cluster, logFile, onFull);
   // A backend of a killed server finishes its statement before it notices, and until then the files are its own.
   while (!server && Date.now() < deadline && (await lastLines()).includes("pre-existing shared memory")) {
     await delay(500);
-    server = await launch(command, cluster, logFile);
+    server = await launch(command, cluster, logFile, onFull);
   }
   if (!server) throw new StackError(`Postgres did not start. From ${logFile}:\n${await lastLines()}`);
   return { ...server, version };
@@ -94,9 +101,11 @@ async function launch(
   command: Deno.Command,
   cluster: string,
   logFile: string,
+  onFull: () => void,
 ): Promise<Omit<Postgres, "version"> | undefined> {
   const { pid, stderr, status } = command.spawn();
-  const logged = copy(stderr, await Deno.open(logFile, { create: true, write: true, truncate: true, mode: 0o600 }));
+  const file = await Deno.open(logFile, { create: true, write: true, truncate: true, mode: 0o600 });
+  const logged = copy(stderr, file, onFull);
   let running = true;
   const exited = status.then(() => {
     running = false;
@@ -189,9 +198,13 @@ async function stopProcess(pid: number, exited: Promise<void>): Promise<void> {
   await exited.finally(() => clearTimeout(timer));
 }
 
-/** Not `pipeTo(file.writable)`, which keeps everything in memory until the stream ends. */
-async function copy(from: ReadableStream<Uint8Array>, file: Deno.FsFile): Promise<void> {
-  for await (const chunk of from) await file.write(chunk);
+/** Not `pipeTo(file.writable)`, which keeps everything in memory until the stream ends. What has no room is left out. */
+async function copy(from: ReadableStream<Uint8Array>, file: Deno.FsFile, onFull: () => void): Promise<void> {
+  const decoder = new TextDecoder();
+  for await (const chunk of from) {
+    const written = await file.write(chunk).then(() => true, () => false);
+    if (!written || decoder.decode(chunk).includes("No space left on device")) onFull();
+  }
   file.close();
 }
 
