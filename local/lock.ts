@@ -28,7 +28,7 @@ const modules = (directory: string) =>
 
 await run(async () => {
   readArguments(HELP, {});
-  const tests = ["database", "http", "support", "unit"].flatMap((name) => modules(`tests/${name}`));
+  const tests = ["database", "http", "soak", "support", "unit"].flatMap((name) => modules(`tests/${name}`));
   await cache("--frozen=false", "--config", "deno.json", ...modules("local"), "tests/bench/run.ts", ...tests);
   const bench = ["tests/bench/main.ts", "tests/bench/overhead.ts", ...modules("tests/bench/wrappers")];
   await cache("--frozen=false", "--config", "tests/bench/deno.json", ...bench);

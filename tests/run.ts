@@ -9,7 +9,9 @@ import { type Stack, startStack } from "../local/stack.ts";
 import { startRun } from "./support/janitor.ts";
 
 /** In this order: what fails soonest comes first. */
-const KINDS = ["unit", "database", "http"];
+const KINDS = ["unit", "database", "http", "soak"];
+/** What measures how long things take, or breaks them, has the machine for itself. */
+const ALONE = ["soak"];
 
 const HELP = `Checks formatting, lint and types, then runs every test against a stack of its own.
 
@@ -31,6 +33,7 @@ const CHECKED_TESTS = [
   "bench/stream.ts",
   "database",
   "http",
+  "soak",
   "support",
   "unit",
 ]
@@ -69,8 +72,11 @@ async function check(): Promise<void> {
 
 /** Runs these, or every kind after the other. One that fails does not keep the others from running. */
 async function test(paths: string[], filter?: string, env?: Record<string, string>): Promise<void> {
-  const run = (paths: string[]) =>
-    deno(["test", "--allow-all", "--no-check", "--parallel", ...filter ? ["--filter", filter] : [], ...paths], env);
+  const run = (paths: string[]) => {
+    const isAlone = paths.some((path) => ALONE.some((kind) => path.includes(`tests/${kind}`)));
+    const options = [...isAlone ? [] : ["--parallel"], ...filter ? ["--filter", filter] : []];
+    return deno(["test", "--allow-all", "--no-check", ...options, ...paths], env);
+  };
   if (paths.length > 0) return await run(paths);
   const errors: unknown[] = [];
   for (const kind of KINDS) {

@@ -56,6 +56,28 @@ export class Client {
     if (dice > 0.99) return await this.#retain();
   }
 
+  /** Each of all there is once, whatever chance has left out. */
+  async tour(): Promise<void> {
+    const { things } = this.owner;
+    const make = async (options: { isSession?: boolean; expires?: boolean }) => {
+      await this.#create({ isSession: false, expires: false, ...options });
+      const thing = things.at(-1)!;
+      for (const count of [3, 2]) await this.#append(thing, count);
+      await this.read(thing);
+      return thing;
+    };
+    const [kept, removed] = [await make({}), await make({})];
+    await this.#rename(kept);
+    await this.#fork(kept);
+    await this.read(things.at(-1)!);
+    await this.list();
+    await this.#stream(await make({ isSession: true }), 0);
+    await this.#remove(removed);
+    await make({ expires: true });
+    await this.#retain();
+    if (this.owner.erases) await this.#erase();
+  }
+
   /** Of everything that the owner may have. */
   async lookAtAll(): Promise<void> {
     await this.list();
@@ -98,11 +120,14 @@ export class Client {
     operation.endedAt = performance.now();
   }
 
-  async #create(): Promise<void> {
+  async #create(
+    { isSession = this.world.random() < 0.25, expires = !isSession && this.world.random() < 0.2 }: {
+      isSession?: boolean;
+      expires?: boolean;
+    } = {},
+  ): Promise<void> {
     const { things } = this.owner;
     const [title, texts] = [this.#text(), this.#texts(3)];
-    const isSession = this.world.random() < 0.25;
-    const expires = !isSession && this.world.random() < 0.2;
     const call: Extract<Call, { kind: "create" }> = {
       kind: "create",
       title,
@@ -158,11 +183,11 @@ export class Client {
     });
   }
 
-  async #append(thing: Owner["things"][number]): Promise<void> {
+  async #append(thing: Owner["things"][number], count = 1 + Math.floor(this.world.random() * 3)): Promise<void> {
     const { id, isSession } = thing;
     const { random } = this.world;
     const key = random() < 0.5 ? this.#text() : undefined;
-    const texts = this.#texts(3);
+    const texts = Array.from({ length: count }, this.#text);
     const send = (call: Extract<Call, { kind: "append" }>) =>
       this.#record(call, async (call) => {
         const attempt = () =>
@@ -213,8 +238,10 @@ export class Client {
     });
   }
 
-  async #stream({ id, length }: Owner["things"][number]): Promise<void> {
-    const after = Math.floor(this.world.random() * (length + 1));
+  async #stream(
+    { id, length }: Owner["things"][number],
+    after = Math.floor(this.world.random() * (length + 1)),
+  ): Promise<void> {
     await this.#record({ kind: "stream", id, after }, async (call) => {
       const messages: Message[] = [];
       let status = 0;

@@ -75,7 +75,11 @@ export async function soak({ seconds, directory, log, ...options }: SoakOptions)
   await Promise.all(work);
   clearInterval(progress);
   await service.up();
-  for (const owner of owners) await new Client("last", owner, world).lookAtAll();
+  for (const owner of owners) {
+    const last = new Client("last", owner, world);
+    await last.tour();
+    await last.lookAtAll();
+  }
   return { history, faults: counts, skipped, violations: check(history), output: service.output };
 }
 
