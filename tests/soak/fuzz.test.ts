@@ -2,7 +2,7 @@
 // memory, or cannot be cancelled.
 //
 // FUZZ_RUNS=1000 sends so many to each route, FUZZ_SEED=1 others.
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, AssertionError, assertRejects, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,8 +20,12 @@ const BACKEND_MB = 256;
 const CANCEL_MS = 1_000;
 /** These may take as long as there is something to send; what each piece may cost has a test of its own. */
 const LONG = /export|import|stream/;
+/** Gateways refuse more, and so does the client. */
+const MAX_URL = 60_000;
 
 const alice = "a11ce000-0000-4000-8000-000000000001";
+/** Alice's, once there is a stack. */
+let credentials: Record<string, string>;
 
 Deno.test("no request of a user with much data hurts anybody", async (t) => {
   const dataDir = join(tmpdir(), `threadbase-test-${crypto.randomUUID()}`);
@@ -33,19 +37,24 @@ Deno.test("no request of a user with much data hurts anybody", async (t) => {
   });
   const sql = postgres(stack.adminDbUrl, { max: 2, onnotice: () => {} });
   try {
+    credentials = { apikey: stack.secretKey, "x-user-id": alice };
     const pool = await furnish(sql);
     const watch = new Watch(sql, stack.postgresPid);
     for (const { name, requests } of routes(pool)) {
       await t.step(name, async () => {
         await fc.assert(
-          fc.asyncProperty(requests, (request) => answers(stack, request, LONG.test(name))),
+          fc.asyncProperty(requests, async (request) => {
+            fc.pre(request.path.length < MAX_URL);
+            await answers(stack.apiUrl, request, LONG.test(name));
+          }),
           { numRuns: RUNS, seed: SEED, endOnFailure: true },
         );
         assertEquals(watch.problems.splice(0), []);
       });
     }
-    await watch.end();
     console.log(`The largest backend had ${watch.largestMb} MB of its own.`);
+    await t.step("planted faults are found", () => findsFaults(stack, watch));
+    await watch.end();
   } finally {
     await sql.end();
     await stack.stop();
@@ -53,13 +62,18 @@ Deno.test("no request of a user with much data hurts anybody", async (t) => {
   }
 });
 
-async function answers(stack: Stack, { method, path, headers, body }: Request, mayBeLong: boolean): Promise<void> {
+/** Sends it and asserts what has to hold of the answer. */
+async function answers(
+  apiUrl: string,
+  { method, path, headers, body }: Request,
+  mayBeLong: boolean,
+): Promise<void> {
   for (let attempt = 1;; attempt++) {
     const startedAt = performance.now();
-    const response = await fetch(`${stack.apiUrl}/functions/v1${path}`, {
+    const response = await fetch(`${apiUrl}/functions/v1${path}`, {
       method,
       body,
-      headers: { apikey: stack.secretKey, "x-user-id": alice, ...headers },
+      headers: { ...credentials, ...headers },
       signal: mayBeLong ? AbortSignal.timeout(ANSWER_MS) : undefined,
     });
     const text = await response.text().catch(() => ""); // a stream that is left
@@ -68,6 +82,35 @@ async function answers(stack: Stack, { method, path, headers, body }: Request, m
     if (ms <= ANSWER_MS || mayBeLong) return;
     assert(attempt < ATTEMPTS, `took ${ms.toFixed(0)} ms`);
   }
+}
+
+async function findsFaults({ adminDbUrl }: Stack, watch: Watch): Promise<void> {
+  const faulty = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
+    if (request.url.endsWith("/slow")) await delay(ANSWER_MS + 200);
+    return new Response("", { status: request.url.endsWith("/error") ? 500 : 200 });
+  });
+  const send = (path: string) =>
+    answers(`http://127.0.0.1:${faulty.addr.port}`, { method: "GET", path, headers: {} }, false);
+  await send("/fine");
+  await assertRejects(() => send("/error"), AssertionError, "500");
+  await assertRejects(() => send("/slow"), AssertionError, "took");
+  await faulty.shutdown();
+
+  const sql = postgres(adminDbUrl, { max: 1, onnotice: () => {} });
+  await sql`select length(repeat('x', 300 * 1024 * 1024)), pg_sleep(1)`;
+  assertEquals(watch.problems.splice(0).filter((problem) => /^\d+ MB/.test(problem)).length > 0, true);
+  await assertRejects(() => sql`select pg_sleep(20)`, Error, "canceling statement"); // as it should be
+  assertEquals(watch.problems.splice(0), []);
+  await sql.unsafe(`do $$ begin
+    for i in 1 .. 6 loop
+      begin
+        perform pg_sleep(1);
+      exception when query_canceled then
+      end;
+    end loop;
+  end $$`);
+  assertStringIncludes(watch.problems.splice(0).join(), "cannot be cancelled");
+  await sql.end();
 }
 
 /** Looks at Postgres' backends all the time. What takes too long is cancelled, and has to end. */
