@@ -1,5 +1,6 @@
 /** The measuring process of `npm run bench`: see run.ts. */
 import { parseArgs } from "node:util";
+import * as attack from "./attack.ts";
 import * as growth from "./growth.ts";
 import * as http from "./http.ts";
 import { writePage } from "./page.ts";
@@ -33,6 +34,7 @@ const levels = [
   levelOf("sql", quick ? sql.QUICK : sql.FULL, sql.STEPS, sql.sqlLevel),
   levelOf("http", quick ? http.QUICK : http.FULL, http.STEPS, http.httpLevel),
   levelOf("growth", growthSizes, growth.steps(growthSizes), growth.growthLevel),
+  levelOf("attack", quick ? attack.QUICK : attack.FULL, attack.STEPS, attack.attackLevel),
 ].filter(({ name }) => level === undefined || level === name);
 
 const stack = readStack();

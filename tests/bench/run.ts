@@ -15,13 +15,13 @@ Usage: npm run bench -- [options]
                        everything, half an hour; writes docs/benchmarks.md and its plots
   --quick              smaller sizes, under two minutes; prints the tables
   --write              with --quick: writes the page as well
-  --level LEVEL        only sql, http or growth; prints its tables
+  --level LEVEL        only sql, http, growth or attack; prints its tables
   --postgres-bin DIR   initdb and postgres of another Postgres (default: the embedded one; or set POSTGRES_BIN)
   --rest-url URL       a PostgREST that serves /rest/v1 instead of the stand-in: prints the settings it needs, and waits for it
   --help`;
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const LEVELS = ["sql", "http", "growth"];
+const LEVELS = ["sql", "http", "growth", "attack"];
 
 function readOptions() {
   const { values } = readArguments(HELP, {

@@ -141,11 +141,11 @@ class Watch {
         if (mb > BACKEND_MB) this.problems.push(`${mb} MB: ${query}`);
       }
       for (const { pid, query, query_start } of backends.filter(({ ms }) => ms > ANSWER_MS)) {
-        const runs = async () =>
+        const runs = async (cancel = false) =>
           (await this.sql`
-            select pg_cancel_backend(pid) from pg_stat_activity
+            select ${cancel} and pg_cancel_backend(pid) from pg_stat_activity
             where pid = ${pid} and query_start::text = ${query_start} and state = 'active'`).length > 0;
-        if (!await runs()) continue;
+        if (!await runs(true)) continue;
         await delay(CANCEL_MS);
         if (await runs()) this.problems.push(`cannot be cancelled: ${query}`);
       }
