@@ -118,6 +118,7 @@ class Watch {
   readonly problems: string[] = [];
   largestMb = 0;
   #ended = false;
+  readonly #cancelled = new Set<string>();
   readonly #done: Promise<void>;
 
   constructor(readonly sql: postgres.Sql, readonly postmaster: number) {
@@ -141,6 +142,8 @@ class Watch {
         if (mb > BACKEND_MB) this.problems.push(`${mb} MB: ${query}`);
       }
       for (const { pid, query, query_start } of backends.filter(({ ms }) => ms > ANSWER_MS)) {
+        if (this.#cancelled.has(query_start)) continue;
+        this.#cancelled.add(query_start);
         const runs = async (cancel = false) =>
           (await this.sql`
             select ${cancel} and pg_cancel_backend(pid) from pg_stat_activity
