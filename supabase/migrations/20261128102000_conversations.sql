@@ -2128,6 +2128,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_material = off
 as $$
 declare
   c_lines constant integer := 1000;

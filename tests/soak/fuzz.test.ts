@@ -101,14 +101,13 @@ async function findsFaults({ adminDbUrl }: Stack, watch: Watch): Promise<void> {
   assertEquals(watch.problems.splice(0).filter((problem) => /^\d+ MB/.test(problem)).length > 0, true);
   await assertRejects(() => sql`select pg_sleep(20)`, Error, "canceling statement"); // as it should be
   assertEquals(watch.problems.splice(0), []);
-  await sql.unsafe(`do $$ begin
-    for i in 1 .. 6 loop
-      begin
-        perform pg_sleep(1);
-      exception when query_canceled then
-      end;
-    end loop;
-  end $$`);
+  const [{ pid }] = await sql`select pg_backend_pid() as pid`;
+  const stuck = assertRejects(() => sql`select pg_sleep(30)`);
+  await delay(200);
+  Deno.kill(pid, "SIGSTOP");
+  for (let i = 0; i < 100 && watch.problems.length === 0; i++) await delay(100);
+  Deno.kill(pid, "SIGCONT");
+  await stuck;
   assertStringIncludes(watch.problems.splice(0).join(), "cannot be cancelled");
   await sql.end();
 }
@@ -144,11 +143,12 @@ class Watch {
       for (const { pid, query, query_start } of backends.filter(({ ms }) => ms > ANSWER_MS)) {
         if (this.#cancelled.has(query_start)) continue;
         this.#cancelled.add(query_start);
-        const runs = async (cancel = false) =>
+        const runs = async () =>
           (await this.sql`
-            select ${cancel} and pg_cancel_backend(pid) from pg_stat_activity
+            select from pg_stat_activity
             where pid = ${pid} and query_start::text = ${query_start} and state = 'active'`).length > 0;
-        if (!await runs(true)) continue;
+        if (!await runs()) continue;
+        await this.sql`select pg_cancel_backend(${pid})`;
         await delay(CANCEL_MS);
         if (await runs()) this.problems.push(`cannot be cancelled: ${query}`);
       }
