@@ -71,7 +71,6 @@ Deno.test("nothing of a user is left in statistics after an erasure, nor in the 
   await admin`checkpoint`;
   assert((await filesWith(directory, markers)).length > 0, "until then it is in pages as free space");
   await admin`vacuum full`;
-  await admin`reindex database postgres`;
   await admin`checkpoint`;
   assertEquals(await filesWith(directory, markers), []);
 });
