@@ -256,6 +256,10 @@ begin
     p_table, v_columns, v_values
   )
   using p_rows;
+exception
+  -- The error of a cast quotes the value, and Postgres logs it.
+  when data_exception then
+    perform private.refuse('A field has a value that is none of its type.');
 end;
 $$;
 comment on routine private.insert_rows is
@@ -673,6 +677,41 @@ comment on routine private.refuse_row is
   'check of a table (docs/decisions/0023).';
 revoke all on routine private.refuse_row from public, anon, authenticated, service_role;
 grant execute on routine private.refuse_row to authenticated, service_role;
+
+
+create function private.to_time(p_name text, p_value text) returns timestamptz
+language plpgsql
+stable
+strict
+set search_path = ''
+as $$
+begin
+  return p_value::timestamptz;
+exception
+  when data_exception then
+    perform private.refuse(p_name || ' is no time.');
+end;
+$$;
+
+
+create function private.to_uuid(p_name text, p_value text) returns uuid
+language plpgsql
+immutable
+strict
+set search_path = ''
+as $$
+begin
+  return p_value::uuid;
+exception
+  when data_exception then
+    perform private.refuse(p_name || ' is no UUID.');
+end;
+$$;
+comment on routine private.to_time is
+  'A text of the caller''s as a time. Raises PT400 invalid_request: the error of a cast quotes the text, and Postgres logs it.';
+comment on routine private.to_uuid is 'A text of the caller''s as a UUID, as private.to_time does it.';
+revoke all on routine private.to_time, private.to_uuid from public, anon, authenticated, service_role;
+grant execute on routine private.to_time, private.to_uuid to authenticated, service_role;
 
 
 create function private.require_limit(p_limit integer) returns void

@@ -349,7 +349,7 @@ begin
     else m.value - v_fields <> '{}' or exists (
       select from unnest('{type,role,content,name,tool_call_id,item_id,model,status}'::text[]) as t (key)
       where jsonb_typeof(m.value -> t.key) not in ('string', 'null')
-    )
+    ) or jsonb_typeof(m.value -> 'token_count') not in ('number', 'null')
   end
   limit 1;
   if found then
@@ -1295,7 +1295,7 @@ set search_path = ''
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
-  v_video_id uuid := (p_conversation ->> 'video_id')::uuid;
+  v_video_id uuid := private.to_uuid('video_id', p_conversation ->> 'video_id');
   v_result jsonb;
   v_id uuid;
 begin
@@ -1321,7 +1321,7 @@ begin
     v_video_id,
     p_conversation ->> 'title',
     coalesce(p_conversation -> 'metadata', '{}'),
-    (p_conversation ->> 'expires_at')::timestamptz
+    private.to_time('expires_at', p_conversation ->> 'expires_at')
   )
   returning id into v_id;
 
@@ -1431,7 +1431,7 @@ set search_path = ''
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
-  v_video_id uuid := (p_changes ->> 'video_id')::uuid;
+  v_video_id uuid := private.to_uuid('video_id', p_changes ->> 'video_id');
   v_metadata jsonb;
 begin
   if jsonb_typeof(p_changes) is distinct from 'object'
@@ -1462,7 +1462,7 @@ begin
       when p_changes -> 'archived' = 'false' then null
       else c.archived_at
     end,
-    expires_at = case when p_changes ? 'expires_at' then (p_changes ->> 'expires_at')::timestamptz else c.expires_at end,
+    expires_at = case when p_changes ? 'expires_at' then private.to_time('expires_at', p_changes ->> 'expires_at') else c.expires_at end,
     metadata = v_metadata
   where c.id = p_conversation_id;
   return public.get_conversation(p_conversation_id, v_user_id);
@@ -2429,6 +2429,9 @@ begin
     limit 1;
   end if;
 
+  perform
+    jsonb_populate_record(null::public.conversations, p_conversation),
+    (p_conversation ->> 'more')::boolean, (p_conversation ->> 'deleted')::boolean, (p_conversation ->> 'continues')::uuid;
   -- A conversation of the future would head the list for ever. Some minutes are another machine's clock.
   if v_detail is null and exists (
     select
@@ -2450,6 +2453,10 @@ begin
   if v_detail is not null then
     perform private.refuse(v_detail);
   end if;
+exception
+  -- See private.to_time.
+  when data_exception then
+    perform private.refuse('A field has a value that is none of its type.');
 end;
 $$;
 comment on routine private.check_import is
@@ -2523,18 +2530,24 @@ as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_author text := case when private.caller_role() = 'authenticated' then 'user' else 'service' end;
-  v_more boolean := coalesce((p_conversation ->> 'more')::boolean, false);
-  v_deleted boolean := coalesce((p_conversation ->> 'deleted')::boolean, false);
-  v_id uuid := (p_conversation ->> 'continues')::uuid;
-  v_video_id uuid := (p_conversation ->> 'video_id')::uuid;
+  v_more boolean;
+  v_deleted boolean;
+  v_id uuid;
+  v_video_id uuid;
   v_video_dropped boolean := false;
-  v_lower integer := coalesce((p_conversation ->> 'fork_sequence')::integer, 0);
+  v_lower integer;
   v_last integer;
-  v_upper integer := (p_conversation ->> 'last_sequence_order')::integer;
+  v_upper integer;
   v_misplaced bigint;
   v_row jsonb;
 begin
   perform private.check_import(p_conversation, p_messages);
+  v_more := coalesce((p_conversation ->> 'more')::boolean, false);
+  v_deleted := coalesce((p_conversation ->> 'deleted')::boolean, false);
+  v_id := (p_conversation ->> 'continues')::uuid;
+  v_video_id := (p_conversation ->> 'video_id')::uuid;
+  v_lower := coalesce((p_conversation ->> 'fork_sequence')::integer, 0);
+  v_upper := (p_conversation ->> 'last_sequence_order')::integer;
 
   if v_id is not null then
     -- Only what an import has begun and not finished: nobody inserts into a history that is somebody's already.

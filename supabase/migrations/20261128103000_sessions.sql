@@ -1222,7 +1222,7 @@ begin
   v_now := clock_timestamp();
   select e.n - 1 into v_invalid
   from jsonb_array_elements(p_events) with ordinality as e (value, n)
-  where (e.value ->> 'occurred_at')::timestamptz - e.n * interval '1 microsecond'
+  where private.to_time('occurred_at', e.value ->> 'occurred_at') - e.n * interval '1 microsecond'
     not between v_now - interval '168 hours' and v_now + interval '5 minutes'
   limit 1;
   if found then
@@ -1726,9 +1726,9 @@ as $$
 declare
   c_scope constant text := 'POST /sessions';
   v_user_id text := private.session_acting_user(p_user_id);
-  v_id uuid := coalesce((p_session ->> 'id')::uuid, gen_random_uuid());
-  v_conversation_id uuid := (p_session ->> 'conversation_id')::uuid;
-  v_start_time timestamptz := (p_session ->> 'start_time')::timestamptz;
+  v_id uuid := coalesce(private.to_uuid('id', p_session ->> 'id'), gen_random_uuid());
+  v_conversation_id uuid := private.to_uuid('conversation_id', p_session ->> 'conversation_id');
+  v_start_time timestamptz := private.to_time('start_time', p_session ->> 'start_time');
   v_metadata jsonb := coalesce(nullif(p_session -> 'metadata', 'null'), '{}');
   v_result jsonb;
   v_session public.sessions;

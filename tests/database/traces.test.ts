@@ -1,5 +1,5 @@
 // What is left of a user where SQL does not look: in the planner's statistics, and in the files of the database.
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import postgres from "postgres";
@@ -73,4 +73,45 @@ Deno.test("nothing of a user is left in statistics after an erasure, nor in the 
   await admin`vacuum full`;
   await admin`checkpoint`;
   assertEquals(await filesWith(directory, markers), []);
+});
+
+Deno.test("a value that is none of its type is refused without being quoted: Postgres logs errors", async () => {
+  await using own = await ownDatabase();
+  const { sql } = own;
+  const id = crypto.randomUUID();
+  await sql`insert into auth.users (id, email) values (${id}, 'a@example.com')`;
+  const [{ id: conversation }] = await sql`insert into conversations (user_id) values (${id}) returning id`;
+  const [{ id: session }] = await sql`insert into sessions (user_id) values (${id}) returning id`;
+  const secret = "my secret";
+  const calls: [string, unknown][] = [
+    ["create_conversation($1)", { video_id: secret }],
+    ["create_conversation($1)", { expires_at: secret }],
+    [`update_conversation('${conversation}', $1)`, { video_id: secret }],
+    [`update_conversation('${conversation}', $1)`, { expires_at: "2026-13-45" }],
+    ["import_conversation($1, '[]')", { created_at: secret }],
+    ["import_conversation($1, '[]')", { fork_sequence: secret }],
+    ["import_conversation($1, '[]')", { continues: secret }],
+    ["import_conversation($1, '[]')", { more: secret }],
+    [`append_messages('${conversation}', $1)`, [{ role: "user", content: "", token_count: secret }]],
+    ["import_conversation('{}', $1)", [{ role: "user", content: "", sequence_order: 1, token_count: secret }]],
+    ["open_session($1)", { id: secret }],
+    ["open_session($1)", { conversation_id: secret }],
+    ["open_session($1)", { start_time: secret }],
+    [`append_events('${session}', $1)`, [{ event_type: "x", content: {}, occurred_at: secret }]],
+    ["insert_documents('c', $1)", [{ creation_utc: secret }]],
+  ];
+  const claims = JSON.stringify({ sub: id, role: "authenticated" });
+  /** Everything that is logged of the error that a statement ends with. */
+  const logged = (statement: string, parameters: string[]) =>
+    sql.begin(async (tx) => {
+      await tx`select set_config('request.jwt.claims', ${claims}, true)`;
+      await tx`set local role authenticated`;
+      await tx.unsafe(statement, parameters);
+    }).then(() => "", ({ code, message, detail, where }) => `${code} ${message} ${detail} ${where}`);
+  assertMatch(await logged("select $1::text::uuid", [secret]), /my secret/);
+  for (const [call, value] of calls) {
+    const error = await logged(`select public.${call.replace("$1", "$1::text::jsonb")}`, [JSON.stringify(value)]);
+    assertMatch(error, /^PT400 invalid_request /, call);
+    assert(!error.includes(secret) && !error.includes("2026-13-45"), error);
+  }
 });

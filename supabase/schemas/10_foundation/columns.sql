@@ -41,6 +41,10 @@ begin
     p_table, v_columns, v_values
   )
   using p_rows;
+exception
+  -- The error of a cast quotes the value, and Postgres logs it.
+  when data_exception then
+    perform private.refuse('A field has a value that is none of its type.');
 end;
 $$;
 comment on routine private.insert_rows is

@@ -58,7 +58,7 @@ begin
     else m.value - v_fields <> '{}' or exists (
       select from unnest('{type,role,content,name,tool_call_id,item_id,model,status}'::text[]) as t (key)
       where jsonb_typeof(m.value -> t.key) not in ('string', 'null')
-    )
+    ) or jsonb_typeof(m.value -> 'token_count') not in ('number', 'null')
   end
   limit 1;
   if found then

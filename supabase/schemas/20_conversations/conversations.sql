@@ -49,7 +49,7 @@ set search_path = ''
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
-  v_video_id uuid := (p_conversation ->> 'video_id')::uuid;
+  v_video_id uuid := private.to_uuid('video_id', p_conversation ->> 'video_id');
   v_result jsonb;
   v_id uuid;
 begin
@@ -75,7 +75,7 @@ begin
     v_video_id,
     p_conversation ->> 'title',
     coalesce(p_conversation -> 'metadata', '{}'),
-    (p_conversation ->> 'expires_at')::timestamptz
+    private.to_time('expires_at', p_conversation ->> 'expires_at')
   )
   returning id into v_id;
 
@@ -185,7 +185,7 @@ set search_path = ''
 as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
-  v_video_id uuid := (p_changes ->> 'video_id')::uuid;
+  v_video_id uuid := private.to_uuid('video_id', p_changes ->> 'video_id');
   v_metadata jsonb;
 begin
   if jsonb_typeof(p_changes) is distinct from 'object'
@@ -216,7 +216,7 @@ begin
       when p_changes -> 'archived' = 'false' then null
       else c.archived_at
     end,
-    expires_at = case when p_changes ? 'expires_at' then (p_changes ->> 'expires_at')::timestamptz else c.expires_at end,
+    expires_at = case when p_changes ? 'expires_at' then private.to_time('expires_at', p_changes ->> 'expires_at') else c.expires_at end,
     metadata = v_metadata
   where c.id = p_conversation_id;
   return public.get_conversation(p_conversation_id, v_user_id);

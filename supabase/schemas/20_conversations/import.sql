@@ -60,6 +60,9 @@ begin
     limit 1;
   end if;
 
+  perform
+    jsonb_populate_record(null::public.conversations, p_conversation),
+    (p_conversation ->> 'more')::boolean, (p_conversation ->> 'deleted')::boolean, (p_conversation ->> 'continues')::uuid;
   -- A conversation of the future would head the list for ever. Some minutes are another machine's clock.
   if v_detail is null and exists (
     select
@@ -81,6 +84,10 @@ begin
   if v_detail is not null then
     perform private.refuse(v_detail);
   end if;
+exception
+  -- See private.to_time.
+  when data_exception then
+    perform private.refuse('A field has a value that is none of its type.');
 end;
 $$;
 comment on routine private.check_import is
@@ -154,18 +161,24 @@ as $$
 declare
   v_user_id uuid := private.acting_user(p_user_id);
   v_author text := case when private.caller_role() = 'authenticated' then 'user' else 'service' end;
-  v_more boolean := coalesce((p_conversation ->> 'more')::boolean, false);
-  v_deleted boolean := coalesce((p_conversation ->> 'deleted')::boolean, false);
-  v_id uuid := (p_conversation ->> 'continues')::uuid;
-  v_video_id uuid := (p_conversation ->> 'video_id')::uuid;
+  v_more boolean;
+  v_deleted boolean;
+  v_id uuid;
+  v_video_id uuid;
   v_video_dropped boolean := false;
-  v_lower integer := coalesce((p_conversation ->> 'fork_sequence')::integer, 0);
+  v_lower integer;
   v_last integer;
-  v_upper integer := (p_conversation ->> 'last_sequence_order')::integer;
+  v_upper integer;
   v_misplaced bigint;
   v_row jsonb;
 begin
   perform private.check_import(p_conversation, p_messages);
+  v_more := coalesce((p_conversation ->> 'more')::boolean, false);
+  v_deleted := coalesce((p_conversation ->> 'deleted')::boolean, false);
+  v_id := (p_conversation ->> 'continues')::uuid;
+  v_video_id := (p_conversation ->> 'video_id')::uuid;
+  v_lower := coalesce((p_conversation ->> 'fork_sequence')::integer, 0);
+  v_upper := (p_conversation ->> 'last_sequence_order')::integer;
 
   if v_id is not null then
     -- Only what an import has begun and not finished: nobody inserts into a history that is somebody's already.

@@ -147,7 +147,7 @@ begin
   v_now := clock_timestamp();
   select e.n - 1 into v_invalid
   from jsonb_array_elements(p_events) with ordinality as e (value, n)
-  where (e.value ->> 'occurred_at')::timestamptz - e.n * interval '1 microsecond'
+  where private.to_time('occurred_at', e.value ->> 'occurred_at') - e.n * interval '1 microsecond'
     not between v_now - interval '168 hours' and v_now + interval '5 minutes'
   limit 1;
   if found then

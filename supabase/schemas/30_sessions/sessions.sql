@@ -95,9 +95,9 @@ as $$
 declare
   c_scope constant text := 'POST /sessions';
   v_user_id text := private.session_acting_user(p_user_id);
-  v_id uuid := coalesce((p_session ->> 'id')::uuid, gen_random_uuid());
-  v_conversation_id uuid := (p_session ->> 'conversation_id')::uuid;
-  v_start_time timestamptz := (p_session ->> 'start_time')::timestamptz;
+  v_id uuid := coalesce(private.to_uuid('id', p_session ->> 'id'), gen_random_uuid());
+  v_conversation_id uuid := private.to_uuid('conversation_id', p_session ->> 'conversation_id');
+  v_start_time timestamptz := private.to_time('start_time', p_session ->> 'start_time');
   v_metadata jsonb := coalesce(nullif(p_session -> 'metadata', 'null'), '{}');
   v_result jsonb;
   v_session public.sessions;
