@@ -108,7 +108,12 @@ begin
   end if;
 
   if clock_timestamp() < v_run.started_at + interval '60 seconds' then
-    v_kind := v_run.kinds_left[1];
+    -- A conversation that responses made is counted as a conversation where that has expired, too: those come first.
+    select u.kind into v_kind
+    from unnest(v_run.kinds_left) with ordinality as u (kind, n)
+    where u.kind <> 'conversation_states' or 'conversations' <> all (v_run.kinds_left)
+    order by u.n
+    limit 1;
     begin
       execute format('select * from private.%I($1, $2)', 'retain_' || v_kind)
       into v_position, v_removed, v_more
@@ -126,7 +131,7 @@ begin
     end;
 
     -- One piece, then the next kind: what one user has left keeps nobody's from going.
-    v_run.kinds_left := v_run.kinds_left[2:] || case when v_more then array[v_kind] else '{}' end;
+    v_run.kinds_left := array_remove(v_run.kinds_left, v_kind) || case when v_more then array[v_kind] else '{}' end;
     -- As often as something is hidden, something of it is removed: little is left behind when the time is up.
     if v_kind in ('conversations', 'conversation_states', 'imports')
       and private.add_counts(v_removed, '{}') <> '{}'
