@@ -714,6 +714,27 @@ revoke all on routine private.to_time, private.to_uuid from public, anon, authen
 grant execute on routine private.to_time, private.to_uuid to authenticated, service_role;
 
 
+create function private.refuse_part(p_name text, p_message text, p_limit text default null) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  raise sqlstate 'PT400' using
+    message = 'invalid_request',
+    -- A name that is a megabyte long helps nobody.
+    detail = jsonb_build_array(jsonb_strip_nulls(
+      jsonb_build_object('path', left(p_name, 300), 'message', p_message, 'limit', p_limit)
+    ))::text;
+end;
+$$;
+comment on routine private.refuse_part is
+  'Raises PT400 invalid_request for one part of a request. The detail is the JSON of what zod''s refusals say, '
+  '[{path, message}], with the name that a limit has in docs/limits.md.';
+revoke all on routine private.refuse_part from public, anon, authenticated, service_role;
+grant execute on routine private.refuse_part to authenticated, service_role;
+
+
 create function private.require_limit(p_limit integer) returns void
 language plpgsql
 immutable
@@ -817,6 +838,26 @@ comment on routine private.wait_for_row is
   'else has: all wait for a second, one of them a second longer, and meanwhile those that come are refused at once, with 55P03. '
   'For whoever has tried "for no key update skip locked" in vain: what is free costs nothing more.';
 revoke all on routine private.wait_for_row from public, anon, authenticated, service_role;
+
+
+create function private.require_contained(p_contained jsonb, p_name text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- The size first: to count takes memory.
+  if octet_length(p_contained::text) > 65536
+    or jsonb_array_length(jsonb_path_query_array(p_contained, 'strict $.**.type()')) > 32
+  then
+    perform private.refuse_part(p_name, 'Has more than 32 values, or more than 64 KiB.', 'contained_values');
+  end if;
+end;
+$$;
+comment on routine private.require_contained is
+  'Raises PT400 invalid_request for more than what "contains" may ask for: each value is compared with every one of an array.';
+revoke all on routine private.require_contained from public, anon, authenticated, service_role;
+grant execute on routine private.require_contained to authenticated, service_role;
 
 -- Retention: how long each kind of data is kept, and the record of what went. What removes is in the modules whose data it is,
 -- and the job in 80_retention.

@@ -582,6 +582,26 @@ comment on routine private.fold_chunks is
 revoke all on routine private.fold_chunks from public, anon, authenticated, service_role;
 
 
+create function private.has_text(p_text text, p_part text) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  -- A text that ends like the part over and over costs a step for each, and nothing interrupts it.
+  c_max_steps constant bigint := 16 * 1024 * 1024;
+begin
+  if octet_length(p_text)::bigint * octet_length(p_part) <= c_max_steps then
+    return strpos(p_text, p_part) > 0;
+  end if;
+  -- The part as it is, no pattern: as many steps as the text has characters.
+  return p_text ~ ('***=' || p_part);
+end;
+$$;
+comment on routine private.has_text is 'Whether a text has this part, in a time that the length of the text bounds.';
+revoke all on routine private.has_text from public, anon, authenticated, service_role;
+
+
 create function private.audit_events(
   p_from timestamptz,
   p_to timestamptz,
@@ -611,7 +631,8 @@ as $$
 declare
   -- What a call looks through, so that no search runs into the platform's 8 seconds: the next one goes on from there.
   c_max_events constant integer := 100000;
-  c_max_time constant interval := '3 seconds';
+  c_max_time constant interval := '2 seconds';
+  c_max_text constant bigint := 32 * 1024 * 1024;
   -- As in private.read_page.
   c_max_bytes constant bigint := 8 * 1024 * 1024;
   v_deadline timestamptz := clock_timestamp() + c_max_time;
@@ -619,12 +640,15 @@ declare
   v_to timestamptz := coalesce(p_to, now());
   v_from timestamptz := coalesce(p_from, v_to - interval '24 hours');
   v_query text := lower(p_query);
+  v_rows refcursor;
   v_event record;
   v_entry jsonb;
+  v_text text;
   v_content jsonb;
   v_chunks integer;
   v_next_chunk integer;
   v_scanned integer := 0;
+  v_looked_at bigint := 0;
   v_entries jsonb[] := '{}';
   v_bytes bigint := 0;
   v_has_more boolean := false;
@@ -642,8 +666,10 @@ begin
     perform private.refuse('from is not before to.');
   end if;
 
-  <<scan>>
-  for v_event in
+  perform private.require_types(p_types);
+
+  -- Fetched one by one: a loop over the query would take fifty events at a time, each of 8 MiB, before the time is looked at.
+  open v_rows for
     -- Put together, so that each of the two shapes has a plan of its own: one owner's events are one range of the index on
     -- (user_id, occurred_at), everybody's one of the index on occurred_at. Written as such a range, because for "user_id = $1"
     -- the planner may take the other index and throw away rows of other users that no limit counts.
@@ -682,12 +708,15 @@ begin
     using
       v_user_id, v_from, v_to, v_from - interval '5 minutes', v_to + interval '168 hours',
       v_occurred_at, v_session_id, case when v_chunk is null then v_sequence else v_sequence - 1 end,
-      c_max_events + 1
+      c_max_events + 1;
+  <<scan>>
   loop
+    fetch v_rows into v_event;
+    exit when not found;
     v_chunk := case when (v_event.session_id, v_event.sequence) = (v_session_id, v_sequence) then v_chunk end;
     -- Once for an event, once for every part of a run.
     loop
-      if v_scanned > 0 and (v_scanned >= c_max_events or clock_timestamp() > v_deadline) then
+      if v_scanned > 0 and (v_scanned >= c_max_events or v_looked_at >= c_max_text or clock_timestamp() > v_deadline) then
         v_has_more := true;
         exit scan;
       end if;
@@ -704,7 +733,11 @@ begin
         v_scanned := v_scanned + v_chunks;
       end if;
 
-      if v_query is null or strpos(lower(private.event_text(v_content)), v_query) > 0 then
+      if v_query is not null then
+        v_text := lower(private.event_text(v_content));
+        v_looked_at := v_looked_at + coalesce(octet_length(v_text), 0);
+      end if;
+      if v_query is null or private.has_text(v_text, v_query) then
         v_entry := coalesce(
           v_entry,
           to_jsonb(v_event) || case
@@ -731,6 +764,7 @@ begin
     v_sequence := v_event.sequence;
     v_chunk := null;
   end loop scan;
+  close v_rows;
 
   return jsonb_build_object(
     'data', to_jsonb(v_entries),
@@ -775,8 +809,8 @@ comment on routine public.audit_events is
   'events of one session, with consecutive numbers and one source and trace_id, is one event with the text of all, '
   'last_sequence and last_occurred_at. A backend that acts for nobody reads everybody''s, or those of p_of_user_id. '
   'Answers {data, has_more, next}; next holds the window and the p_after_ arguments of the next page. A call looks '
-  'through 100,000 events or for 3 seconds: a page may be short, or empty, where has_more says that there is more to look '
-  'through. Raises PT400 invalid_request.';
+  'through 100,000 events, 32 MiB of text or for 2 seconds: a page may be short, or empty, where has_more says that there '
+  'is more to look through. Raises PT400 invalid_request.';
 revoke all on routine private.audit_events, public.audit_events from public, anon, authenticated, service_role;
 grant execute on routine private.audit_events, public.audit_events to authenticated, service_role;
 
@@ -1111,6 +1145,22 @@ comment on routine private.require_events is
 revoke all on routine private.require_events from public, anon, authenticated, service_role;
 
 
+create function private.require_types(p_types text[]) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if cardinality(p_types) > 32 then
+    perform private.refuse_part('types', 'Has more than 32 types.', 'event_types');
+  end if;
+end;
+$$;
+comment on routine private.require_types is 'Raises PT400 invalid_request for more types than each event is compared with.';
+revoke all on routine private.require_types from public, anon, authenticated, service_role;
+grant execute on routine private.require_types to authenticated, service_role;
+
+
 create function private.event_slot(p_at timestamptz) returns timestamptz
 language sql
 immutable
@@ -1326,6 +1376,7 @@ declare
   v_session jsonb := public.get_session(p_session_id, p_user_id);
 begin
   perform private.require_limit(p_limit);
+  perform private.require_types(p_types);
   return private.read_events(p_session_id, coalesce(p_after, 0), p_types, p_limit)
     || jsonb_build_object('session', v_session);
 end;

@@ -307,12 +307,14 @@ create trigger delete_gateway_state instead of delete on gateway.conversation_st
 -- the message came as an item. Everything else (reasoning, searches, types not yet known) is kept whole.
 
 create function private.text_part(p_role text, p_text text, p_generated boolean) returns jsonb
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select jsonb_build_object('type', case p_role when 'assistant' then 'output_text' else 'input_text' end, 'text', p_text)
+begin
+  return jsonb_build_object('type', case p_role when 'assistant' then 'output_text' else 'input_text' end, 'text', p_text)
     || case when p_role = 'assistant' and p_generated then '{"annotations": [], "logprobs": []}' else '{}'::jsonb end;
+end;
 $$;
 comment on routine private.text_part is
   'A text as the content part that is usual for it: input_text, or from an assistant output_text, which the API answers '
@@ -481,11 +483,12 @@ revoke all on routine private.items_from_message from public, anon, authenticate
 
 
 create function private.item_part(p_part jsonb, p_role text) returns jsonb
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when p_part ->> 'type' = 'text' and jsonb_typeof(p_part -> 'text') = 'string'
       then private.text_part(p_role, p_part ->> 'text', true)
     when p_part ->> 'type' = 'image_url' and jsonb_typeof(p_part -> 'image_url') = 'object'
@@ -497,6 +500,7 @@ as $$
       then (p_part -> 'file') || '{"type": "input_file"}'
     else p_part
   end;
+end;
 $$;
 comment on routine private.item_part is
   'A content part of the chat completions API as the Responses API has it; other parts as they are.';

@@ -161,24 +161,6 @@ comment on routine private.document_writer is
 revoke all on routine private.document_writer from public, anon, authenticated, service_role;
 
 
-create function private.refuse_part(p_name text, p_message text) returns void
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  raise sqlstate 'PT400' using
-    message = 'invalid_request',
-    -- A name that is a megabyte long helps nobody.
-    detail = jsonb_build_array(jsonb_build_object('path', left(p_name, 300), 'message', p_message))::text;
-end;
-$$;
-comment on routine private.refuse_part is
-  'Raises PT400 invalid_request for one part of a request. The detail is the JSON of what zod''s refusals say: '
-  '[{path, message}].';
-revoke all on routine private.refuse_part from public, anon, authenticated, service_role;
-
-
 create function private.require_collection(p_collection text) returns void
 language plpgsql
 immutable
@@ -226,21 +208,28 @@ set search_path = ''
 as $$
 declare
   c_max_bytes constant integer := 4 * 1024 * 1024;
+  -- $contains compares each with each of its own.
+  c_max_values constant integer := 200000;
   -- More than any double has. An entry of an index has no room for thousands.
   c_max_digits constant integer := 400;
+  v_text text := p_document::text;
 begin
   if jsonb_typeof(p_document) is distinct from 'object' then
     perform private.refuse_part(p_name, 'Expected an object.');
   end if;
-  if octet_length(p_document::text) > c_max_bytes then
-    perform private.refuse_part(p_name, 'The document is larger than 4 MiB.');
+  if octet_length(v_text) > c_max_bytes then
+    perform private.refuse_part(p_name, 'The document is larger than 4 MiB.', 'document_bytes');
   end if;
-  if exists (
-    select
-    from jsonb_path_query(p_document, 'strict $.** ? (@.type() == "number")') as n (value)
-    where octet_length(n.value::text) > c_max_digits
-  ) then
-    perform private.refuse_part(p_name, 'A number has more than 400 digits.');
+  if octet_length(v_text) > c_max_digits then
+    -- Numbers, literals and what stands around them. In text: to walk a document by a jsonpath takes each value apart from
+    -- all that follow it.
+    v_text := regexp_replace(v_text, '"(?:[^"\\]|\\.)*"', '', 'g');
+    -- A value follows each of these.
+    if octet_length(v_text) - octet_length(translate(v_text, ',[{', '')) > c_max_values then
+      perform private.refuse_part(p_name, 'The document has more than 200,000 values.', 'document_values');
+    elsif strpos(translate(v_text, '123456789.-', '00000000000'), repeat('0', c_max_digits + 1)) > 0 then
+      perform private.refuse_part(p_name, 'A number has more than 400 digits.', 'document_digits');
+    end if;
   end if;
   if p_document ? 'id' and (
     jsonb_typeof(p_document -> 'id') <> 'string' or char_length(p_document ->> 'id') not between 1 and 256
@@ -446,15 +435,235 @@ insert into private.repeatable_calls (name, keeps, reader) values
   ('drop_collection', '{"deleted_count": "{deleted_count}"}', null),
   ('set_collection_version', '{}', 'public.get_collection_version');
 
+-- What a filter may have, so that it costs little whatever is stored: docs/limits.md, "Cost".
+
+create function private.id_path(p_filter jsonb) returns text[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when jsonb_typeof(p_filter) <> 'object' or p_filter - 'id' <> '{}' then null
+    when jsonb_typeof(p_filter -> 'id') = 'string' then '{id}'::text[]
+    when jsonb_typeof(p_filter #> '{id,$eq}') = 'string'
+      and p_filter -> 'id' = jsonb_build_object('$eq', p_filter #> '{id,$eq}')
+    then '{id,$eq}'::text[]
+  end;
+$$;
+comment on routine private.id_path is
+  'Where in a filter that is nothing but an id this stands; null for another. Frameworks ask so for hundreds of documents, and the '
+  'planner compares alternatives with each other: as one array they take it no time.';
+revoke all on routine private.id_path from public, anon, authenticated, service_role;
+
+
+create function private.filter_conditions(p_filters jsonb)
+returns table (is_id boolean, field text, operator text, operand jsonb)
+language sql
+immutable
+set search_path = ''
+as $$
+  with recursive filters (value, level, parent) as (
+    select p_filters, 0, null
+    union all
+    select e.value, f.level + 1, k.key
+    from filters f
+    cross join jsonb_each(case jsonb_typeof(f.value) when 'object' then f.value else '{}' end) k
+    cross join jsonb_array_elements(case jsonb_typeof(k.value) when 'array' then k.value else '[]' end) e
+    where k.key in ('$and', '$or') and f.level <= 16
+  )
+  select f.parent = '$or' and private.id_path(f.value) is not null, k.key, o.key, o.value
+  from filters f
+  cross join jsonb_each(case jsonb_typeof(f.value) when 'object' then f.value else '{}' end) k
+  cross join jsonb_each(
+    case when k.value @? 'strict $.keyvalue().key ? (@ starts with "$")' then k.value
+    else jsonb_build_object('$eq', k.value) end
+  ) o
+  where k.key not in ('$and', '$or');
+$$;
+comment on routine private.filter_conditions is
+  'Every operator on a field that a filter has, whatever is around it; is_id: it is an alternative that is nothing but an id.';
+revoke all on routine private.filter_conditions from public, anon, authenticated, service_role;
+
+
+create function private.require_filters(p_filters jsonb, out o_fields text[], out o_max_text integer)
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  -- What these come to is in docs/limits.md, "Cost".
+  c_max_bytes constant integer := 64 * 1024;
+  c_max_conditions constant integer := 100;
+  c_max_fields constant integer := 16;
+  c_max_elements constant integer := 2000;
+  c_max_contained constant integer := 32;
+  c_max_pattern constant integer := 1000;
+  -- Bytes of a text × bytes of the patterns. A text that begins like a pattern over and over costs one step for each.
+  c_max_steps constant integer := 128 * 1024 * 1024;
+  v_count record;
+begin
+  if octet_length(p_filters::text) > c_max_bytes then
+    perform private.refuse_part('filters', 'Larger than 64 KiB.', 'filter_bytes');
+  end if;
+  select
+    count(*) filter (where not c.is_id) as conditions,
+    array_agg(distinct c.field) filter (where split_part(c.field, '.', 1) not in ('id', 'version', 'creation_utc')) as fields,
+    coalesce(sum(jsonb_array_length(c.operand)) filter (
+      where c.operator in ('$in', '$nin') and jsonb_typeof(c.operand) = 'array'
+    ), 0) + count(*) filter (where c.is_id) as elements,
+    -- Containers count as well: every value but the outermost.
+    sum(jsonb_array_length(jsonb_path_query_array(c.operand, 'strict $.**{1 to last}.type()')))
+      filter (where c.operator = '$contains') as contained,
+    sum(char_length(c.operand #>> '{}')) filter (where c.operator = '$like') as pattern,
+    sum(octet_length(c.operand #>> '{}')) filter (where c.operator = '$like') as pattern_bytes
+  into v_count
+  from private.filter_conditions(p_filters) c;
+  if v_count.conditions > c_max_conditions then
+    perform private.refuse_part('filters', 'Has more than 100 operators on fields.', 'filter_conditions');
+  elsif cardinality(v_count.fields) > c_max_fields then
+    perform private.refuse_part('filters', 'Has more than 16 different fields.', 'filter_fields');
+  elsif v_count.elements > c_max_elements then
+    perform private.refuse_part('filters', 'Has more than 2,000 elements in $in, $nin and ids.', 'filter_elements');
+  elsif v_count.contained > c_max_contained then
+    perform private.refuse_part('filters', 'Has more than 32 values in $contains.', 'contained_values');
+  elsif v_count.pattern > c_max_pattern then
+    perform private.refuse_part('filters', 'Has more than 1,000 characters of patterns in $like.', 'filter_pattern');
+  end if;
+  o_fields := coalesce(v_count.fields, '{}');
+  o_max_text := c_max_steps / greatest(v_count.pattern_bytes, 1);
+end;
+$$;
+comment on routine private.require_filters is
+  'Raises PT400 invalid_request, with the limit''s name, for a filter that would cost too much, whatever is stored. Answers its '
+  'fields but for columns, and how many bytes a text may have for its patterns to be tried.';
+revoke all on routine private.require_filters from public, anon, authenticated, service_role;
+
+-- Filters: what the index on data knows of one. It only narrows down, and lets more through than what matches.
+
+create function private.path_condition(p_field text, p_operator text, p_operand jsonb) returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  -- More elements than this are no longer worth a look into the index each.
+  c_max_lookups constant integer := 32;
+  v_path text;
+begin
+  select '$.' || string_agg(to_json(part)::text, '.' order by n) into v_path
+  from unnest((private.document_field(p_field)).path) with ordinality as p (part, n);
+  return case
+    when p_operator = '$eq' and jsonb_typeof(p_operand) in ('string', 'number', 'boolean')
+      then format('%s == %s', v_path, p_operand)
+    when p_operator = '$in' and jsonb_typeof(p_operand) = 'array' and jsonb_array_length(p_operand) <= c_max_lookups
+      and not jsonb_path_exists(p_operand, 'strict $[*] ? (@.type() == "null" || @.type() == "array" || @.type() == "object")')
+    then (
+      select '(' || string_agg(format('%s == %s', v_path, e), ' || ') || ')' from jsonb_array_elements(p_operand) e
+    )
+  end;
+end;
+$$;
+comment on routine private.path_condition is
+  'Which value a field has, as a part of a strict jsonpath; null for an operator that does not say.';
+revoke all on routine private.path_condition from public, anon, authenticated, service_role;
+
+
+create function private.containment_condition(p_field text, p_operand jsonb, p_ref text[]) returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_path text[] := (private.document_field(p_field)).path;
+  v_sql text := format('($1 #> %L::text[])', p_ref);
+begin
+  if jsonb_typeof(p_operand) not in ('array', 'object') then
+    v_sql := format('jsonb_build_array(%s)', v_sql);
+  end if;
+  for i in reverse cardinality(v_path)..1 loop
+    v_sql := format('jsonb_build_object(%L::text, %s)', v_path[i], v_sql);
+  end loop;
+  return format('data @> %s', v_sql);
+end;
+$$;
+comment on routine private.containment_condition is
+  'What a field contains, as SQL. By a jsonpath it would take forty times as long on a large array that the index has found.';
+revoke all on routine private.containment_condition from public, anon, authenticated, service_role;
+
+
+create function private.narrow_filter(p_filter jsonb, p_path text[], out o_path text, out o_contained text)
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_key text;
+  v_value jsonb;
+  v_path text;
+  v_contained text;
+begin
+  for v_key, v_value in select * from jsonb_each(p_filter) loop
+    if v_key = '$and' then
+      select string_agg(n.o_path, ' && '), string_agg(n.o_contained, ' and ') into v_path, v_contained
+      from jsonb_array_elements(v_value) with ordinality as f (value, n)
+      cross join lateral private.narrow_filter(f.value, p_path || array[v_key, (f.n - 1)::text]) n;
+    elsif v_key = '$or' then
+      -- One alternative that the index cannot find, and all of them have to be looked at.
+      select
+        case when bool_and(n.o_path is not null) then '(' || string_agg('(' || n.o_path || ')', ' || ') || ')' end,
+        case when bool_and(n.o_contained is not null) then '(' || string_agg('(' || n.o_contained || ')', ' or ') || ')' end
+      into v_path, v_contained
+      from jsonb_array_elements(v_value) with ordinality as f (value, n)
+      cross join lateral private.narrow_filter(f.value, p_path || array[v_key, (f.n - 1)::text]) n;
+    -- To the index a number in a path is the name of a field, never the place in an array that it may be to #>.
+    elsif v_key ~ '^(id|version|creation_utc)(\.|$)' or v_key ~ '\.[+-]?\d+(\.|$)' then
+      continue;
+    elsif v_value @? 'strict $.keyvalue().key ? (@ starts with "$")' then
+      select
+        string_agg(private.path_condition(v_key, o.key, o.value), ' && '),
+        string_agg(private.containment_condition(v_key, o.value, p_path || array[v_key, o.key]), ' and ')
+          filter (where o.key = '$contains')
+      into v_path, v_contained
+      from jsonb_each(v_value) o;
+    else
+      select private.path_condition(v_key, '$eq', v_value), null into v_path, v_contained;
+    end if;
+    o_path := nullif(concat_ws(' && ', o_path, v_path), '');
+    o_contained := nullif(concat_ws(' and ', o_contained, v_contained), '');
+  end loop;
+end;
+$$;
+comment on routine private.narrow_filter is
+  'What every match of a filter, or of the part of one at p_path, fulfils: o_path as a jsonpath, o_contained as SQL. Null where '
+  'there is nothing.';
+revoke all on routine private.narrow_filter from public, anon, authenticated, service_role;
+
+
+create function private.filter_path(p_filters jsonb) returns jsonpath
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  c_max_comparisons constant integer := 128;
+  v_path text := (private.narrow_filter(p_filters, '{}')).o_path;
+begin
+  return case when regexp_count(v_path, ' == ') <= c_max_comparisons then ('strict ' || v_path)::jsonpath end;
+end;
+$$;
+comment on routine private.filter_path is
+  'What values every match of a filter has, for the index on data; null where the filter does not say.';
+revoke all on routine private.filter_path from public, anon, authenticated, service_role;
+
 -- Filters: {"age": {"$gte": 18}, "$or": [{"name": "Ada"}, {"tags": {"$contains": "vip"}}]} becomes a condition in SQL.
 --
--- No value is ever part of the SQL text. A condition refers to its operand by the path at which it stands in the filter,
--- and the filter itself is bound as $1: the example is
+-- No value is ever part of the SQL text. A condition refers to its operand by the path at which it stands in the filter, and the
+-- filter itself is bound as $1. What the text does contain of a filter, names of fields, is there as quoted literals.
 --
---   (case jsonb_typeof(data #> '{age}') when 'number' then (data #> '{age}')::numeric end) >= ($1 #> '{age,$gte}')::numeric
---   and (… or …)
---
--- What the text does contain of a filter, names of fields, is there as quoted literals.
+-- A document may have 4 MiB, and every operator that looks into it unpacks all of it and keeps that until the row is done with.
+-- So what decides reads a document once and each field once, in a subquery (private.compile_filters). What an index serves
+-- stands before it, on the columns, and only narrows down: how equal values do, is one path for the index on data
+-- (private.filter_path).
 
 create function private.document_field(
   p_field text, out is_column boolean, out path text[], out value text, out number text, out string text
@@ -466,8 +675,7 @@ as $$
 begin
   path := case p_field when '' then '{""}' else string_to_array(p_field, '.') end;
   if cardinality(path) > 16 then
-    -- Every part is a part of the query, for every element of an $in.
-    perform private.refuse_part(p_field, 'Has more than 16 parts.');
+    perform private.refuse_part(p_field, 'Has more than 16 parts.', 'filter_path');
   end if;
   is_column := p_field in ('id', 'version', 'creation_utc');
   if is_column then
@@ -492,57 +700,70 @@ comment on routine private.document_field is
 revoke all on routine private.document_field from public, anon, authenticated, service_role;
 
 
-create function private.compile_condition(p_field text, p_operator text, p_operand jsonb, p_path text[], p_name text)
-returns text
+create function private.compile_condition(
+  p_field text, p_operator text, p_operand jsonb, p_path text[], p_name text, p_fields text[],
+  out o_exact text, out o_column text, out o_range text
+)
 language plpgsql
 immutable
 set search_path = ''
 as $$
 declare
-  -- More alternatives than this are no longer worth a look into the index each.
-  c_max_lookups constant integer := 32;
   v_field record;
+  v_n integer := array_position(p_fields, p_field);
   -- The operand, where it stands in the filter.
   v_ref text := format('($1 #> %L::text[])', p_path);
   v_text text := format('($1 #>> %L::text[])', p_path);
   v_type text := jsonb_typeof(p_operand);
   v_comparison text := '{"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}'::jsonb ->> p_operator;
-  -- What the index on data narrows down, where it can; null prints as nothing.
-  v_candidates text;
+  v_value text;
+  v_number text;
+  v_string text;
 begin
   select * into v_field from private.document_field(p_field);
+  v_value := case when v_n is null then v_field.value else format('f.v%s', v_n) end;
+  v_number := case
+    when v_n is null then v_field.number
+    else format($f$(case jsonb_typeof(%1$s) when 'number' then %1$s::numeric end)$f$, v_value)
+  end;
+  v_string := case when v_n is null then v_field.string else format('f.t%s', v_n) end;
+  if p_field = 'creation_utc' and v_type = 'string' and p_operator in ('$eq', '$ne', '$gt', '$gte', '$lt', '$lte') then
+    -- As the instant that it names; what names none is no document's. In a subquery it is worked out once.
+    v_text := format('(select private.creation_time(%s))', v_text);
+    v_ref := v_text;
+    v_value := 'sort_at';
+    v_string := v_value;
+  end if;
 
   case p_operator
     when '$eq' then
-      if v_type = 'null' then
-        return format($f$coalesce(jsonb_typeof(%s), 'null') = 'null'$f$, v_field.value);
-      elsif v_field.is_column then
-        return case v_type when 'string' then format('%s = %s', v_field.string, v_text) else 'false' end;
-      end if;
-      v_candidates := private.containment(v_field.path, v_ref) || ' and ';
-      return format('(%s%s = %s)', v_candidates, v_field.value, v_ref);
+      o_exact := case
+        when v_type = 'null' then format($f$coalesce(jsonb_typeof(%s), 'null') = 'null'$f$, v_value)
+        when not v_field.is_column then format('%s = %s', v_value, v_ref)
+        when v_type = 'string' then format('%s = %s', v_string, v_text)
+        else 'false'
+      end;
 
     when '$ne' then
-      if v_type = 'null' then
-        return format($f$coalesce(jsonb_typeof(%s), 'null') <> 'null'$f$, v_field.value);
-      end if;
-      return format('(%s = %s) is not true', v_field.value, v_ref);
+      o_exact := case
+        when v_type = 'null' then format($f$coalesce(jsonb_typeof(%s), 'null') <> 'null'$f$, v_value)
+        else format('(%s = %s) is not true', v_value, v_ref)
+      end;
 
     when '$gt', '$gte', '$lt', '$lte' then
       case v_type
         when 'number' then
-          return format('%s %s %s::numeric', v_field.number, v_comparison, v_ref);
+          o_exact := format('%s %s %s::numeric', v_number, v_comparison, v_ref);
+          o_range := format('%s %s %s::numeric', v_field.number, v_comparison, v_ref);
         when 'string' then
-          if v_field.is_column then
-            return format('%s %s %s', v_field.string, v_comparison, v_text);
-          end if;
-          -- The first two are what an index of the field knows (private.create_document_index): implied by the third.
-          return format(
-            '(%1$s is null and left(%2$s, 256) %3$s left(%4$s, 256) and %2$s %5$s %4$s)',
-            v_field.number, v_field.string, left(v_comparison, 1) || '=', v_text, v_comparison
+          o_exact := format('%s %s %s', v_string, v_comparison, v_text);
+          -- What an index of the field knows (private.create_document_index).
+          o_range := format(
+            '(%1$s is null and left(%2$s, 256) %3$s left(%4$s, 256))',
+            v_field.number, v_field.string, left(v_comparison, 1) || '=', v_text
           );
         when 'boolean' then
-          return format($f$(jsonb_typeof(%1$s) = 'boolean' and %1$s %2$s %3$s)$f$, v_field.value, v_comparison, v_ref);
+          o_exact := format($f$(jsonb_typeof(%1$s) = 'boolean' and %1$s %2$s %3$s)$f$, v_value, v_comparison, v_ref);
         else
           perform private.refuse_part(p_name, 'Expected a number, a string or a boolean.');
       end case;
@@ -551,43 +772,39 @@ begin
       if v_type <> 'array' then
         perform private.refuse_part(p_name, 'Expected an array.');
       elsif jsonb_array_length(p_operand) > 1000 then
-        perform private.refuse_part(p_name, 'Has more than 1,000 elements.');
+        perform private.refuse_part(p_name, 'Has more than 1,000 elements.', 'filter_elements');
+      elsif p_field = 'creation_utc' then
+        o_exact := format(
+          '(sort_at = any (array(select private.creation_time(e #>> ''{}'') from jsonb_array_elements(%s) e)))', v_ref
+        );
+        o_exact := case p_operator when '$in' then o_exact else o_exact || ' is not true' end;
       elsif p_operator = '$nin' then
-        return format($f$coalesce(%s, 'null') not in (select jsonb_array_elements(%s))$f$, v_field.value, v_ref);
+        o_exact := format($f$coalesce(%s, 'null') not in (select jsonb_array_elements(%s))$f$, v_value, v_ref);
       elsif v_field.is_column and not jsonb_path_exists(p_operand, 'strict $[*] ? (@.type() != "string")') then
-        return format('%s = any (array(select jsonb_array_elements_text(%s)))', v_field.string, v_ref);
-      elsif not v_field.is_column and jsonb_array_length(p_operand) between 1 and c_max_lookups
-        and not p_operand @> 'null'
-      then
-        select '(' || string_agg(private.containment(v_field.path, format('(%s -> %s)', v_ref, i)), ' or ') || ') and '
-          into v_candidates
-        from generate_series(0, jsonb_array_length(p_operand) - 1) i;
+        o_exact := format('%s = any (array(select jsonb_array_elements_text(%s)))', v_string, v_ref);
+      else
+        o_exact := format($f$coalesce(%s, 'null') in (select jsonb_array_elements(%s))$f$, v_value, v_ref);
       end if;
-      return format(
-        $f$(%scoalesce(%s, 'null') in (select jsonb_array_elements(%s)))$f$, v_candidates, v_field.value, v_ref
-      );
 
     when '$exists' then
       if v_type <> 'boolean' then
         perform private.refuse_part(p_name, 'Expected a boolean.');
       end if;
-      return format('%s is %s null', v_field.value, case when p_operand::boolean then 'not' else '' end);
+      o_exact := format('%s is %s null', v_value, case when p_operand::boolean then 'not' else '' end);
 
     when '$contains' then
-      v_candidates := private.containment(
-        v_field.path, case when v_type in ('array', 'object') then v_ref else format('jsonb_build_array(%s)', v_ref) end
-      ) || ' and ';
-      return format(
-        $f$(%1$sjsonb_typeof(%2$s) in ('array', 'object') and %2$s @> %3$s)$f$, v_candidates, v_field.value, v_ref
-      );
+      o_exact := format($f$(jsonb_typeof(%1$s) in ('array', 'object') and %1$s @> %2$s)$f$, v_value, v_ref);
 
     when '$like' then
-      if v_type <> 'string' or char_length(p_operand #>> '{}') > 1000 then
-        perform private.refuse_part(p_name, 'Expected a string of at most 1,000 characters.');
+      if v_type <> 'string' then
+        perform private.refuse_part(p_name, 'Expected a string.');
       elsif regexp_replace(p_operand #>> '{}', '\\.', '', 'g') like '%\\' then
         perform private.refuse_part(p_name, 'Ends with a backslash, which escapes nothing.');
       end if;
-      return format('%s like %s', v_field.string, v_text);
+      o_exact := case
+        when v_n is null then format('%s like %s', v_string, v_text)
+        else format('(octet_length(%1$s) <= f.max_text and %1$s like %2$s)', v_string, v_text)
+      end;
 
     else
       perform private.refuse_part(
@@ -596,64 +813,22 @@ begin
         '$and, $or around fields.'
       );
   end case;
+  if v_field.is_column then
+    o_column := o_exact;
+    o_range := null;
+  end if;
 end;
 $$;
 comment on routine private.compile_condition is
-  'One operator on one field as SQL. Comparison is typed: a number never equals its text. A missing field is as null is to '
-  '$eq, $ne, $in and $nin, and matches no range.';
+  'One operator on one field as SQL: o_exact decides, with the field as f.v<n> and f.t<n> of private.compile_filters; o_column and '
+  'o_range are what an index can serve of it, on the table''s columns. Comparison is typed: a number never equals its text. A '
+  'missing field is as null is to $eq, $ne, $in and $nin, and matches no range.';
 revoke all on routine private.compile_condition from public, anon, authenticated, service_role;
 
 
-create function private.containment(p_path text[], p_operand text) returns text
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  -- To containment a number in a path is the name of a field, never the place in an array that it may be to #>.
-  if exists (select from unnest(p_path[2:]) part where part ~ '^[+-]?\d+$')
-    or p_path[1] in ('id', 'version', 'creation_utc')
-  then
-    return null;
-  end if;
-  for i in reverse cardinality(p_path)..1 loop
-    p_operand := format('jsonb_build_object(%L::text, %s)', p_path[i], p_operand);
-  end loop;
-  return format('data @> %s', p_operand);
-end;
-$$;
-comment on routine private.containment is
-  'The condition that the index on data serves for a value at a path; null where there is none. It lets more through than '
-  'what equals the operand.';
-revoke all on routine private.containment from public, anon, authenticated, service_role;
-
-
-create function private.compile_ids(p_alternatives jsonb, p_path text[]) returns text
-language sql
-immutable
-set search_path = ''
-as $$
-  select case when bool_and(a.path is not null) then
-    format('id = any (array[%s])', string_agg(format('$1 #>> %L::text[]', p_path || a.path), ', '))
-  end
-  from (
-    select case
-      when jsonb_typeof(f.value) <> 'object' or f.value - 'id' <> '{}' then null
-      when jsonb_typeof(f.value -> 'id') = 'string' then array[(f.n - 1)::text, 'id']
-      when jsonb_typeof(f.value #> '{id,$eq}') = 'string'
-        and f.value -> 'id' = jsonb_build_object('$eq', f.value #> '{id,$eq}')
-      then array[(f.n - 1)::text, 'id', '$eq']
-    end as path
-    from jsonb_array_elements(p_alternatives) with ordinality as f (value, n)
-  ) a;
-$$;
-comment on routine private.compile_ids is
-  'Alternatives that are nothing but ids, as SQL; null where one is something else. Frameworks ask so for hundreds of '
-  'documents, and the planner compares conditions with each other: as one array they take it no time.';
-revoke all on routine private.compile_ids from public, anon, authenticated, service_role;
-
-
-create function private.compile_filter(p_filter jsonb, p_path text[], p_name text) returns text
+create function private.compile_filter(
+  p_filter jsonb, p_path text[], p_name text, p_fields text[], out o_exact text, out o_columns text[], out o_ranges text[]
+)
 language plpgsql
 immutable
 set search_path = ''
@@ -663,10 +838,14 @@ declare
   v_key text;
   v_value jsonb;
   v_name text;
-  v_condition text;
+  v_part record;
+  v_parts text[];
+  v_ids text;
   v_conditions text[] := '{}';
   v_operators text[];
 begin
+  o_columns := '{}';
+  o_ranges := '{}';
   if jsonb_typeof(p_filter) is distinct from 'object' then
     perform private.refuse_part(p_name, 'Expected an object.');
   end if;
@@ -676,45 +855,74 @@ begin
       if jsonb_typeof(v_value) <> 'array' then
         perform private.refuse_part(v_name, 'Expected an array of filters.');
       elsif cardinality(p_path) >= 2 * c_max_depth then
-        perform private.refuse_part(v_name, format('Is nested deeper than %s levels.', c_max_depth));
+        perform private.refuse_part(v_name, format('Is nested deeper than %s levels.', c_max_depth), 'filter_depth');
       end if;
-      v_condition := case v_key when '$or' then private.compile_ids(v_value, p_path || v_key) end;
-      if v_condition is null then
-        select '(' || string_agg(
-          private.compile_filter(f.value, p_path || array[v_key, (f.n - 1)::text], format('%s[%s]', v_name, f.n - 1)),
-          case v_key when '$and' then ' and ' else ' or ' end
-        ) || ')' into v_condition
-        from jsonb_array_elements(v_value) with ordinality as f (value, n);
+      v_ids := null;
+      if v_key = '$or' then
+        select format(
+          'id = any (array(select e #>> private.id_path(e) from jsonb_array_elements($1 #> %L::text[]) e))', p_path || v_key
+        ) into v_ids
+        where exists (select from jsonb_array_elements(v_value) f where private.id_path(f) is not null);
       end if;
-      v_conditions := v_conditions || coalesce(v_condition, case v_key when '$and' then 'true' else 'false' end);
+      v_parts := case when v_ids is null then '{}' else array[v_ids] end;
+      for v_part in
+        select c.*
+        from jsonb_array_elements(v_value) with ordinality as f (value, n)
+        cross join lateral private.compile_filter(
+          f.value, p_path || array[v_key, (f.n - 1)::text], format('%s[%s]', v_name, f.n - 1), p_fields
+        ) c
+        where v_key = '$and' or private.id_path(f.value) is null
+        order by f.n
+      loop
+        v_parts := v_parts || v_part.o_exact;
+        -- Alternatives are narrowed down by the index on data, or by their ids, or not at all.
+        if v_key = '$and' then
+          o_columns := o_columns || v_part.o_columns;
+          o_ranges := o_ranges || v_part.o_ranges;
+        end if;
+      end loop;
+      if v_parts = array[v_ids] then
+        o_columns := o_columns || v_ids;
+      end if;
+      v_conditions := v_conditions || case
+        when v_parts = '{}' then case v_key when '$and' then 'true' else 'false' end
+        else '(' || array_to_string(v_parts, case v_key when '$and' then ' and ' else ' or ' end) || ')'
+      end;
     elsif v_key like '$%' then
       perform private.refuse_part(v_name, 'There is no such operator: between fields there are $and and $or.');
     elsif char_length(v_key) > 256 then
-      perform private.refuse_part(v_name, 'A field is longer than 256 characters.');
+      perform private.refuse_part(v_name, 'A field is longer than 256 characters.', 'filter_path');
     else
       v_operators := case
         when jsonb_typeof(v_value) = 'object' then array(select k from jsonb_object_keys(v_value) k where k like '$%')
         else '{}'
       end;
-      if v_operators = '{}' then
-        v_conditions := v_conditions || private.compile_condition(v_key, '$eq', v_value, p_path || v_key, v_name);
-      elsif cardinality(v_operators) < (select count(*) from jsonb_object_keys(v_value)) then
+      if cardinality(v_operators) between 1 and (select count(*) - 1 from jsonb_object_keys(v_value)) then
         perform private.refuse_part(v_name, 'Has operators and fields side by side.');
-      else
-        v_conditions := v_conditions || (
-          select array_agg(
-            private.compile_condition(v_key, o, v_value -> o, p_path || array[v_key, o], v_name || '.' || o)
-          )
-          from unnest(v_operators) o
-        );
       end if;
+      for v_part in
+        select c.*
+        from unnest(v_operators) o
+        cross join lateral private.compile_condition(
+          v_key, o, v_value -> o, p_path || array[v_key, o], v_name || '.' || o, p_fields
+        ) c
+        union all
+        select c.*
+        from private.compile_condition(v_key, '$eq', v_value, p_path || v_key, v_name, p_fields) c
+        where v_operators = '{}'
+      loop
+        v_conditions := v_conditions || v_part.o_exact;
+        o_columns := array_remove(o_columns || v_part.o_column, null);
+        o_ranges := array_remove(o_ranges || v_part.o_range, null);
+      end loop;
     end if;
   end loop;
-  return case v_conditions when '{}' then 'true' else '(' || array_to_string(v_conditions, ' and ') || ')' end;
+  o_exact := case v_conditions when '{}' then 'true' else '(' || array_to_string(v_conditions, ' and ') || ')' end;
 end;
 $$;
 comment on routine private.compile_filter is
-  'A filter, or the part of one at p_path, as SQL. See private.compile_filters.';
+  'A filter, or the part of one at p_path, as SQL that decides, and what of it every match fulfils that indexes of columns and of '
+  'fields serve. See private.compile_filters.';
 revoke all on routine private.compile_filter from public, anon, authenticated, service_role;
 
 
@@ -724,12 +932,33 @@ immutable
 set search_path = ''
 as $$
 declare
-  c_max_bytes constant integer := 64 * 1024;
+  -- Each unpacks the document again.
+  c_max_ranges constant integer := 2;
+  c_max_containments constant integer := 12;
+  v_known record := private.require_filters(p_filters);
+  v_filter record := private.compile_filter(p_filters, '{}', 'filters', v_known.o_fields);
+  v_contained text := (private.narrow_filter(p_filters, '{}')).o_contained;
+  v_unpacked text;
 begin
-  if octet_length(p_filters::text) > c_max_bytes then
-    perform private.refuse_part('filters', 'Larger than 64 KiB.');
+  if v_known.o_fields = '{}' then
+    return v_filter.o_exact;
   end if;
-  return private.compile_filter(p_filters, '{}', 'filters');
+  select format(
+    '(select %s from (select w.*, %s, %s as max_text from (select %s from (select data || ''{}'' as data offset 0) d offset 0) w '
+    'offset 0) f)',
+    v_filter.o_exact,
+    string_agg(format($f$case jsonb_typeof(w.v%1$s) when 'string' then w.v%1$s #>> '{}' end collate "C" as t%1$s$f$, f.n), ', '),
+    v_known.o_max_text,
+    string_agg(format('d.data #> %L::text[] as v%s', (private.document_field(f.field)).path, f.n), ', ')
+  ) into v_unpacked
+  from unnest(v_known.o_fields) with ordinality as f (field, n);
+  return array_to_string(
+    array[
+      case when private.filter_path(p_filters) is not null then 'data @@ private.filter_path($1)' end,
+      case when regexp_count(v_contained, 'data @>') <= c_max_containments then v_contained end
+    ] || v_filter.o_columns || v_filter.o_ranges[:c_max_ranges] || v_unpacked,
+    ' and '
+  );
 end;
 $$;
 comment on routine private.compile_filters is
@@ -1178,6 +1407,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+-- To compile a filter to machine code takes longer than most collections take to be read.
+set jit = off
 as $$
 declare
   v_owner_id uuid := private.document_owner(p_user_id);
@@ -1248,6 +1479,7 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+set jit = off
 as $$
 declare
   v_owner_id uuid := private.document_owner(p_user_id);
@@ -1288,6 +1520,7 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+set jit = off
 as $$
 declare
   v_owner_id uuid := private.document_owner(p_user_id);
@@ -1449,6 +1682,8 @@ create function private.lock_document(p_owner_id uuid, p_collection text, p_filt
 language plpgsql
 security definer
 set search_path = ''
+-- To compile a filter to machine code takes longer than most collections take to be read.
+set jit = off
 as $$
 declare
   v_document public.documents;
@@ -1598,6 +1833,7 @@ language plpgsql
 security definer
 set search_path = ''
 set lock_timeout = '1500ms'
+set jit = off
 as $$
 declare
   v_owner_id uuid := private.document_writer(p_user_id);

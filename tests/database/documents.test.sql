@@ -8,12 +8,12 @@ select is(private.compile_filters('{"$or": []}'), '(false)', 'no alternative is 
 select is(private.compile_filters('{"$and": []}'), '(true)', 'no condition is all');
 select is(
   private.compile_filters('{"$or": [{"id": "secret"}, {"id": {"$eq": "secret"}}]}'),
-  $$(id = any (array[$1 #>> '{$or,0,id}'::text[], $1 #>> '{$or,1,id,$eq}'::text[]]))$$,
+  $$((id = any (array(select e #>> private.id_path(e) from jsonb_array_elements($1 #> '{$or}'::text[]) e))))$$,
   'alternatives that are ids become one array'
 );
-select is(
+select matches(
   private.compile_filters('{"it''s": {"$ne": "secret"}}'),
-  $$(((data #> '{it''s}'::text[]) = ($1 #> '{it''s,$ne}'::text[])) is not true)$$,
+  $$^\(select \(\(f\.v1 = \(\$1 #> '{it''s,\$ne}'::text\[\]\)\) is not true\) from .* d\.data #> '{it''s}'::text\[\] as v1 from (?!.*secret)$$,
   'names are literals, values stay in the filter'
 );
 select throws_ok(

@@ -174,7 +174,9 @@ Deno.test("ten thousand random documents: every filter finds what it means, page
     assertEquals(inserted.status, 201, JSON.stringify(inserted.body).slice(0, 500));
 
     const queries = Array.from({ length: 20 }, () => {
-      const filters = generator.filter(documents);
+      let filters = generator.filter(documents);
+      // Some would have more conditions than a filter may.
+      while (JSON.stringify(filters).length > 2500) filters = generator.filter(documents);
       return { filters, parts: 1 + generator.int(4), sort: generator.pick(["asc", "desc"]) };
     });
     await inParallel(
@@ -388,7 +390,6 @@ Deno.test("a malformed filter is 400 with the path of what is wrong in it", asyn
       [{ a: { $exists: 1 } }, "filters.a.$exists"],
       [{ a: { $like: 1 } }, "filters.a.$like"],
       [{ a: { $like: "a\\" } }, "filters.a.$like"],
-      [{ a: { $like: "x".repeat(1001) } }, "filters.a.$like"],
       [{ a: { $gt: null } }, "filters.a.$gt"],
       [{ a: { $lte: [1] } }, "filters.a.$lte"],
       [{ "a.b": { $gt: 1, c: 2 } }, "filters.a.b"],

@@ -9,9 +9,14 @@ export function matches(filter: Json, document: Document): boolean {
   return Object.entries<Json>(filter).every(([key, value]) => {
     if (key === "$and") return value.every((part: Json) => matches(part, document));
     if (key === "$or") return value.some((part: Json) => matches(part, document));
-    const field = read(document, key);
-    if (!isObject(value) || !Object.keys(value).some((name) => name.startsWith("$"))) return compare.$eq(field, value);
-    return Object.entries(value).every(([operator, operand]) => compare[operator](field, operand));
+    const operators = isObject(value) && Object.keys(value).some((name) => name.startsWith("$"))
+      ? value
+      : { $eq: value };
+    return Object.entries(operators).every(([operator, operand]) =>
+      key === "creation_utc" && !["$like", "$contains", "$exists"].includes(operator)
+        ? compare[operator](instant(document[key]), Array.isArray(operand) ? operand.map(instant) : instant(operand))
+        : compare[operator](read(document, key), operand)
+    );
   });
 }
 
@@ -38,6 +43,12 @@ function read(document: Json, field: string): Json {
     if (Array.isArray(value)) return /^\d+$/.test(part) ? value[Number(part)] : undefined;
     return isObject(value) && Object.hasOwn(value, part) ? value[part] : undefined;
   }, document);
+}
+
+/** The same text for the same instant, nothing for what is a text and none. */
+function instant(value: Json): Json {
+  if (typeof value !== "string") return value;
+  return /^\d{4}-\d\d-\d\d[T ]/.test(value) ? new Date(value.replace(/[+]\d\d$/, "$&:00")).toISOString() : undefined;
 }
 
 const equal = (a: Json, b: Json): boolean => canonical(a) === canonical(b);

@@ -10,7 +10,7 @@ export interface ErrorBody {
   /** Whether the same request may succeed later. Where not, repeating it helps nobody. */
   retryable: boolean;
   /** What exactly: for `invalid_request` the failing paths, elsewhere a sentence. */
-  details?: string | { path: string; message: string }[];
+  details?: string | { path: string; message: string; limit?: string }[];
   /** What to do about it. */
   hint?: string;
   request_id: string;

@@ -149,6 +149,7 @@ declare
   v_rows refcursor;
 begin
   perform private.require_limit(p_limit);
+  perform private.require_contained(p_metadata, 'metadata');
   if p_archived is null or p_archived not in ('true', 'false', 'any') then
     perform private.refuse('archived is not true, false or any.');
   end if;

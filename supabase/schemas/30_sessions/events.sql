@@ -36,6 +36,22 @@ comment on routine private.require_events is
 revoke all on routine private.require_events from public, anon, authenticated, service_role;
 
 
+create function private.require_types(p_types text[]) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if cardinality(p_types) > 32 then
+    perform private.refuse_part('types', 'Has more than 32 types.', 'event_types');
+  end if;
+end;
+$$;
+comment on routine private.require_types is 'Raises PT400 invalid_request for more types than each event is compared with.';
+revoke all on routine private.require_types from public, anon, authenticated, service_role;
+grant execute on routine private.require_types to authenticated, service_role;
+
+
 create function private.event_slot(p_at timestamptz) returns timestamptz
 language sql
 immutable
@@ -251,6 +267,7 @@ declare
   v_session jsonb := public.get_session(p_session_id, p_user_id);
 begin
   perform private.require_limit(p_limit);
+  perform private.require_types(p_types);
   return private.read_events(p_session_id, coalesce(p_after, 0), p_types, p_limit)
     || jsonb_build_object('session', v_session);
 end;

@@ -8,6 +8,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+-- To compile a filter to machine code takes longer than most collections take to be read.
+set jit = off
 as $$
 declare
   v_owner_id uuid := private.document_owner(p_user_id);
@@ -78,6 +80,7 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+set jit = off
 as $$
 declare
   v_owner_id uuid := private.document_owner(p_user_id);
@@ -118,6 +121,7 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+set jit = off
 as $$
 declare
   v_owner_id uuid := private.document_owner(p_user_id);

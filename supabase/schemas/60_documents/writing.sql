@@ -92,6 +92,8 @@ create function private.lock_document(p_owner_id uuid, p_collection text, p_filt
 language plpgsql
 security definer
 set search_path = ''
+-- To compile a filter to machine code takes longer than most collections take to be read.
+set jit = off
 as $$
 declare
   v_document public.documents;
@@ -241,6 +243,7 @@ language plpgsql
 security definer
 set search_path = ''
 set lock_timeout = '1500ms'
+set jit = off
 as $$
 declare
   v_owner_id uuid := private.document_writer(p_user_id);
