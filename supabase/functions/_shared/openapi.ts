@@ -95,7 +95,10 @@ const errorBody = z.strictObject({
   code: z.string(),
   message: z.string(),
   retryable: z.boolean().describe("Whether the same request may succeed later. Where not, repeating it helps nobody."),
-  details: z.union([z.string(), z.array(z.strictObject({ path: z.string(), message: z.string(), limit: z.string().optional() }))]).optional(),
+  details: z.union([
+    z.string(),
+    z.array(z.strictObject({ path: z.string(), message: z.string(), limit: z.string().optional() })),
+  ]).optional(),
   hint: z.string().optional(),
   request_id: z.string(),
 }).meta({ id: "Error" });
