@@ -144,6 +144,42 @@ Deno.test("the worst filters stay within memory over rows of megabytes, and end 
   }
 });
 
+Deno.test("audit looks through so much text in a call, and its cursor goes on to what is behind it", async () => {
+  const { sql, connection, pid } = await asUser(user);
+  try {
+    const [{ id }] = await connection`select public.open_session('{}') #>> '{session,id}' as id`;
+    // Twelve of 4 MB: a call looks through 32 MiB.
+    await connection`
+      select public.append_events(${id}, jsonb_agg(jsonb_build_object('event_type', 'note', 'content', t.text))) is null
+      from generate_series(1, 12) n, lateral (select repeat('a', 4000000) || repeat('b', n / 12) as text) t`;
+    // The cursor's times as they are: as parameters of their type they would lose their microseconds.
+    const audit = async (after: Record<string, string> | null) => {
+      const [{ page }] = await connection`
+        select public.audit_events(
+          p_query => ${"a".repeat(999) + "b"}, p_from => (a ->> 'from')::timestamptz, p_to => (a ->> 'to')::timestamptz,
+          p_after_occurred_at => (a ->> 'occurred_at')::timestamptz, p_after_session_id => (a ->> 'session_id')::uuid,
+          p_after_sequence => (a ->> 'sequence')::integer, p_after_chunk => (a ->> 'chunk')::integer
+        ) as page
+        from (select ${JSON.stringify(after)}::text::jsonb as a) a`;
+      return page;
+    };
+    const startedAt = cpu(pid);
+    const first = await audit(null);
+    assertEquals([first.data.length, first.has_more], [0, true]);
+    assert(cpu(pid) - startedAt < 3000, `${cpu(pid) - startedAt} ms`);
+    const found = [];
+    for (let calls = 0, after = first.next; after && calls < 12; calls++) {
+      const page = await audit(after);
+      found.push(...page.data);
+      after = page.next;
+    }
+    assertEquals(found.map((event) => event.sequence), [12]);
+  } finally {
+    connection.release();
+    await sql.end();
+  }
+});
+
 Deno.test({
   name: "large rows are gone",
   fn: async () => {
