@@ -2130,6 +2130,7 @@ set enable_mergejoin = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_material = off
+set enable_sort = off
 as $$
 declare
   c_lines constant integer := 1000;
@@ -2764,6 +2765,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+-- By index, in its order: without statistics (docs/decisions/0026) all of a conversation looked little enough to be sorted.
+set enable_sort = off
 as $$
 declare
   v_id uuid := p_conversation_id;
@@ -2930,6 +2933,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+-- By index, as read_messages.
+set enable_sort = off
 as $$
 declare
   v_user_id uuid := private.caller_id(p_user_id);

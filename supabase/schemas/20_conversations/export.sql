@@ -46,6 +46,7 @@ set enable_mergejoin = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_material = off
+set enable_sort = off
 as $$
 declare
   c_lines constant integer := 1000;

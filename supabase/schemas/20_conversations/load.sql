@@ -7,6 +7,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+-- By index, in its order: without statistics (docs/decisions/0026) all of a conversation looked little enough to be sorted.
+set enable_sort = off
 as $$
 declare
   v_id uuid := p_conversation_id;
@@ -173,6 +175,8 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+-- By index, as read_messages.
+set enable_sort = off
 as $$
 declare
   v_user_id uuid := private.caller_id(p_user_id);
