@@ -439,9 +439,9 @@ set search_path = ''
 as $$
   select jsonb_build_object(
     'messages', coalesce(
-      jsonb_agg(
+      to_jsonb(array_agg(
         to_jsonb(m) - '{user_id,item}'::text[] || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
-      ),
+      )),
       '[]'
     ),
     'last_sequence_order', p_result -> 'last_sequence_order'
@@ -544,7 +544,7 @@ begin
 
   if jsonb_path_exists(p_messages, '$[*].item_id ? (@ != null)') then
     v_known := private.known_items(p_conversation_id, p_messages);
-    select coalesce(jsonb_agg(m.value order by m.n), '[]') into v_new
+    select coalesce(to_jsonb(array_agg(m.value order by m.n)), '[]') into v_new
     from jsonb_array_elements(p_messages) with ordinality as m (value, n)
     where m.value ->> 'item_id' is null or not v_known ? (m.value ->> 'item_id');
   end if;
@@ -1128,7 +1128,7 @@ begin
     coalesce(max(m.sequence_order), 0) as last,
     count(*) as messages,
     coalesce(sum(private.message_tokens(m.message)), 0) as tokens,
-    coalesce(jsonb_agg(private.context_message(m.message) order by m.sequence_order), '[]') as shown,
+    coalesce(to_jsonb(array_agg(private.context_message(m.message) order by m.sequence_order)), '[]') as shown,
     coalesce(
       jsonb_agg(
         jsonb_build_object(
@@ -1185,7 +1185,7 @@ begin
 
   if v_fit.cut is not null then
     select
-      jsonb_agg(private.context_message(m) order by m.sequence_order) as shown,
+      to_jsonb(array_agg(private.context_message(m) order by m.sequence_order)) as shown,
       case when p_explain then
         jsonb_agg(
           jsonb_build_object(
@@ -2652,7 +2652,7 @@ begin
       detail = 'An item_id stands for an earlier message of the same conversation.';
   end if;
 
-  perform private.insert_rows('public.conversation_messages', jsonb_agg(
+  perform private.insert_rows('public.conversation_messages', to_jsonb(array_agg(
     m.value || jsonb_build_object(
       'conversation_id', v_id,
       'user_id', v_user_id,
@@ -2660,7 +2660,7 @@ begin
       'metadata', private.note_author(coalesce(nullif(m.value -> 'metadata', 'null'), '{}'), m.value ->> 'author', v_author)
     )
     order by m.n
-  ))
+  )))
   from jsonb_array_elements(p_messages) with ordinality as m (value, n);
 
   return jsonb_build_object(

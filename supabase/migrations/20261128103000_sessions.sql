@@ -1016,7 +1016,7 @@ begin
     )) into v_messages
     from unnest(v_summaries[:v_shown]) with ordinality s (text, n);
   end if;
-  select coalesce(v_messages, '[]') || coalesce(jsonb_agg(t.turn order by t.n desc), '[]') into v_messages
+  select coalesce(v_messages, '[]') || coalesce(to_jsonb(array_agg(t.turn order by t.n desc)), '[]') into v_messages
   from unnest(v_turns) with ordinality t (turn, n);
   return jsonb_build_object(
     'messages', v_messages,
@@ -1256,7 +1256,7 @@ begin
   if p_idempotency_key is not null then
     v_result := private.claim_idempotency_key(v_user_id, v_scope, p_idempotency_key, p_events);
     if v_result is not null then
-      select jsonb_agg(to_jsonb(e) - 'user_id' order by e.sequence) into v_events
+      select to_jsonb(array_agg(to_jsonb(e) - 'user_id' order by e.sequence)) into v_events
       from public.event_logs e
       where e.session_id = p_session_id
         and e.sequence between (v_result -> 'first')::integer and (v_result -> 'last')::integer;
@@ -1304,7 +1304,7 @@ begin
     group by 2, 3
     on conflict (session_id, slot, event_type) do update set count = c.count + excluded.count
   )
-  select jsonb_agg(to_jsonb(s) - 'user_id' order by s.sequence) into v_events
+  select to_jsonb(array_agg(to_jsonb(s) - 'user_id' order by s.sequence)) into v_events
   from stored s;
 
   v_last := v_last + jsonb_array_length(p_events);
@@ -2072,10 +2072,10 @@ begin
     returning u.*
   )
   select coalesce(
-    jsonb_agg(
+    to_jsonb(array_agg(
       to_jsonb(s) || jsonb_build_object('attempts', t.attempts, 'lease_expires_at', t.lease_expires_at)
       order by t.attempts, t.turn
-    ),
+    )),
     '[]'
   ) into v_sessions
   from taken t

@@ -243,7 +243,7 @@ begin
     order by h.n desc, s.updated_at desc, s.response_id
   loop
     if private.gateway_items(v_known.response_id) = (
-      select jsonb_agg(i.value order by i.n)
+      select to_jsonb(array_agg(i.value order by i.n))
       from jsonb_array_elements(new.input_items) with ordinality as i (value, n)
       where i.n <= v_known.n
     ) then
@@ -259,7 +259,7 @@ begin
     jsonb_strip_nulls(jsonb_build_object('previous_response_id', v_previous_id)) || jsonb_build_object(
       'model', new.model, 'provider', new.provider, 'output', '[]'::jsonb,
       'input', (
-        select coalesce(jsonb_agg(i.value order by i.n), '[]')
+        select coalesce(to_jsonb(array_agg(i.value order by i.n)), '[]')
         from jsonb_array_elements(new.input_items) with ordinality as i (value, n)
         where i.n > v_after
       )
@@ -526,7 +526,7 @@ begin
       'output', case
         when p_message.parts is null then to_jsonb(coalesce(p_message.content, ''))
         else (
-          select jsonb_agg(private.item_part(p.value, 'tool') order by p.n)
+          select to_jsonb(array_agg(private.item_part(p.value, 'tool') order by p.n))
           from jsonb_array_elements(
             case when p_message.content is null then '[]' else jsonb_build_array(private.text_part('tool', p_message.content, true)) end
               || p_message.parts
@@ -537,7 +537,7 @@ begin
     ));
   end if;
 
-  select coalesce(jsonb_agg(private.item_part(p.value, v_role) order by p.n), '[]') into v_content
+  select coalesce(to_jsonb(array_agg(private.item_part(p.value, v_role) order by p.n)), '[]') into v_content
   from jsonb_array_elements(
     case when p_message.content <> '' then jsonb_build_array(private.text_part(v_role, p_message.content, true)) else '[]' end
       || coalesce(p_message.parts, '[]')
@@ -560,7 +560,7 @@ begin
   end if;
   if v_role = 'assistant' then
     v_items := v_items || (
-      select coalesce(jsonb_agg(
+      select coalesce(to_jsonb(array_agg(
         case
           when t.value ->> 'type' = 'custom' then jsonb_build_object(
             'type', 'custom_tool_call', 'call_id', coalesce(t.value ->> 'id', ''),
@@ -573,7 +573,7 @@ begin
           )
         end
         order by t.n
-      ), '[]')
+      )), '[]')
       from jsonb_array_elements(p_message.tool_calls) with ordinality as t (value, n)
     );
     if p_message.function_call is not null then
@@ -633,13 +633,13 @@ begin
     union
     select m.n from messages m where m.repeated
   )
-  select coalesce(jsonb_agg(
+  select coalesce(to_jsonb(array_agg(
     case
       when t.n is null or m.value ->> 'item_id' is null then m.value
       else jsonb_set(m.value, '{item,id}', m.value -> 'item_id') || '{"item_id": null}'
     end
     order by m.n
-  ), '[]') into v_messages
+  )), '[]') into v_messages
   from messages m
   left join taken t on t.n = m.n;
   return v_messages;
@@ -693,7 +693,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select coalesce(jsonb_agg(i.value order by m.sequence_order, i.n), '[]')
+  select coalesce(to_jsonb(array_agg(i.value order by m.sequence_order, i.n)), '[]')
   from private.read_messages(p_conversation_id, p_after, p_upto + 1, 2147483647, 'asc') m
   cross join lateral jsonb_array_elements(private.items_from_message(m)) with ordinality as i (value, n);
 $$;

@@ -17,16 +17,16 @@ begin
     when 'message' then
       if jsonb_typeof(v_content) = 'string' then
         v_content := jsonb_build_array(private.text_part(p_item ->> 'role', p_item ->> 'content', true));
-      elsif jsonb_typeof(v_content) = 'array' then
-        select coalesce(jsonb_agg(
+      elsif v_content @> '[{"type": "output_text"}]' then
+        select coalesce(to_jsonb(array_agg(
           case
             when p.value ->> 'type' = 'output_text' then '{"annotations": [], "logprobs": []}' || p.value
             else p.value
           end
           order by p.n
-        ), '[]') into v_content
+        )), '[]') into v_content
         from jsonb_array_elements(v_content) with ordinality as p (value, n);
-      else
+      elsif jsonb_typeof(v_content) is distinct from 'array' then
         v_content := '[]';
       end if;
       return '{"status": "completed"}' || p_item || jsonb_build_object('type', 'message', 'content', v_content);
@@ -82,13 +82,13 @@ declare
   v_uuid text := replace(p_message.id::text, '-', '');
 begin
   return (
-    select jsonb_agg(
+    select to_jsonb(array_agg(
       private.normal_item(i.value) || jsonb_build_object('id', case
         when i.n = 1 and p_message.item_id is not null then p_message.item_id
         else private.item_prefix(i.value ->> 'type') || v_uuid || case when i.n > 1 then '_' || i.n else '' end
       end)
       order by i.n
-    )
+    ))
     from jsonb_array_elements(v_items) with ordinality as i (value, n)
   );
 end;
@@ -253,7 +253,7 @@ begin
   perform private.acting_user(p_user_id); -- store_messages asks nobody who has no claims
   perform private.require_input_items(p_items);
   -- An item that was listed and comes back is a new one: the id it was given stands for the first.
-  select coalesce(jsonb_agg(private.message_from_item(private.normal_item(
+  select coalesce(to_jsonb(array_agg(private.message_from_item(private.normal_item(
     case
       when i.value ->> 'id' ~ '^[a-z]+_[0-9a-f]{32}(_\d+)?$' and exists (
         select
@@ -262,14 +262,14 @@ begin
       ) then i.value - 'id'
       else i.value
     end
-  )) order by i.n), '[]') into v_messages
+  )) order by i.n)), '[]') into v_messages
   from jsonb_array_elements(p_items) with ordinality as i (value, n);
   v_result := private.store_messages(
     p_conversation_id, v_messages, null, p_idempotency_key,
     'POST /openai/v1/conversations/' || p_conversation_id || '/items', p_user_id
   );
   return jsonb_build_object('has_more', false, 'data', (
-    select coalesce(jsonb_agg(i.value order by s.n, i.n), '[]')
+    select coalesce(to_jsonb(array_agg(i.value order by s.n, i.n)), '[]')
     from jsonb_array_elements(v_result -> 'messages') with ordinality as s (value, n)
     join public.conversation_messages m on m.id = (s.value ->> 'id')::uuid
     cross join lateral jsonb_array_elements(private.openai_items(m)) with ordinality as i (value, n)
@@ -482,7 +482,9 @@ declare
   v_is_complete boolean;
   v_conversation_id uuid;
 begin
-  select coalesce(jsonb_agg(i.value order by m.sequence_order, i.n), '[]'), coalesce(bool_and(m.status = 'complete'), true)
+  select
+    coalesce(to_jsonb(array_agg(i.value order by m.sequence_order, i.n)), '[]'),
+    coalesce(bool_and(m.status = 'complete'), true)
   into v_output, v_is_complete
   from private.read_messages(
     v_state.conversation_id, v_state.input_sequence, v_state.sequence_order + 1, 2147483647, 'asc'

@@ -81,6 +81,28 @@ Deno.test("a document of as many values as may be is stored, one of more is refu
   assertEquals(JSON.parse(error!.details!)[0].limit, "document_values");
 });
 
+Deno.test("as many short texts as a body may have are appended and read in time, as an event and as an item", async () => {
+  const texts = times(80_000, (i) => `${i}`);
+  const session = await user.client.rpc("open_session", { p_session: {} });
+  const { error: event } = await user.client.rpc("append_events", {
+    p_session_id: (session.data as { session: { id: string } }).session.id,
+    p_events: [{ event_type: "note", content: texts }],
+  });
+  assertEquals(event, null);
+  const conversation = await user.client.rpc("create_conversation_of_items", {});
+  const p_conversation_id = (conversation.data as { id: string }).id;
+  const items = [{ role: "user", content: texts }];
+  assertEquals((await user.client.rpc("append_items", { p_conversation_id, p_items: items })).error, null);
+  const calls = times(20_000, (i) => ({ id: `${i}`, function: {} }));
+  const { error: message } = await user.client.rpc("append_messages", {
+    p_conversation_id,
+    p_messages: [{ role: "assistant", tool_calls: calls }],
+  });
+  assertEquals(message, null);
+  const page = await user.client.rpc("list_items", { p_conversation_id, p_order: "asc", p_limit: 2 });
+  assertEquals([page.error, (page.data as { data: unknown[] }).data.length], [null, 2]);
+});
+
 Deno.test("metadata to look for, and types, have limits in the database", async () => {
   const list = (many: number) => user.client.rpc("list_conversations", { p_metadata: { a: times(many, (i) => i) } });
   assertEquals((await list(29)).error, null);

@@ -148,9 +148,9 @@ set search_path = ''
 as $$
   select jsonb_build_object(
     'messages', coalesce(
-      jsonb_agg(
+      to_jsonb(array_agg(
         to_jsonb(m) - '{user_id,item}'::text[] || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
-      ),
+      )),
       '[]'
     ),
     'last_sequence_order', p_result -> 'last_sequence_order'
@@ -253,7 +253,7 @@ begin
 
   if jsonb_path_exists(p_messages, '$[*].item_id ? (@ != null)') then
     v_known := private.known_items(p_conversation_id, p_messages);
-    select coalesce(jsonb_agg(m.value order by m.n), '[]') into v_new
+    select coalesce(to_jsonb(array_agg(m.value order by m.n)), '[]') into v_new
     from jsonb_array_elements(p_messages) with ordinality as m (value, n)
     where m.value ->> 'item_id' is null or not v_known ? (m.value ->> 'item_id');
   end if;

@@ -394,7 +394,7 @@ begin
     coalesce(max(m.sequence_order), 0) as last,
     count(*) as messages,
     coalesce(sum(private.message_tokens(m.message)), 0) as tokens,
-    coalesce(jsonb_agg(private.context_message(m.message) order by m.sequence_order), '[]') as shown,
+    coalesce(to_jsonb(array_agg(private.context_message(m.message) order by m.sequence_order)), '[]') as shown,
     coalesce(
       jsonb_agg(
         jsonb_build_object(
@@ -451,7 +451,7 @@ begin
 
   if v_fit.cut is not null then
     select
-      jsonb_agg(private.context_message(m) order by m.sequence_order) as shown,
+      to_jsonb(array_agg(private.context_message(m) order by m.sequence_order)) as shown,
       case when p_explain then
         jsonb_agg(
           jsonb_build_object(

@@ -281,7 +281,7 @@ begin
       detail = 'An item_id stands for an earlier message of the same conversation.';
   end if;
 
-  perform private.insert_rows('public.conversation_messages', jsonb_agg(
+  perform private.insert_rows('public.conversation_messages', to_jsonb(array_agg(
     m.value || jsonb_build_object(
       'conversation_id', v_id,
       'user_id', v_user_id,
@@ -289,7 +289,7 @@ begin
       'metadata', private.note_author(coalesce(nullif(m.value -> 'metadata', 'null'), '{}'), m.value ->> 'author', v_author)
     )
     order by m.n
-  ))
+  )))
   from jsonb_array_elements(p_messages) with ordinality as m (value, n);
 
   return jsonb_build_object(

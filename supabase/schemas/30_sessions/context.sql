@@ -200,7 +200,7 @@ begin
     )) into v_messages
     from unnest(v_summaries[:v_shown]) with ordinality s (text, n);
   end if;
-  select coalesce(v_messages, '[]') || coalesce(jsonb_agg(t.turn order by t.n desc), '[]') into v_messages
+  select coalesce(v_messages, '[]') || coalesce(to_jsonb(array_agg(t.turn order by t.n desc)), '[]') into v_messages
   from unnest(v_turns) with ordinality t (turn, n);
   return jsonb_build_object(
     'messages', v_messages,

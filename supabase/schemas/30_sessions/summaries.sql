@@ -109,10 +109,10 @@ begin
     returning u.*
   )
   select coalesce(
-    jsonb_agg(
+    to_jsonb(array_agg(
       to_jsonb(s) || jsonb_build_object('attempts', t.attempts, 'lease_expires_at', t.lease_expires_at)
       order by t.attempts, t.turn
-    ),
+    )),
     '[]'
   ) into v_sessions
   from taken t

@@ -122,7 +122,7 @@ begin
     order by h.n desc, s.updated_at desc, s.response_id
   loop
     if private.gateway_items(v_known.response_id) = (
-      select jsonb_agg(i.value order by i.n)
+      select to_jsonb(array_agg(i.value order by i.n))
       from jsonb_array_elements(new.input_items) with ordinality as i (value, n)
       where i.n <= v_known.n
     ) then
@@ -138,7 +138,7 @@ begin
     jsonb_strip_nulls(jsonb_build_object('previous_response_id', v_previous_id)) || jsonb_build_object(
       'model', new.model, 'provider', new.provider, 'output', '[]'::jsonb,
       'input', (
-        select coalesce(jsonb_agg(i.value order by i.n), '[]')
+        select coalesce(to_jsonb(array_agg(i.value order by i.n)), '[]')
         from jsonb_array_elements(new.input_items) with ordinality as i (value, n)
         where i.n > v_after
       )

@@ -41,7 +41,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select coalesce(jsonb_agg(i.value order by m.sequence_order, i.n), '[]')
+  select coalesce(to_jsonb(array_agg(i.value order by m.sequence_order, i.n)), '[]')
   from private.read_messages(p_conversation_id, p_after, p_upto + 1, 2147483647, 'asc') m
   cross join lateral jsonb_array_elements(private.items_from_message(m)) with ordinality as i (value, n);
 $$;

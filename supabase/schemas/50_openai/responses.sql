@@ -12,7 +12,9 @@ declare
   v_is_complete boolean;
   v_conversation_id uuid;
 begin
-  select coalesce(jsonb_agg(i.value order by m.sequence_order, i.n), '[]'), coalesce(bool_and(m.status = 'complete'), true)
+  select
+    coalesce(to_jsonb(array_agg(i.value order by m.sequence_order, i.n)), '[]'),
+    coalesce(bool_and(m.status = 'complete'), true)
   into v_output, v_is_complete
   from private.read_messages(
     v_state.conversation_id, v_state.input_sequence, v_state.sequence_order + 1, 2147483647, 'asc'

@@ -64,7 +64,7 @@ begin
     v_ids := array(select jsonb_array_elements_text(v_result));
   end if;
 
-  select coalesce(jsonb_agg(private.to_document(d.id, d.version, d.creation_utc, d.data) order by i.n), '[]')
+  select coalesce(to_jsonb(array_agg(private.to_document(d.id, d.version, d.creation_utc, d.data) order by i.n)), '[]')
     into v_documents
   from unnest(v_ids) with ordinality as i (id, n)
   join public.documents d on d.owner_id = v_owner_id and d.collection = p_collection and d.id = i.id;
