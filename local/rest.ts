@@ -1,5 +1,7 @@
 /** `/rest/v1` and `/auth/v1`: @supabase/lite in this process, corrected where it differs from the platform. */
 import { App } from "@supabase/lite";
+import { setTimeout as delay } from "node:timers/promises";
+import postgres from "postgres";
 import { completeAuth, MINIMUM_PASSWORD_LENGTH } from "./admin.ts";
 import { answering, Connection, isPostgresError } from "./connection.ts";
 import type { Keys } from "./keys.ts";
@@ -23,6 +25,7 @@ export interface RestOptions {
 /** PostgREST gives up like this on a database that hangs, Auth on its own; later than any statement is ended. */
 const TIMEOUT_MS = 9_000;
 const LOSS_MS = 1_000;
+const POLL_MS = 100;
 
 /** @throws When the database does not answer. Later it may be away for a while: then requests get 503. */
 export async function startRest(options: RestOptions): Promise<RestApi> {
@@ -64,18 +67,25 @@ export async function startRest(options: RestOptions): Promise<RestApi> {
 interface Instance {
   fetch: RestApi["fetch"];
   ping: () => Promise<boolean>;
-  /** When one of its connections is lost. The others may finish within {@link LOSS_MS}. */
+  /** When one of its connections is lost, and the server is there. The others may finish within {@link LOSS_MS}. */
   closed: Promise<void>;
   ended: Promise<void>;
   end: () => Promise<void>;
 }
 
 async function open({ databaseUrl, keys, maxRows, restUrl }: RestOptions): Promise<Instance> {
-  const { promise: closed, resolve: onclose } = Promise.withResolvers<void>();
-  let isClosed = false;
+  const { promise: lost, resolve: onclose } = Promise.withResolvers<void>();
+  let isOver = false;
   const connection = new Connection(databaseUrl, onclose);
-  const end = () => connection.driver.end({ timeout: LOSS_MS / 1000 });
-  const ended = closed.then(() => (isClosed = true, end()));
+  const end = async () => {
+    isOver = true;
+    await connection.driver.end({ timeout: LOSS_MS / 1000 });
+  };
+  // A server that hangs lets no connection in, which is closed as well: the others are as good as they were.
+  const closed = lost.then(async () => {
+    while (!isOver && !await accepts(databaseUrl)) await delay(POLL_MS);
+  });
+  const ended = closed.then(end);
   const app = new App({
     connection,
     api: { schemas: ["public"], max_rows: maxRows },
@@ -92,20 +102,38 @@ async function open({ databaseUrl, keys, maxRows, restUrl }: RestOptions): Promi
     },
     studio: { enabled: false },
   });
-  await app.init();
-  await connection.introspect();
-  await connection.driver.listen("pgrst", () => void connection.introspect()); // notify pgrst, 'reload schema'
+  try {
+    await app.init();
+    await connection.introspect();
+    await connection.driver.listen("pgrst", () => void connection.introspect()); // notify pgrst, 'reload schema'
+  } catch (error) {
+    await end();
+    throw error;
+  }
 
   const next: RestApi["fetch"] = async (request) => await app.fetch(request);
   const auth = completeAuth(connection.driver, keys, next);
   const rest = restUrl ? passToPostgrest({ url: restUrl, keys }) : asPostgrest(connection, keys, next);
   return {
     fetch: (request) => (new URL(request.url).pathname.startsWith("/auth/") ? auth : rest)(request),
-    ping: async () => !isClosed && await connection.ping() === true,
+    ping: async () => !isOver && await connection.ping() === true,
     closed,
     ended,
     end,
   };
+}
+
+/** Whether the server takes a connection, and answers on it. */
+async function accepts(databaseUrl: string): Promise<boolean> {
+  const sql = postgres(databaseUrl, { max: 1, connect_timeout: 2, onnotice: () => {} });
+  try {
+    await sql`select`;
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await sql.end({ timeout: 0 });
+  }
 }
 
 /** As PostgREST says it. */
