@@ -10,7 +10,8 @@ const now = () => Math.floor(Date.now() / 1000);
 
 /** No two are the same, unless `jti` is. */
 const sign = (exp: number, secret = key, jti: string = crypto.randomUUID()) =>
-  new SignJWT({ role: "authenticated", sub, exp, jti }).setProtectedHeader({ alg: "HS256", kid }).sign(secret);
+  new SignJWT({ role: "authenticated", aud: "authenticated", sub, exp, jti }).setProtectedHeader({ alg: "HS256", kid })
+    .sign(secret);
 
 /** What the platform tells a function of the keys that tokens are signed with. */
 function publish(secret: Uint8Array): void {

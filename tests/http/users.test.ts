@@ -146,8 +146,9 @@ Deno.test("more sessions, and more of a session's counts, than a page has", asyn
     for (const { status } of await Promise.all(opened)) assertEquals(status, 201);
   }
   const { body: { id } } = await backend(caller)("POST", "/sessions", { body: {} });
-  for (let n = 0; n < 2; n++) {
-    const events = Array.from({ length: 600 }, (_, i) => ({ event_type: `type ${n} ${i}`, content: 1 }));
+  for (let n = 0; n < 5; n++) {
+    const occurred_at = new Date(Date.now() - n * 900_000).toISOString(); // each quarter of an hour has its own counts
+    const events = Array.from({ length: 240 }, (_, i) => ({ event_type: `type ${n} ${i}`, content: 1, occurred_at }));
     assertEquals((await backend(caller)("POST", `/sessions/${id}/events`, { body: { events } })).status, 201);
   }
   const lines = await exportLines(backend(caller));
