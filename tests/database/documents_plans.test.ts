@@ -53,8 +53,15 @@ Deno.test("equality, containment, ranges, sorts and pages are read from their in
     assert(either.indexes.includes("idx_documents_data"));
     const ids = await plan({ $or: [{ id: "a" }, { id: "b" }] }, "");
     assertEquals(ids.indexes, ["documents_pkey"]);
-    const page = await plan({}, "and (sort_at, id) > ('2026-01-01 01:00+00', 'x') order by sort_at, id limit 51");
-    assertEquals([page.indexes, page.nodes.filter((node) => node["Node Type"] === "Sort")], [
+    // What other tests store and remove meanwhile is in the statistics, too.
+    const paged = () => plan({}, "and (sort_at, id) > ('2026-01-01 01:00+00', 'x') order by sort_at, id limit 51");
+    let page = await paged();
+    for (let i = 0; i < 10 && page.indexes[0] !== "idx_documents_sort_at"; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await sql`analyze documents`;
+      page = await paged();
+    }
+    assertEquals([page.indexes, page.nodes.filter((node) => node["Node Type"].includes("Sort"))], [
       ["idx_documents_sort_at"],
       [],
     ]);
