@@ -2040,6 +2040,7 @@ set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
+set jit = off
 as $$
 declare
   v_user_id text := private.session_caller_id(p_user_id);
