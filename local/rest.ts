@@ -175,7 +175,7 @@ function muteDatabaseErrors(): () => void {
  * rejected, which nobody can catch and which ends the process. Whoever waits for that connection hears of its end all the
  * same.
  */
-function surviveLostConnections(): () => void {
+export function surviveLostConnections(): () => void {
   const survive = (event: Event, error: Error | undefined) => {
     if (isConnectionError(error) || /at .*nextWrite .*[/\\]postgres[/\\]/.test(error?.stack ?? "")) {
       event.preventDefault();

@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type postgres from "postgres";
 import { embeddedBinaries, unprivilegedAccount } from "../../local/engine.ts";
+import { surviveLostConnections } from "../../local/rest.ts";
 import { Client, type Owner, RETAINED_AT, type World } from "./clients.ts";
 import { check, type Operation, type Violation } from "./history.ts";
 import { Service, smallDisk, withClock } from "./service.ts";
@@ -35,6 +36,8 @@ const PAUSE_MS = 2_000;
 const PROGRESS_MS = 30_000;
 
 export async function soak({ seconds, directory, log, ...options }: SoakOptions): Promise<Report> {
+  using cleanup = new DisposableStack();
+  cleanup.defer(surviveLostConnections());
   await Deno.mkdir(directory, { recursive: true, mode: 0o755 });
   const postgresBin = options.postgresBin ?? await embeddedBinaries(root, directory, await unprivilegedAccount());
   const disk = join(directory, "disk");
