@@ -64,9 +64,11 @@ export function check(history: Operation[]): Violation[] {
   const removals = (id: string): Operation[] => {
     const { owner, kind, ...thing } = made.get(id) ?? {};
     const expires = kind === "create" && (thing as Of<"create">).expires;
+    const isSession = kind === "create" && !(thing as Of<"create">).listed; // conversations are what is erased
     return history.filter((o) =>
       !isRefused(o) &&
-      (o.kind === "remove" && o.id === id || o.kind === "erase" && o.owner === owner || o.kind === "retain" && expires)
+      (o.kind === "remove" && o.id === id || o.kind === "erase" && o.owner === owner && !isSession ||
+        o.kind === "retain" && expires)
     );
   };
   /** Whether a removal that had it before its eyes was done before this began. */

@@ -38,7 +38,7 @@ const afterwards = (history: Operation[], kind: "remove" | "erase" | "retain") =
       (gone.kind === "remove"
         ? o.id === gone.id
         : gone.kind === "erase"
-        ? o.owner === gone.owner
+        ? o.owner === gone.owner && all(history, "create").some((made) => made.listed && made.answer?.id === o.id)
         : all(history, "create")
           .some(({ expires, answer, endedAt }) => expires && answer?.id === o.id && endedAt < gone.startedAt))
     );

@@ -104,7 +104,11 @@ async function signUp({ env }: Service, i: number): Promise<Owner> {
 /** The job's own command, at another time. */
 async function runRetention(sql: postgres.Sql): Promise<void> {
   const [{ command }] = await sql`select command from private.scheduled_jobs where name = 'threadbase-retention'`;
+  const [{ before }] = await sql`select coalesce(max(id), 0) as before from private.retention_runs`;
   await sql.unsafe(command.replace("retention_step()", `retention_step('${RETAINED_AT}')`)).simple();
+  // One that was killed a moment ago counts as running for a minute, and keeps the next from beginning.
+  const finished = await sql`select from private.retention_runs where id > ${before} and status = 'finished'`;
+  if (finished.length === 0) throw new Error("no run of its own");
 }
 
 export function summary({ history, faults, skipped, violations }: Report): string {
