@@ -107,7 +107,7 @@ async function runRetention(sql: postgres.Sql): Promise<void> {
   const [{ before }] = await sql`select coalesce(max(id), 0) as before from private.retention_runs`;
   await sql.unsafe(command.replace("retention_step()", `retention_step('${RETAINED_AT}')`)).simple();
   // One that was killed a moment ago counts as running for a minute, and keeps the next from beginning.
-  const finished = await sql`select from private.retention_runs where id > ${before} and status = 'finished'`;
+  const finished = await sql`select from private.retention_runs where id > ${before} and complete`;
   if (finished.length === 0) throw new Error("no run of its own");
 }
 
