@@ -153,7 +153,7 @@ Deno.test("a page reads what it shows, wherever it begins and however much there
         const lines: Line[] = page.lines.split("\n").map((line: string) => JSON.parse(line));
         const [kind, ...others] = new Set(lines.map((line) => line.type));
         // A line is a row and a probe of an index; a small session is two more probes.
-        assert(hit + missed <= 6 * lines.length + 200, `${hit + missed} blocks for ${lines.length} lines of ${kind}`);
+        assert(hit + missed <= 5 * lines.length + 200, `${hit + missed} blocks for ${lines.length} lines of ${kind}`);
         if (others.length === 0) (read[kind] ??= []).push(hit + missed);
         count += lines.length;
         cursor = page.next;

@@ -116,7 +116,11 @@ export function check(history: Operation[]): Violation[] {
         );
       }
       const texts = new Set(messages.map(({ text }) => text));
-      if (texts.size < messages.length) violated("twice", id);
+      for (const text of new Set(messages.map(({ text }) => text).filter((text, i, all) => all.indexOf(text) < i))) {
+        const { operation } = writers.get(text) ?? {};
+        const numbers = messages.filter((message) => message.text === text).map(({ sequence }) => sequence);
+        violated("twice", `${id} ${text} as ${numbers}: ${JSON.stringify(operation)}`);
+      }
       for (const message of messages) {
         seen(id, message);
         const writer = writers.get(message.text);
