@@ -97,7 +97,8 @@ export class Client {
           ...(body !== undefined && { "content-type": isText ? "application/x-ndjson" : "application/json" }),
           ...headers,
         },
-        body: body === undefined || isText ? body : JSON.stringify(body),
+        // Deno would send text again by itself where a connection closes.
+        body: body === undefined ? undefined : new Blob([isText ? body : JSON.stringify(body)]),
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
       const text = await response.text();

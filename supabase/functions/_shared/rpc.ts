@@ -11,7 +11,10 @@ import type { Page } from "./schemas.ts";
  */
 const CALL_TIMEOUT_MS = 9_000;
 
-/** Of every client of the database: a call ends in time, as one that found no connection in PostgREST's pool does. */
+/**
+ * Of every client of the database: a call ends in time, as one that found no connection in PostgREST's pool does, and is sent
+ * once.
+ */
 export const clientOptions = {
   db: { retry: false }, // the caller's decision: repeating a GET up to three times would take as many time-outs
   global: { fetch: fetchInTime },
@@ -21,12 +24,18 @@ async function fetchInTime(input: RequestInfo | URL, init?: RequestInit): Promis
   const late = AbortSignal.timeout(CALL_TIMEOUT_MS);
   const signal = init?.signal ? AbortSignal.any([init.signal, late]) : late;
   try {
-    return await fetch(input, { ...init, signal });
+    return await fetch(input, { ...init, body: sentOnce(init?.body), signal });
   } catch (error) {
     if (!late.aborted || init?.signal?.aborted) throw error;
     return Response.json({ code: "PGRST003", message: `No answer within ${CALL_TIMEOUT_MS} ms.` }, { status: 504 });
   }
 }
+
+/**
+ * Deno sends a request again whose connection closes before the answer, a POST that the server has done as well, if it has the
+ * whole body at hand. Of a Blob it has not.
+ */
+const sentOnce = (body: BodyInit | null | undefined) => typeof body === "string" ? new Blob([body]) : body;
 
 /**
  * The result of an RPC, or the {@link ApiError} it means.
