@@ -269,9 +269,9 @@ export class Client {
   }
 
   async #fork({ id: parent, length }: Owner["things"][number]): Promise<void> {
-    const [title, at] = [this.#text(), 1 + Math.floor(this.world.random() * Math.max(length, 1))];
-    await this.#record({ kind: "fork", title, parent, at }, async (call) => {
-      const { status, body } = await this.#request("POST", `/conversations/${parent}/fork`, { at, title });
+    const at = 1 + Math.floor(this.world.random() * Math.max(length, 1));
+    await this.#record({ kind: "fork", parent, at }, async (call) => {
+      const { status, body } = await this.#request("POST", `/conversations/${parent}/fork`, { at });
       if (status === 201) {
         call.answer = { id: body.id };
         this.owner.things.push({ id: body.id, isSession: false, length: at });
@@ -289,8 +289,21 @@ export class Client {
     if (!isSession) await this.#simple({ kind: "remove", id }, "DELETE", `/conversations/${id}`);
   }
 
+  /** Done is what the receipt says: what somebody was writing to has its turn later. */
   async #erase(): Promise<void> {
-    await this.#simple({ kind: "erase" }, "DELETE", "/conversations?confirm=all");
+    await this.#record({ kind: "erase" }, async (call) => {
+      const { status, body } = await this.#request("DELETE", "/conversations?confirm=all");
+      if (status !== 202) return status;
+      for (let n = 0; n < 60; n++) {
+        const receipt = await this.#request("GET", `/conversations/erasures/${body.id}`);
+        if (receipt.body.finished_at) {
+          call.answer = {};
+          return status;
+        }
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
+      return 0;
+    });
   }
 
   async #simple(call: Call, method: string, path: string, body?: unknown): Promise<void> {

@@ -15,7 +15,8 @@ export interface Message {
 export type Call =
   | { kind: "create"; title: string; texts: string[]; listed: boolean; expires: boolean; answer?: { id: string } }
   | { kind: "import"; title: string; texts: string[]; answer?: { id: string } }
-  | { kind: "fork"; title: string; parent: string; at: number; answer?: { id: string } }
+  /** Under one of its parent's titles. */
+  | { kind: "fork"; parent: string; at: number; answer?: { id: string } }
   | { kind: "append"; id: string; texts: string[]; key?: string; answer?: { sequences: number[] } }
   /** All messages; null for a 404. */
   | { kind: "read"; id: string; answer?: { messages: Message[] | null } }
@@ -194,7 +195,13 @@ export function check(history: Operation[]): Violation[] {
   }
 
   const renames = Map.groupBy(all("rename"), ({ id }) => id);
-  const byTitle = new Map([...all("create"), ...all("import"), ...all("fork")].map((o) => [o.title, o]));
+  /** Those that it may have begun with. */
+  const firstTitles = (origin: Made): string[] => {
+    if (origin.kind !== "fork") return [origin.title];
+    const parent = made.get(origin.parent);
+    return [...parent ? firstTitles(parent) : [], ...(renames.get(origin.parent) ?? []).map(({ title }) => title)];
+  };
+  const unanswered = [...all("create"), ...all("import"), ...all("fork")].filter((o) => !isDone(o) && !isRefused(o));
   for (const list of all("list")) {
     if (!list.answer) continue;
     const listed = new Map(list.answer.conversations.map(({ id, title }) => [id, title]));
@@ -203,14 +210,14 @@ export function check(history: Operation[]): Violation[] {
       if (!title.startsWith(`${list.owner}/`)) violated("foreign", `${title} for ${list.owner}`);
       const origin = made.get(id);
       if (!origin) {
-        const unanswered = byTitle.get(title);
-        if (!unanswered || isRefused(unanswered) || isDone(unanswered)) violated("nobody's", `${id} ${title}`);
+        if (!unanswered.some((o) => firstTitles(o).includes(title))) violated("nobody's", `${id} ${title}`);
         continue;
       }
       const gone = isGone(id, list);
       if (gone) violated(`there after ${gone.kind}`, `${id} in a list`);
       const titles: Operation[] = [origin, ...renames.get(id) ?? []];
-      const given = titles.find((o) => (o as Made).title === title);
+      const given = (renames.get(id) ?? []).find((o) => o.title === title) ??
+        (firstTitles(origin).includes(title) ? origin : undefined);
       const isCurrent = given && !isRefused(given) && given.startedAt < list.endedAt &&
         !titles.some((o) => isDone(o) && o.startedAt > given.endedAt && isDone(given) && o.endedAt < list.startedAt);
       if (!isCurrent) violated("old title", `${id} ${title}`);

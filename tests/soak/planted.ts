@@ -16,7 +16,7 @@ const all = <K extends Call["kind"]>(history: Operation[], kind: K) =>
   history.filter((o) => o.kind === kind) as Of<K>[];
 /** Readers of several messages, the last first: it has seen everything. */
 const reads = (history: Operation[], atLeast = 2) =>
-  all(history, "read").filter((o): o is Read => (o.answer?.messages?.length ?? 0) >= atLeast).reverse();
+  all(history, "read").filter((o): o is Read => (o.answer?.messages?.length ?? -1) >= atLeast).reverse();
 const lists = (history: Operation[]) => all(history, "list").filter(({ answer }) => answer).reverse();
 const change = <T>(found: T | undefined, how: (found: T) => unknown): boolean => {
   if (found === undefined) return false;
