@@ -199,6 +199,7 @@ create table private.event_counts (
   event_type text not null,
   user_id text not null,
   count integer not null,
+  messages integer not null default 0,
   constraint event_counts_pkey primary key (session_id, slot, event_type),
   constraint event_counts_session_id_fkey foreign key (session_id) references public.sessions (id) on delete cascade
 )
@@ -212,6 +213,8 @@ comment on table private.event_counts is
   'so it is exact at any time and no two sessions wait for each other. It stays when partitions of old events go.';
 comment on column private.event_counts.slot is
   'The beginning of the quarter. Every time zone''s offset is a multiple of it, so quarters add up to anybody''s days.';
+
+comment on column private.event_counts.messages is 'With how many of them a message begins: private.begins_message.';
 
 select private.close_table('private.event_counts');
 
@@ -303,7 +306,6 @@ declare
   c_max_types constant integer := 100;
   -- A statement has eight seconds.
   c_max_counts constant integer := 1000000;
-  c_messages constant text[] := '{user_message,ai_message,ai_response}';
   c_quarter constant interval := '15 minutes';
   v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_from timestamptz;
@@ -398,9 +400,11 @@ begin
     group by grouping sets ((o.bucket), ())
   ),
   counted as (
-    select width_bucket(c.slot, v_borders) as bucket, c.event_type, sum(c.count) as n, count(*) as counts
+    select
+      width_bucket(c.slot, v_borders) as bucket, c.event_type, sum(c.count) as n, sum(c.messages) as messages,
+      count(*) as counts
     from (
-      select c.slot, c.event_type, c.count
+      select c.slot, c.event_type, c.count, c.messages
       from private.event_counts c
       where c.slot >= v_from and c.slot < v_to and c.slot <> all (v_cut)
         and (v_user_id is null or c.user_id = v_user_id)
@@ -408,20 +412,39 @@ begin
     ) c
     group by c.slot, c.event_type
     union all
-    select width_bucket(e.occurred_at, v_borders), e.event_type, count(*), 0
+    select
+      width_bucket(e.occurred_at, v_borders), e.event_type, count(*),
+      count(*) filter (where case
+        -- Next to each other: the other may have occurred outside of the window, or have no turn next to it.
+        when e.before_sequence = e.sequence - 1
+          then private.begins_message(e.event_type, e.trace_id, e.before_type, e.before_trace_id)
+        when e.event_type like 'ai\_%' then (
+          select private.begins_message(e.event_type, e.trace_id, b.event_type, b.trace_id)
+          from private.event_before(e.session_id, e.sequence) b
+        )
+        else e.event_type = 'user_message'
+      end),
+      0
     from unnest(v_cut) as q (slot)
     cross join lateral (
-      select l.occurred_at, l.event_type
+      select
+        l.session_id, l.sequence, l.occurred_at, l.event_type, l.trace_id,
+        lag(l.sequence) over turns as before_sequence,
+        lag(l.event_type) over turns as before_type,
+        lag(l.trace_id) over turns as before_trace_id
       from public.event_logs l
       where l.occurred_at >= greatest(q.slot, v_from) and l.occurred_at < least(q.slot + c_quarter, v_to)
         -- Follows from event_logs_check, and says which partitions to look into.
         and l.created_at between q.slot - interval '5 minutes' and q.slot + c_quarter + interval '168 hours'
         and (v_user_id is null or l.user_id = v_user_id)
+      window turns as (
+        partition by l.session_id, l.event_type = any (private.turn_types()) order by l.sequence
+      )
     ) e
     group by 1, 2
   ),
   types as (
-    select coalesce(c.bucket, 0) as bucket, c.event_type, sum(c.n) as n
+    select coalesce(c.bucket, 0) as bucket, c.event_type, sum(c.n) as n, sum(c.messages) as messages
     from counted c
     group by grouping sets ((c.bucket, c.event_type), (c.event_type))
   ),
@@ -435,7 +458,7 @@ begin
   logged as (
     select
       t.bucket,
-      sum(t.n) filter (where t.event_type = any (c_messages)) as messages,
+      sum(t.messages) as messages,
       jsonb_object_agg(t.event_type, t.n) filter (where n.event_type is not null) as events,
       sum(t.n) filter (where n.event_type is null) as other_events
     from types t
@@ -501,8 +524,8 @@ return private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_
 comment on routine public.session_analytics is
   'Figures of [p_from, p_to), by default the 30 days until now, and of each hour, day, week or month of a time zone in it: '
   '{from, to, bucket, time_zone, totals, buckets}. A session counts where it started, an event where it occurred. Messages are '
-  'user_message, ai_message and ai_response. A returning user had a session before one of theirs there. A backend that acts '
-  'for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
+  'user_message, ai_message and ai_response, and each run of ai_chunk that none of them has. A returning user had a session '
+  'before one of theirs there. A backend that acts for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
 revoke all on routine private.session_analytics, public.session_analytics
   from public, anon, authenticated, service_role;
 grant execute on routine private.session_analytics, public.session_analytics to authenticated, service_role;
@@ -835,6 +858,10 @@ comment on type private.utterance is
   'What somebody said, and in which trace: kind is user, ai or chunk, a piece of what the AI said. Kind tool is a break in it.';
 
 
+create type private.event_place as (occurred_at timestamptz, sequence integer);
+comment on type private.event_place is 'Where an event stands: when it was said, and its number where that is the same.';
+
+
 create function private.is_told(p_chunks private.utterance, p_message private.utterance) returns boolean
 language plpgsql
 immutable
@@ -863,7 +890,7 @@ stable
 security definer
 set search_path = ''
 -- One plan for every session, which walks down the primary key and stops where the budget does: planning anew for each takes
--- longer than reading it, and a sort would read all of it.
+-- longer than reading it, and a sort of what is not limited would read all of it.
 set plan_cache_mode = force_generic_plan
 set enable_sort = off
 set jit = off
@@ -875,6 +902,9 @@ declare
   c_bytes constant bigint := 8 * 1024 * 1024;
   c_sessions constant integer := 1000;
   c_events constant integer := 100000;
+  -- How many events later than what was said after it something may be stored, and still stand where it was said. Its
+  -- transcript comes when a turn is over, so the answer's chunks may all be before it.
+  c_window constant integer := 500;
   v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_truncated boolean := false;
   v_cost bigint;
@@ -885,8 +915,14 @@ declare
   v_summary_costs bigint[] := '{}';
   v_summary_tokens bigint;
   v_shown integer;
-  -- Turns, the latest first as well. Events are read backwards: v_last is what was read last and is not settled yet, v_next
-  -- and v_next_but_one are what comes after it.
+  -- Turns, the latest first as well. Events are read backwards, twice the window ahead: of the places that are known, sorted,
+  -- the first half is settled. v_lowest is the number down to which they are. v_last is what was read last and is not settled
+  -- yet, v_next and v_next_but_one are what comes after it.
+  v_places private.event_place[];
+  v_settled integer[];
+  v_lowest integer;
+  v_limit integer;
+  v_read integer;
   v_events refcursor;
   v_event private.utterance;
   v_last private.utterance;
@@ -898,6 +934,7 @@ declare
   v_turn_bytes bigint := 0;
   v_sessions_read integer := 0;
   v_events_left integer := c_events;
+  v_left_out integer := 0;
   v_messages jsonb;
 begin
   if p_max_tokens is null or p_max_tokens < 1 or p_max_sessions is null or p_max_sessions not between 0 and 100 then
@@ -941,26 +978,82 @@ begin
     v_next := null;
     v_next_but_one := null;
 
-    open v_events for
-      select
-        case e.event_type
-          when 'user_message' then 'user'
-          when 'ai_message' then 'ai'
-          when 'ai_response' then 'ai'
-          when 'ai_chunk' then 'chunk'
-          else 'tool'
-        end,
-        private.event_text(e.content),
-        e.trace_id
-      from public.event_logs e
-      where e.session_id = v_session.id
-        and e.sequence > v_session.last_sequence - v_events_left
-        -- The bounds of private.read_events: which partitions the session is in.
-        and e.created_at between v_session.created_at and v_session.last_event_at
-        and e.event_type in ('user_message', 'ai_message', 'ai_response', 'ai_chunk', 'tool_call', 'tool_result')
-      order by e.sequence desc;
+    v_places := '{}';
+    v_lowest := v_session.last_sequence + 1;
+    v_limit := 2 * c_window;
+    v_read := null;
+
     loop
-      fetch v_events into v_event;
+      v_event := null;
+      if v_read is not null then
+        fetch v_events into v_event;
+      end if;
+      while v_event.kind is null and coalesce(v_read = v_limit, true) loop
+        if v_read is not null then
+          close v_events;
+          v_limit := c_window;
+        end if;
+        -- Places alone: what is far from the budget's end is never looked into.
+        select
+          array_agg((p.occurred_at, p.sequence)::private.event_place order by p.occurred_at desc, p.sequence desc),
+          min(p.sequence),
+          count(*) - cardinality(v_places)
+        into v_places, v_lowest, v_read
+        from (
+          select k.occurred_at, k.sequence from unnest(v_places) k
+          union all
+          (
+            select e.occurred_at, e.sequence
+            from public.event_logs e
+            where e.session_id = v_session.id
+              and e.sequence > v_session.last_sequence - v_events_left
+              and e.sequence < v_lowest
+              -- The bounds of private.read_events: which partitions the session is in.
+              and e.created_at between v_session.created_at and v_session.last_event_at
+              and e.event_type = any (private.turn_types())
+            order by e.sequence desc
+            limit v_limit
+          )
+        ) p;
+        v_settled := array(
+          select p.sequence
+          from unnest(v_places[:case when v_read = v_limit then c_window else cardinality(v_places) end]) p
+        );
+        v_places := v_places[c_window + 1:];
+
+        open v_events for
+          select
+            case e.event_type
+              when 'user_message' then 'user'
+              when 'ai_message' then 'ai'
+              when 'ai_response' then 'ai'
+              when 'ai_chunk' then 'chunk'
+              else 'tool'
+            end,
+            private.event_text(e.content),
+            e.trace_id
+          from (
+            select e.event_type, e.content, e.trace_id
+            from unnest(v_settled) with ordinality p (sequence, n)
+            -- By the primary key, one for one: there is an index on occurred_at, but of everybody's events.
+            cross join lateral (
+              select *
+              from public.event_logs e
+              where e.session_id = v_session.id
+                and e.sequence = p.sequence
+                and e.created_at between v_session.created_at and v_session.last_event_at
+              limit 1
+            ) e
+            order by p.n
+            -- A text is read when its turn comes.
+            offset 0
+          ) e;
+        fetch v_events into v_event;
+      end loop;
+      if v_event.kind <> 'tool' and v_event.text is null then
+        v_left_out := v_left_out + 1;
+      end if;
+
       if v_event.kind = 'chunk' and v_last.kind = 'chunk' and v_event.trace_id is not distinct from v_last.trace_id then
         v_chunks := v_chunks || v_event.text;
         continue;
@@ -1021,7 +1114,8 @@ begin
   return jsonb_build_object(
     'messages', v_messages,
     'total_tokens', v_summary_tokens + v_turn_tokens,
-    'truncated', v_truncated or v_shown < cardinality(v_summaries)
+    'truncated', v_truncated or v_left_out > 0 or v_shown < cardinality(v_summaries),
+    'left_out', v_left_out
   );
 end;
 $$;
@@ -1040,9 +1134,10 @@ set search_path = ''
 return private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
 comment on routine public.get_session_context is
   'What a caller and the AI said before, as a model takes it: a system message with the summaries of the last p_max_sessions '
-  'sessions that have one, then the latest turns of all sessions, in order, as {role, content}. Never more than '
-  'p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are joined, '
-  'and left out where their message is there. Answers {messages, total_tokens, truncated}. A backend says whose it '
+  'sessions that have one, then the latest turns of all sessions, by session and by when they were said, as {role, content}. '
+  'Never more than p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are '
+  'joined, and left out where their message is there. Answers {messages, total_tokens, truncated, left_out}; left_out counts '
+  'the events among them in which private.event_text finds nothing, and truncated says of them as well. A backend says whose it '
   'is: p_user_id or p_of_user_id. Raises PT400 user_id_required.';
 revoke all on routine private.get_session_context, public.get_session_context
   from public, anon, authenticated, service_role;
@@ -1172,23 +1267,126 @@ comment on routine private.event_slot is 'The beginning of the quarter of an hou
 revoke all on routine private.event_slot from public, anon, authenticated, service_role;
 
 
--- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
-create function private.event_text(p_content jsonb) returns text
+create function private.event_text(p_content jsonb, p_depth integer default 0) returns text
 -- A third of the time that a function in SQL takes, which no caller can inline.
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  c_depth constant integer := 5;
+  -- {text}; OpenAI's and LiveKit's {transcript}; Vapi's {message}; Retell's and LiveKit's {content}, a string or its parts;
+  -- Gemini's {parts}; what an event of a realtime API wraps in {item}, or adds with {delta}, if it says that it is text.
+  c_keys constant text[] := '{transcript,message,content,parts,item,delta}';
+  -- What stands between the parts of an answer, and is not said.
+  c_unsaid constant text[] := '{reasoning,thinking,redacted_thinking,tool_use,tool_result,tool_call,function_call,'
+    'function_call_output}';
+  v_key text;
+  v_text text;
+  v_found text;
+begin
+  case jsonb_typeof(p_content)
+    when 'string' then
+      v_found := p_content #>> '{}';
+    when 'object' then
+      if jsonb_typeof(p_content -> 'text') = 'string' then
+        v_found := p_content ->> 'text';
+      end if;
+      -- A part that has its text elsewhere has an empty "text", too.
+      if v_found is null or v_found !~ '\S' then
+        foreach v_key in array c_keys loop
+          continue when not p_content ? v_key or p_depth = c_depth
+            or v_key = 'delta' and coalesce(p_content ->> 'type' not similar to '%(text|transcript).delta', true);
+          v_text := private.event_text(p_content -> v_key, p_depth + 1);
+          v_found := case when v_text ~ '\S' then v_text else coalesce(v_found, v_text) end;
+          exit when v_found ~ '\S';
+        end loop;
+      end if;
+    when 'array' then
+      if p_depth < c_depth then
+        select string_agg(
+          case
+            -- A list of strings may be anything; as the content of a message it is its parts.
+            when jsonb_typeof(p.value) = 'string' then case when p_depth > 0 then p.value #>> '{}' end
+            when p.value ->> 'type' = any (c_unsaid) or p.value -> 'thought' = 'true' then null
+            when jsonb_typeof(p.value) = 'object' then private.event_text(p.value, p_depth + 1)
+          end,
+          E'\n' order by p.n
+        ) into v_found
+        from jsonb_array_elements(p_content) with ordinality p (value, n);
+      end if;
+    else null;
+  end case;
+  return v_found;
+end;
+$$;
+comment on routine private.event_text is
+  'What was said in an event, for contexts, audit and folded chunks: the content where it is a string; of an object the first of '
+  '"text", "transcript", "message", "content", "parts", "item" and a text''s "delta" that has text; the parts of an array that '
+  'say something, one a line. Null: no text in a shape that is known.';
+revoke all on routine private.event_text from public, anon, authenticated, service_role;
+
+
+create function private.turn_types() returns text[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select '{user_message,ai_message,ai_response,ai_chunk,tool_call,tool_result}'::text[];
+$$;
+comment on routine private.turn_types is
+  'The types of events that are turns, or parts of one: what else happens parts nothing and is no message.';
+revoke all on routine private.turn_types from public, anon, authenticated, service_role;
+
+
+create function private.begins_message(
+  p_event_type text, p_trace_id text, p_before_type text, p_before_trace_id text
+) returns boolean
 language plpgsql
 immutable
 set search_path = ''
 as $$
 begin
   return case
-    when jsonb_typeof(p_content) = 'string' then p_content #>> '{}'
-    when jsonb_typeof(p_content -> 'text') = 'string' then p_content ->> 'text'
+    when p_event_type = 'user_message' then true
+    when p_event_type not in ('ai_message', 'ai_response', 'ai_chunk') then false
+    when p_before_type is distinct from 'ai_chunk' then true
+    when p_event_type = 'ai_chunk' then p_trace_id is distinct from p_before_trace_id
+    else coalesce(p_trace_id <> p_before_trace_id, false)
   end;
 end;
 $$;
-comment on routine private.event_text is
-  'The text of an event: its content where that is a string, or the "text" of it where that is one; else null.';
-revoke all on routine private.event_text from public, anon, authenticated, service_role;
+comment on routine private.begins_message is
+  'Whether a message begins with an event, told by the turn before it: a run of ai_chunk of one trace is one message, and so is '
+  'the ai_message or ai_response that has the run''s text.';
+revoke all on routine private.begins_message from public, anon, authenticated, service_role;
+
+
+create function private.event_before(
+  p_session_id uuid, p_sequence integer, out event_type text, out trace_id text
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  select e.event_type, e.trace_id into event_type, trace_id
+  from public.event_logs e
+  where e.session_id = p_session_id
+    -- What is not a turn parts nothing, but nobody looks for long.
+    and e.sequence >= p_sequence - 20
+    and e.sequence < p_sequence
+    and e.event_type = any (private.turn_types())
+    and e.created_at >= (select s.created_at from public.sessions s where s.id = p_session_id)
+    and e.created_at <= (select s.last_event_at from public.sessions s where s.id = p_session_id)
+  order by e.sequence desc
+  limit 1;
+end;
+$$;
+comment on routine private.event_before is
+  'The turn before an event, among the 20 events before it: what was said, or a tool''s call or result. Volatile: a trigger sees '
+  'the rows of its own command.';
+revoke all on routine private.event_before from public, anon, authenticated, service_role;
 
 
 create function private.read_events(p_session_id uuid, p_after integer, p_types text[], p_limit integer) returns jsonb
@@ -1242,6 +1440,7 @@ declare
   v_result jsonb;
   v_events jsonb;
   v_invalid bigint;
+  v_before record;
 begin
   perform private.require_events(p_events);
   -- The row lock is the queue: batches of one session are numbered one after the other.
@@ -1283,6 +1482,10 @@ begin
     ));
   end if;
 
+  select null::text as event_type, null::text as trace_id into v_before;
+  if jsonb_path_exists(p_events, '$[*].event_type ? (@ starts with "ai_")') then
+    v_before := private.event_before(p_session_id, v_last + 1);
+  end if;
   with stored as (
     insert into public.event_logs as e (
       session_id, sequence, user_id, event_type, content, source, trace_id, occurred_at, created_at
@@ -1298,11 +1501,24 @@ begin
     returning e.*
   ),
   counted as (
-    insert into private.event_counts as c (session_id, slot, event_type, user_id, count)
-    select p_session_id, private.event_slot(s.occurred_at), s.event_type, v_user_id, count(*)
-    from stored s
-    group by 2, 3
-    on conflict (session_id, slot, event_type) do update set count = c.count + excluded.count
+    insert into private.event_counts as c (session_id, slot, event_type, user_id, count, messages)
+    select p_session_id, s.slot, s.event_type, v_user_id, count(*), count(*) filter (where s.begins)
+    from (
+      select
+        private.event_slot(s.occurred_at) as slot,
+        s.event_type,
+        private.begins_message(
+          s.event_type, s.trace_id,
+          lag(s.event_type, 1, v_before.event_type) over turns, lag(s.trace_id, 1, v_before.trace_id) over turns
+        ) as begins
+      from stored s
+      window turns as (
+        partition by s.event_type = any (private.turn_types()) order by s.sequence
+      )
+    ) s
+    group by s.slot, s.event_type
+    on conflict (session_id, slot, event_type) do update
+      set count = c.count + excluded.count, messages = c.messages + excluded.messages
   )
   select to_jsonb(array_agg(to_jsonb(s) - 'user_id' order by s.sequence)) into v_events
   from stored s;
@@ -1338,6 +1554,8 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+  v_before record;
 begin
   perform private.lock_session(new.session_id, null);
   update public.sessions s set
@@ -1348,9 +1566,14 @@ begin
   returning s.last_sequence, s.user_id into new.sequence, new.user_id;
   -- A list of rows with different columns comes with nulls where a row has none.
   new.occurred_at := coalesce(new.occurred_at, new.created_at);
-  insert into private.event_counts as c (session_id, slot, event_type, user_id, count)
-  values (new.session_id, private.event_slot(new.occurred_at), new.event_type, new.user_id, 1)
-  on conflict (session_id, slot, event_type) do update set count = c.count + 1;
+  v_before := private.event_before(new.session_id, new.sequence);
+  insert into private.event_counts as c (session_id, slot, event_type, user_id, count, messages)
+  values (
+    new.session_id, private.event_slot(new.occurred_at), new.event_type, new.user_id, 1,
+    private.begins_message(new.event_type, new.trace_id, v_before.event_type, v_before.trace_id)::integer
+  )
+  on conflict (session_id, slot, event_type) do update
+    set count = c.count + 1, messages = c.messages + excluded.messages;
   return new;
 end;
 $$;

@@ -75,9 +75,9 @@ Deno.test("sessions, users, messages, durations and events of a day and of the w
       sessions: 3,
       users: 1,
       returning_users: 1,
-      messages: 5,
-      messages_per_session: 5 / 3,
-      messages_per_user: 5,
+      messages: 6,
+      messages_per_session: 2,
+      messages_per_user: 6,
       duration: { p50: 180, p95: 288 },
       events: { user_message: 2, ai_message: 2, ai_response: 1, ai_chunk: 2 },
       other_events: 0,
@@ -95,7 +95,7 @@ Deno.test("sessions, users, messages, durations and events of a day and of the w
         events: { user_message: 2, ai_message: 1, ai_response: 1 },
         other_events: 0,
       },
-      { ...day(2), ...nothing, events: { ai_chunk: 2 } }, // of a session of the day before
+      { ...day(2), ...nothing, messages: 1, events: { ai_chunk: 2 } }, // of a session of the day before
       {
         ...day(3),
         ...nothing,
@@ -112,6 +112,51 @@ Deno.test("sessions, users, messages, durations and events of a day and of the w
   });
   const before = await analyze({ user_id, from: "2026-10-01T00:00:00Z", to: "2026-10-01T12:00:00Z" });
   assertEquals([before.totals.users, before.totals.returning_users], [1, 0], "the first call ever");
+});
+
+Deno.test("a run of chunks is one message, however it is sent, and the message that follows it is the same one", async () => {
+  const call = (...events: [type: string, trace_id?: string][]) =>
+    events.map(([event_type, trace_id]) => ({ event_type, trace_id, content: "…" }));
+  const chunk = "ai_chunk", said = "user_message";
+  const cases: [name: string, events: ReturnType<typeof call>, messages: number][] = [
+    ["chunks alone", call([said], [chunk], [chunk], [chunk], [said], [chunk], [chunk]), 4],
+    ["with their message", call([said], [chunk], [chunk], ["ai_message"], [chunk], ["ai_response"]), 3],
+    ["of two traces", call([said, "a"], [chunk, "a"], [chunk, "b"], [chunk, "b"], ["ai_message", "b"]), 3],
+    ["a message of another trace", call([chunk, "a"], ["ai_message", "b"]), 2],
+    ["a tool call parts them", call([chunk], ["tool_call"], ["tool_result"], [chunk], [chunk]), 2],
+    ["other events part nothing", call([chunk], ["level"], [chunk], ["system"], ["ai_message"], ["level"]), 1],
+  ];
+  const sql = connect();
+  for (const [name, events, messages] of cases) {
+    for (const size of [1, 2, 100]) {
+      const user_id = newUser();
+      const caller = backend(user_id);
+      const id = (await caller("POST", "/sessions", { body: {} })).body.id;
+      for (let i = 0; i < events.length; i += size) {
+        const body = { events: events.slice(i, i + size) };
+        assertEquals((await caller("POST", `/sessions/${id}/events`, { body })).status, 201);
+      }
+      // The counts; then, by a window whose borders are within the quarter, the events themselves.
+      const to = new Date(Date.now() + 1000).toISOString();
+      for (const window of [{}, { from: new Date(Date.now() - 3_600_000).toISOString(), to }]) {
+        const { totals } = await analyze({ user_id, ...window });
+        assertEquals(
+          [totals.messages, totals.messages_per_session],
+          [messages, messages],
+          `${name}, ${size} at a time`,
+        );
+      }
+    }
+    // Rows of one insert, as the REST API sends them.
+    const id = uuid(), user_id = newUser();
+    await sql`insert into sessions (id, user_id) values (${id}, ${user_id})`;
+    await sql`
+      insert into event_logs (session_id, event_type, trace_id, content)
+      select ${id}, event_type, trace_id, '"…"'
+      from jsonb_to_recordset(${sql.json(events)}) as e (event_type text, trace_id text)`;
+    assertEquals((await analyze({ user_id })).totals.messages, messages, `${name}, inserted`);
+  }
+  await sql.end();
 });
 
 Deno.test("a window that cuts quarters of an hour counts to the millisecond", async () => {
@@ -370,13 +415,20 @@ Deno.test("what is counted is what is stored, after concurrent batches and plain
   const stored = await rows(`
     select session_id, private.event_slot(occurred_at) as slot, event_type, user_id, count(*)::integer
     from event_logs where session_id = any ($1::uuid[]) group by 1, 2, 3, 4 order by 1, 2, 3`);
+  const [{ begun }] = await rows(`
+    select count(*)::integer as begun
+    from (
+      select event_type, lag(event_type) over (partition by session_id order by sequence) as before
+      from event_logs where session_id = any ($1::uuid[])
+    ) e
+    where event_type = 'user_message' or before is distinct from 'ai_chunk'`);
   await sql.end();
   assert(stored.length > 20);
   assertEquals([...counted], [...stored]);
 
   const { totals, from, to } = await analyze({}, alice.request);
   assertEquals(totals.sessions, 3);
-  assertEquals(totals.messages + totals.events.ai_chunk, stored.reduce((sum, row) => sum + row.count, 0));
+  assertEquals(totals.messages, begun);
   assertEquals(Date.parse(to) - Date.parse(from), 30 * 24 * 3_600_000);
 });
 

@@ -154,6 +154,126 @@ Deno.test("chunks are joined, and not said twice where their message is there", 
   assertEquals((await context(caller.request)).messages, []);
 });
 
+Deno.test("turns stand where they were said: a transcript that comes after its answer, events that were buffered", async () => {
+  const said = Date.now() - 600_000;
+  const at = (seconds: number) => new Date(said + seconds * 1000).toISOString();
+  const late = (text: string, seconds: number, type = "user_message") => ({
+    event_type: type,
+    content: { text },
+    occurred_at: at(seconds),
+  });
+  const caller = backend(uuid());
+  const id = await newSession(caller, [
+    late("hello", 0),
+    late("hi", 1, "ai_message"),
+    late("20 degrees", 5, "ai_message"),
+    late("weather?", 3),
+    // At the same time: in the order of their numbers.
+    late("and", 6),
+    late("tomorrow?", 6),
+    // The answer's chunks are all there before its question is.
+    ...Array.from({ length: 400 }, (_, i) => late(`${i} `, 10 + i / 100, "ai_chunk")),
+    late("all numbers", 9),
+  ]);
+  const numbers = Array.from({ length: 400 }, (_, i) => `${i} `).join("");
+  const turns = [
+    ...[user("hello"), assistant("hi"), user("weather?"), assistant("20 degrees"), user("and"), user("tomorrow?")],
+    ...[user("all numbers"), assistant(numbers)],
+  ];
+  assertEquals((await context(caller)).messages, turns as unknown);
+  const audit = await caller("GET", `/sessions/audit?types=user_message&from=${at(-1)}`);
+  // deno-lint-ignore no-explicit-any -- an event
+  const heard = audit.body.data.map((event: any) => event.content.text);
+  assertEquals(heard, turns.flatMap(({ role, content }) => role === "user" ? [content] : []), "as the audit has it");
+
+  // Two clients, each of which sends its side of the call when it is over, and a budget that ends within.
+  const sides = (type: string, from: number) =>
+    Array.from({ length: 400 }, (_, i) => late(`${2 * i + from}`, 100 + (2 * i + from) / 10, type));
+  for (const events of [sides("user_message", 0), sides("ai_message", 1)]) {
+    assertEquals((await caller("POST", `/sessions/${id}/events`, { body: { events } })).status, 201);
+  }
+  const all = (await context(caller, "?max_tokens=100000")).messages.map(({ content }) => content);
+  assertEquals(all, [...turns.map(({ content }) => content), ...Array.from({ length: 800 }, (_, i) => `${i}`)]);
+  const newest = await context(caller, "?max_tokens=500");
+  assertEquals(newest.messages.map(({ content }) => content), all.slice(-100));
+  assertEquals(newest.truncated, true);
+
+  // Beyond 500 events it is no transcript that is late: nothing is lost, but it stands with what was read with it.
+  const rest = Array.from({ length: 1500 }, (_, i) => late(`${i}`, 200 + i / 100));
+  for (let i = 0; i < rest.length; i += 500) {
+    await caller("POST", `/sessions/${id}/events`, { body: { events: rest.slice(i, i + 500) } });
+  }
+  await caller("POST", `/sessions/${id}/events`, { body: { events: [late("first of all", -1)] } });
+  const lates = (await context(caller, "?max_tokens=100000")).messages.map(({ content }) => content);
+  assertEquals(lates.length, all.length + 1501);
+  assertEquals(lates.at(-1), "1499");
+  assert(lates.includes("first of all"));
+});
+
+Deno.test("turns in the shapes of voice platforms are said, found by the audit, and counted where nobody knows the shape", async () => {
+  const shapes: [content: unknown, text: string][] = [
+    [{ role: "bot", message: "Vapi says zebra", time: 1.5, secondsFromStart: 2 }, "Vapi says zebra"],
+    [
+      { role: "agent", content: "Retell says zebra", words: [{ word: "Retell", start: 0, end: 1 }] },
+      "Retell says zebra",
+    ],
+    [{ type: "response.output_audio_transcript.done", transcript: "OpenAI says zebra" }, "OpenAI says zebra"],
+    [[{ type: "text", text: "parts say zebra" }], "parts say zebra"],
+    [
+      { role: "assistant", content: [{ type: "output_audio", text: null, transcript: "spoken zebra" }] },
+      "spoken zebra",
+    ],
+    [
+      { type: "message", role: "assistant", content: ["LiveKit says", { type: "image_content" }, "zebra"] },
+      "LiveKit says\nzebra",
+    ],
+    [
+      { type: "conversation.item.done", item: { content: [{ type: "text", text: "an item's zebra" }] } },
+      "an item's zebra",
+    ],
+    [{ role: "model", parts: [{ text: "a thought", thought: true }, { text: "Gemini's zebra" }] }, "Gemini's zebra"],
+    [{ message: { role: "assistant", content: "a wrapped zebra" } }, "a wrapped zebra"],
+    [{ text: "", transcript: "zebra in the second place" }, "zebra in the second place"],
+    [
+      { content: [{ type: "tool_use", name: "x", input: {} }, { type: "text", text: "called a zebra" }] },
+      "called a zebra",
+    ],
+    ["a plain zebra", "a plain zebra"],
+  ];
+  const caller = backend(uuid());
+  const events = shapes.map(([content]) => ({ event_type: "ai_message", content }));
+  const id = await newSession(caller, events);
+  const { messages, truncated, left_out } = await context(caller);
+  assertEquals(messages.map(({ content }) => content), shapes.map(([, text]) => text));
+  assertEquals([truncated, left_out], [false, 0]);
+  const found = (await caller("GET", "/sessions/audit?q=ZEBRA")).body.data;
+  assertEquals(found.length, shapes.length);
+
+  const unknown = [{ utterance: "zebra" }, 7, { content: null, tool_calls: [{ id: "c" }] }, {
+    type: "response.audio.delta",
+    delta: "AAAA",
+  }];
+  const more = unknown.map((content) => ({ event_type: "user_message", content }));
+  // Silence is no shape that nobody knows, and what is no turn has no text to lose.
+  more.push({ event_type: "ai_message", content: { text: "" } }, { event_type: "tool_call", content: { name: "x" } });
+  await caller("POST", `/sessions/${id}/events`, { body: { events: more } });
+  const after = await context(caller);
+  assertEquals(after.messages, messages);
+  assertEquals([after.truncated, after.left_out], [true, unknown.length]);
+  assertEquals((await caller("GET", "/sessions/audit?q=utterance")).body.data, []);
+
+  // Pieces, too: what a realtime API streams is one answer.
+  const streaming = backend(uuid());
+  await newSession(
+    streaming,
+    ["Hel", "lo ", "you"].map((delta) => ({
+      event_type: "ai_chunk",
+      content: { type: "response.output_audio_transcript.delta", delta },
+    })),
+  );
+  assertEquals((await context(streaming)).messages, [assistant("Hello you")] as unknown);
+});
+
 Deno.test("never over the budget, the newest first, whole messages, and summaries no more than half while turns need it", async () => {
   const caller = backend(uuid());
   const words = ["yes", "天気はどうですか", "What is the weather like?", "🧵", "a ".repeat(60)];
@@ -180,6 +300,7 @@ Deno.test("never over the budget, the newest first, whole messages, and summarie
       messages,
       total_tokens: sum(messages),
       truncated: shown < 6 || said.length < turns.length,
+      left_out: 0,
     }, `${budget}`);
     assert(sum(messages) <= budget);
   }
@@ -209,22 +330,28 @@ Deno.test("what is read is bounded: the last 100,000 events and 1,000 sessions, 
     messages: [user("150000"), user("200000")],
     total_tokens: 12,
     truncated: true,
+    left_out: 0,
   });
 
   await insert(often, "2026-01-01", [1], 1);
   await sql`
     insert into sessions (user_id, start_time, last_sequence, last_event_at)
     select ${often}, '2026-01-02', 1, now() from generate_series(1, 999)`;
-  assertEquals(await context(backend(often)), { messages: [user("1")], total_tokens: 5, truncated: false });
+  assertEquals(await context(backend(often)), {
+    messages: [user("1")],
+    total_tokens: 5,
+    truncated: false,
+    left_out: 0,
+  });
   await insert(often, "2026-01-03", [1], 1);
-  assertEquals(await context(backend(often)), { messages: [user("1")], total_tokens: 5, truncated: true });
+  assertEquals(await context(backend(often)), { messages: [user("1")], total_tokens: 5, truncated: true, left_out: 0 });
   await sql.end();
 });
 
 Deno.test("whose it is: a user's own, whatever is asked; a backend says whose", async () => {
   const [alice, bob] = await Promise.all([signUp(), signUp()]);
   await newSession(alice.request, [["user_message", "I am Alice."]].map(toEvent), "About Alice.");
-  const empty = { messages: [], total_tokens: 0, truncated: false };
+  const empty = { messages: [], total_tokens: 0, truncated: false, left_out: 0 };
   const hers = await context(alice.request);
   assertEquals(hers.messages.length, 2);
   assertEquals(await context(bob.request), empty);

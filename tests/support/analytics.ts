@@ -9,7 +9,7 @@ export interface Call {
   user: string;
   start: number;
   end?: number;
-  events: { type: string; at: number }[];
+  events: { type: string; at: number; trace?: string }[];
 }
 
 export type Bucket = "hour" | "day" | "week" | "month";
@@ -25,12 +25,22 @@ export async function storeCalls(sql: postgres.Sql, calls: Call[]): Promise<void
   const iso = (at: number) => new Date(at).toISOString();
   const sessions = calls.map((call) => ({ id: uuid(), ...call }));
   const events = sessions.flatMap(({ id, user, events }) =>
-    events.map(({ type, at }, i) => ({ session_id: id, sequence: i + 1, user_id: user, event_type: type, at: iso(at) }))
+    events.map(({ type, at, trace }, i) => ({
+      session_id: id,
+      sequence: i + 1,
+      user_id: user,
+      event_type: type,
+      trace_id: trace ?? null,
+      at: iso(at),
+      begins: begins(events, i),
+      // When the last of them had occurred, one after the other.
+      stored: iso(Math.max(...events.map(({ at }) => at)) + i),
+    }))
   );
-  for (const month of new Set(events.map(({ at }) => at.slice(0, 7)))) await makePartition(sql, month);
+  for (const month of new Set(events.map(({ stored }) => stored.slice(0, 7)))) await makePartition(sql, month);
   await sql`
-    insert into sessions (id, user_id, start_time, end_time, last_sequence)
-    select id, user_id, start_time, end_time, last_sequence
+    insert into sessions (id, user_id, start_time, end_time, last_sequence, created_at, last_event_at)
+    select id, user_id, start_time, end_time, last_sequence, '2000-01-01', '9999-12-31'
     from jsonb_to_recordset(${
     sql.json(sessions.map(({ id, user, start, end, events }) => ({
       id,
@@ -42,15 +52,18 @@ export async function storeCalls(sql: postgres.Sql, calls: Call[]): Promise<void
   }) as s (id uuid, user_id text, start_time timestamptz, end_time timestamptz, last_sequence integer)`;
   await sql`
     with stored as (
-      insert into event_logs (session_id, sequence, user_id, event_type, content, occurred_at, created_at)
-      select session_id, sequence, user_id, event_type, '"…"', at, at
+      insert into event_logs (session_id, sequence, user_id, event_type, trace_id, content, occurred_at, created_at)
+      select session_id, sequence, user_id, event_type, trace_id, '"…"', at, stored
       from jsonb_to_recordset(${sql.json(events)}) as e (
-        session_id uuid, sequence integer, user_id text, event_type text, at timestamptz
+        session_id uuid, sequence integer, user_id text, event_type text, trace_id text, at timestamptz, stored timestamptz
       )
-      returning session_id, user_id, event_type, occurred_at
     )
-    insert into private.event_counts (session_id, slot, event_type, user_id, count)
-    select session_id, private.event_slot(occurred_at), event_type, user_id, count(*) from stored group by 1, 2, 3, 4`;
+    insert into private.event_counts (session_id, slot, event_type, user_id, count, messages)
+    select session_id, private.event_slot(at), event_type, user_id, count(*), count(*) filter (where begins)
+    from jsonb_to_recordset(${sql.json(events)}) as e (
+      session_id uuid, event_type text, user_id text, at timestamptz, begins boolean
+    )
+    group by 1, 2, 3, 4`;
 }
 
 async function makePartition(sql: postgres.Sql, month: string): Promise<void> {
@@ -98,6 +111,17 @@ function nextBorder(at: number, bucket: Bucket, timeZone: string): number {
 }
 
 const MESSAGES = ["user_message", "ai_message", "ai_response"];
+const TURNS = [...MESSAGES, "ai_chunk", "tool_call", "tool_result"];
+
+/** Whether a message begins with an event: runs of chunks, with their message if it follows, are one. */
+function begins(events: Call["events"], i: number): boolean {
+  const { type, trace } = events[i];
+  if (type === "user_message") return true;
+  if (!["ai_message", "ai_response", "ai_chunk"].includes(type)) return false;
+  const before = events.slice(Math.max(0, i - 20), i).findLast(({ type }) => TURNS.includes(type));
+  if (before?.type !== "ai_chunk") return true;
+  return before.trace !== trace && (type === "ai_chunk" || before.trace !== undefined && trace !== undefined);
+}
 
 /** The figures of [from, to). `calls` are all there are of these users, ever. */
 export function expectFigures(calls: Call[], from: number, to: number): Figures {
@@ -113,7 +137,9 @@ export function expectFigures(calls: Call[], from: number, to: number): Figures 
   for (const { type, at } of calls.flatMap((call) => call.events)) {
     if (within(at)) events[type] = (events[type] ?? 0) + 1;
   }
-  const messages = MESSAGES.reduce((sum, type) => sum + (events[type] ?? 0), 0);
+  const messages = calls
+    .map((call) => call.events.filter(({ at }, i) => within(at) && begins(call.events, i)).length)
+    .reduce((sum, n) => sum + n, 0);
   const durations = started
     .flatMap(({ start, end }) => end !== undefined && end >= start ? [(end - start) / 1000] : [])
     .toSorted((a, b) => a - b);
@@ -144,7 +170,7 @@ const HOUR = 3_600_000;
 /** Sessions of these users within some days of a moment; many of their times lie on or next to a border. */
 export function randomCalls(rand: () => number, users: string[], around: number, length: number): Call[] {
   const int = (n: number) => Math.floor(rand() * n);
-  const types = [...MESSAGES, "ai_chunk", "tool_call", "error", "custom"];
+  const types = [...TURNS, "ai_chunk", "ai_chunk", "error", "custom"];
   // No two sessions of a user start together: which would be the first?
   const starts = new Set<number>();
   while (starts.size < length) starts.add(randomTime(rand, around, 4 * 24 * HOUR));
@@ -154,6 +180,7 @@ export function randomCalls(rand: () => number, users: string[], around: number,
     end: rand() < 0.8 ? start + int(2 * HOUR) : undefined,
     events: Array.from({ length: int(12) }, () => ({
       type: types[int(types.length)],
+      trace: [undefined, "a", "b"][int(3)],
       at: rand() < 0.3 ? randomTime(rand, start, 24 * HOUR) : start + int(HOUR),
     })),
   }));

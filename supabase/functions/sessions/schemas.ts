@@ -61,7 +61,8 @@ export const listQuery = z.strictObject({
 
 /** Any JSON but null, kept as it came. */
 const content = z.custom<Json>((value) => value !== undefined && value !== null, "Expected any JSON but null.").meta({
-  description: "Any JSON but null. Text is a string, or the text of an object: {text}.",
+  description:
+    "Any JSON but null. Text is a string, or in an object {text}, {transcript}, {message} or {content}, also as parts.",
 });
 const eventType = z.string().min(1).max(64).describe(
   "user_message, ai_message, ai_chunk, tool_call, tool_result, system, error, or the application's own.",
@@ -196,7 +197,8 @@ export const contextMessage = z.strictObject({
 export const context = z.strictObject({
   messages: z.array(contextMessage),
   total_tokens: z.int(),
-  truncated: z.boolean().describe("Something was left out because it does not fit."),
+  truncated: z.boolean().describe("Something was left out: it does not fit, or `left_out` counts it."),
+  left_out: z.int().describe("Events of the turns whose text is in no shape that is known."),
 }).meta({ id: "SessionContext" });
 export type Context = z.infer<typeof context>;
 

@@ -63,7 +63,6 @@ declare
   c_max_types constant integer := 100;
   -- A statement has eight seconds.
   c_max_counts constant integer := 1000000;
-  c_messages constant text[] := '{user_message,ai_message,ai_response}';
   c_quarter constant interval := '15 minutes';
   v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_from timestamptz;
@@ -158,9 +157,11 @@ begin
     group by grouping sets ((o.bucket), ())
   ),
   counted as (
-    select width_bucket(c.slot, v_borders) as bucket, c.event_type, sum(c.count) as n, count(*) as counts
+    select
+      width_bucket(c.slot, v_borders) as bucket, c.event_type, sum(c.count) as n, sum(c.messages) as messages,
+      count(*) as counts
     from (
-      select c.slot, c.event_type, c.count
+      select c.slot, c.event_type, c.count, c.messages
       from private.event_counts c
       where c.slot >= v_from and c.slot < v_to and c.slot <> all (v_cut)
         and (v_user_id is null or c.user_id = v_user_id)
@@ -168,20 +169,39 @@ begin
     ) c
     group by c.slot, c.event_type
     union all
-    select width_bucket(e.occurred_at, v_borders), e.event_type, count(*), 0
+    select
+      width_bucket(e.occurred_at, v_borders), e.event_type, count(*),
+      count(*) filter (where case
+        -- Next to each other: the other may have occurred outside of the window, or have no turn next to it.
+        when e.before_sequence = e.sequence - 1
+          then private.begins_message(e.event_type, e.trace_id, e.before_type, e.before_trace_id)
+        when e.event_type like 'ai\_%' then (
+          select private.begins_message(e.event_type, e.trace_id, b.event_type, b.trace_id)
+          from private.event_before(e.session_id, e.sequence) b
+        )
+        else e.event_type = 'user_message'
+      end),
+      0
     from unnest(v_cut) as q (slot)
     cross join lateral (
-      select l.occurred_at, l.event_type
+      select
+        l.session_id, l.sequence, l.occurred_at, l.event_type, l.trace_id,
+        lag(l.sequence) over turns as before_sequence,
+        lag(l.event_type) over turns as before_type,
+        lag(l.trace_id) over turns as before_trace_id
       from public.event_logs l
       where l.occurred_at >= greatest(q.slot, v_from) and l.occurred_at < least(q.slot + c_quarter, v_to)
         -- Follows from event_logs_check, and says which partitions to look into.
         and l.created_at between q.slot - interval '5 minutes' and q.slot + c_quarter + interval '168 hours'
         and (v_user_id is null or l.user_id = v_user_id)
+      window turns as (
+        partition by l.session_id, l.event_type = any (private.turn_types()) order by l.sequence
+      )
     ) e
     group by 1, 2
   ),
   types as (
-    select coalesce(c.bucket, 0) as bucket, c.event_type, sum(c.n) as n
+    select coalesce(c.bucket, 0) as bucket, c.event_type, sum(c.n) as n, sum(c.messages) as messages
     from counted c
     group by grouping sets ((c.bucket, c.event_type), (c.event_type))
   ),
@@ -195,7 +215,7 @@ begin
   logged as (
     select
       t.bucket,
-      sum(t.n) filter (where t.event_type = any (c_messages)) as messages,
+      sum(t.messages) as messages,
       jsonb_object_agg(t.event_type, t.n) filter (where n.event_type is not null) as events,
       sum(t.n) filter (where n.event_type is null) as other_events
     from types t
@@ -261,8 +281,8 @@ return private.session_analytics(p_from, p_to, p_bucket, p_time_zone, p_of_user_
 comment on routine public.session_analytics is
   'Figures of [p_from, p_to), by default the 30 days until now, and of each hour, day, week or month of a time zone in it: '
   '{from, to, bucket, time_zone, totals, buckets}. A session counts where it started, an event where it occurred. Messages are '
-  'user_message, ai_message and ai_response. A returning user had a session before one of theirs there. A backend that acts '
-  'for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
+  'user_message, ai_message and ai_response, and each run of ai_chunk that none of them has. A returning user had a session '
+  'before one of theirs there. A backend that acts for nobody counts everybody, or p_of_user_id. Raises PT400 invalid_request.';
 revoke all on routine private.session_analytics, public.session_analytics
   from public, anon, authenticated, service_role;
 grant execute on routine private.session_analytics, public.session_analytics to authenticated, service_role;

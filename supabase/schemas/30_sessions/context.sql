@@ -19,6 +19,10 @@ comment on type private.utterance is
   'What somebody said, and in which trace: kind is user, ai or chunk, a piece of what the AI said. Kind tool is a break in it.';
 
 
+create type private.event_place as (occurred_at timestamptz, sequence integer);
+comment on type private.event_place is 'Where an event stands: when it was said, and its number where that is the same.';
+
+
 create function private.is_told(p_chunks private.utterance, p_message private.utterance) returns boolean
 language plpgsql
 immutable
@@ -47,7 +51,7 @@ stable
 security definer
 set search_path = ''
 -- One plan for every session, which walks down the primary key and stops where the budget does: planning anew for each takes
--- longer than reading it, and a sort would read all of it.
+-- longer than reading it, and a sort of what is not limited would read all of it.
 set plan_cache_mode = force_generic_plan
 set enable_sort = off
 set jit = off
@@ -59,6 +63,9 @@ declare
   c_bytes constant bigint := 8 * 1024 * 1024;
   c_sessions constant integer := 1000;
   c_events constant integer := 100000;
+  -- How many events later than what was said after it something may be stored, and still stand where it was said. Its
+  -- transcript comes when a turn is over, so the answer's chunks may all be before it.
+  c_window constant integer := 500;
   v_user_id text := private.session_reader(p_user_id, p_of_user_id);
   v_truncated boolean := false;
   v_cost bigint;
@@ -69,8 +76,14 @@ declare
   v_summary_costs bigint[] := '{}';
   v_summary_tokens bigint;
   v_shown integer;
-  -- Turns, the latest first as well. Events are read backwards: v_last is what was read last and is not settled yet, v_next
-  -- and v_next_but_one are what comes after it.
+  -- Turns, the latest first as well. Events are read backwards, twice the window ahead: of the places that are known, sorted,
+  -- the first half is settled. v_lowest is the number down to which they are. v_last is what was read last and is not settled
+  -- yet, v_next and v_next_but_one are what comes after it.
+  v_places private.event_place[];
+  v_settled integer[];
+  v_lowest integer;
+  v_limit integer;
+  v_read integer;
   v_events refcursor;
   v_event private.utterance;
   v_last private.utterance;
@@ -82,6 +95,7 @@ declare
   v_turn_bytes bigint := 0;
   v_sessions_read integer := 0;
   v_events_left integer := c_events;
+  v_left_out integer := 0;
   v_messages jsonb;
 begin
   if p_max_tokens is null or p_max_tokens < 1 or p_max_sessions is null or p_max_sessions not between 0 and 100 then
@@ -125,26 +139,82 @@ begin
     v_next := null;
     v_next_but_one := null;
 
-    open v_events for
-      select
-        case e.event_type
-          when 'user_message' then 'user'
-          when 'ai_message' then 'ai'
-          when 'ai_response' then 'ai'
-          when 'ai_chunk' then 'chunk'
-          else 'tool'
-        end,
-        private.event_text(e.content),
-        e.trace_id
-      from public.event_logs e
-      where e.session_id = v_session.id
-        and e.sequence > v_session.last_sequence - v_events_left
-        -- The bounds of private.read_events: which partitions the session is in.
-        and e.created_at between v_session.created_at and v_session.last_event_at
-        and e.event_type in ('user_message', 'ai_message', 'ai_response', 'ai_chunk', 'tool_call', 'tool_result')
-      order by e.sequence desc;
+    v_places := '{}';
+    v_lowest := v_session.last_sequence + 1;
+    v_limit := 2 * c_window;
+    v_read := null;
+
     loop
-      fetch v_events into v_event;
+      v_event := null;
+      if v_read is not null then
+        fetch v_events into v_event;
+      end if;
+      while v_event.kind is null and coalesce(v_read = v_limit, true) loop
+        if v_read is not null then
+          close v_events;
+          v_limit := c_window;
+        end if;
+        -- Places alone: what is far from the budget's end is never looked into.
+        select
+          array_agg((p.occurred_at, p.sequence)::private.event_place order by p.occurred_at desc, p.sequence desc),
+          min(p.sequence),
+          count(*) - cardinality(v_places)
+        into v_places, v_lowest, v_read
+        from (
+          select k.occurred_at, k.sequence from unnest(v_places) k
+          union all
+          (
+            select e.occurred_at, e.sequence
+            from public.event_logs e
+            where e.session_id = v_session.id
+              and e.sequence > v_session.last_sequence - v_events_left
+              and e.sequence < v_lowest
+              -- The bounds of private.read_events: which partitions the session is in.
+              and e.created_at between v_session.created_at and v_session.last_event_at
+              and e.event_type = any (private.turn_types())
+            order by e.sequence desc
+            limit v_limit
+          )
+        ) p;
+        v_settled := array(
+          select p.sequence
+          from unnest(v_places[:case when v_read = v_limit then c_window else cardinality(v_places) end]) p
+        );
+        v_places := v_places[c_window + 1:];
+
+        open v_events for
+          select
+            case e.event_type
+              when 'user_message' then 'user'
+              when 'ai_message' then 'ai'
+              when 'ai_response' then 'ai'
+              when 'ai_chunk' then 'chunk'
+              else 'tool'
+            end,
+            private.event_text(e.content),
+            e.trace_id
+          from (
+            select e.event_type, e.content, e.trace_id
+            from unnest(v_settled) with ordinality p (sequence, n)
+            -- By the primary key, one for one: there is an index on occurred_at, but of everybody's events.
+            cross join lateral (
+              select *
+              from public.event_logs e
+              where e.session_id = v_session.id
+                and e.sequence = p.sequence
+                and e.created_at between v_session.created_at and v_session.last_event_at
+              limit 1
+            ) e
+            order by p.n
+            -- A text is read when its turn comes.
+            offset 0
+          ) e;
+        fetch v_events into v_event;
+      end loop;
+      if v_event.kind <> 'tool' and v_event.text is null then
+        v_left_out := v_left_out + 1;
+      end if;
+
       if v_event.kind = 'chunk' and v_last.kind = 'chunk' and v_event.trace_id is not distinct from v_last.trace_id then
         v_chunks := v_chunks || v_event.text;
         continue;
@@ -205,7 +275,8 @@ begin
   return jsonb_build_object(
     'messages', v_messages,
     'total_tokens', v_summary_tokens + v_turn_tokens,
-    'truncated', v_truncated or v_shown < cardinality(v_summaries)
+    'truncated', v_truncated or v_left_out > 0 or v_shown < cardinality(v_summaries),
+    'left_out', v_left_out
   );
 end;
 $$;
@@ -224,9 +295,10 @@ set search_path = ''
 return private.get_session_context(p_max_tokens, p_max_sessions, p_of_user_id, p_user_id);
 comment on routine public.get_session_context is
   'What a caller and the AI said before, as a model takes it: a system message with the summaries of the last p_max_sessions '
-  'sessions that have one, then the latest turns of all sessions, in order, as {role, content}. Never more than '
-  'p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are joined, '
-  'and left out where their message is there. Answers {messages, total_tokens, truncated}. A backend says whose it '
+  'sessions that have one, then the latest turns of all sessions, by session and by when they were said, as {role, content}. '
+  'Never more than p_max_tokens (private.text_tokens counts): summaries get half, and what the turns do not need. Chunks are '
+  'joined, and left out where their message is there. Answers {messages, total_tokens, truncated, left_out}; left_out counts '
+  'the events among them in which private.event_text finds nothing, and truncated says of them as well. A backend says whose it '
   'is: p_user_id or p_of_user_id. Raises PT400 user_id_required.';
 revoke all on routine private.get_session_context, public.get_session_context
   from public, anon, authenticated, service_role;

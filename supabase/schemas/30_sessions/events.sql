@@ -63,23 +63,126 @@ comment on routine private.event_slot is 'The beginning of the quarter of an hou
 revoke all on routine private.event_slot from public, anon, authenticated, service_role;
 
 
--- Audit: what happened in a window of time, over all sessions, in the order in which it happened.
-create function private.event_text(p_content jsonb) returns text
+create function private.event_text(p_content jsonb, p_depth integer default 0) returns text
 -- A third of the time that a function in SQL takes, which no caller can inline.
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  c_depth constant integer := 5;
+  -- {text}; OpenAI's and LiveKit's {transcript}; Vapi's {message}; Retell's and LiveKit's {content}, a string or its parts;
+  -- Gemini's {parts}; what an event of a realtime API wraps in {item}, or adds with {delta}, if it says that it is text.
+  c_keys constant text[] := '{transcript,message,content,parts,item,delta}';
+  -- What stands between the parts of an answer, and is not said.
+  c_unsaid constant text[] := '{reasoning,thinking,redacted_thinking,tool_use,tool_result,tool_call,function_call,'
+    'function_call_output}';
+  v_key text;
+  v_text text;
+  v_found text;
+begin
+  case jsonb_typeof(p_content)
+    when 'string' then
+      v_found := p_content #>> '{}';
+    when 'object' then
+      if jsonb_typeof(p_content -> 'text') = 'string' then
+        v_found := p_content ->> 'text';
+      end if;
+      -- A part that has its text elsewhere has an empty "text", too.
+      if v_found is null or v_found !~ '\S' then
+        foreach v_key in array c_keys loop
+          continue when not p_content ? v_key or p_depth = c_depth
+            or v_key = 'delta' and coalesce(p_content ->> 'type' not similar to '%(text|transcript).delta', true);
+          v_text := private.event_text(p_content -> v_key, p_depth + 1);
+          v_found := case when v_text ~ '\S' then v_text else coalesce(v_found, v_text) end;
+          exit when v_found ~ '\S';
+        end loop;
+      end if;
+    when 'array' then
+      if p_depth < c_depth then
+        select string_agg(
+          case
+            -- A list of strings may be anything; as the content of a message it is its parts.
+            when jsonb_typeof(p.value) = 'string' then case when p_depth > 0 then p.value #>> '{}' end
+            when p.value ->> 'type' = any (c_unsaid) or p.value -> 'thought' = 'true' then null
+            when jsonb_typeof(p.value) = 'object' then private.event_text(p.value, p_depth + 1)
+          end,
+          E'\n' order by p.n
+        ) into v_found
+        from jsonb_array_elements(p_content) with ordinality p (value, n);
+      end if;
+    else null;
+  end case;
+  return v_found;
+end;
+$$;
+comment on routine private.event_text is
+  'What was said in an event, for contexts, audit and folded chunks: the content where it is a string; of an object the first of '
+  '"text", "transcript", "message", "content", "parts", "item" and a text''s "delta" that has text; the parts of an array that '
+  'say something, one a line. Null: no text in a shape that is known.';
+revoke all on routine private.event_text from public, anon, authenticated, service_role;
+
+
+create function private.turn_types() returns text[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select '{user_message,ai_message,ai_response,ai_chunk,tool_call,tool_result}'::text[];
+$$;
+comment on routine private.turn_types is
+  'The types of events that are turns, or parts of one: what else happens parts nothing and is no message.';
+revoke all on routine private.turn_types from public, anon, authenticated, service_role;
+
+
+create function private.begins_message(
+  p_event_type text, p_trace_id text, p_before_type text, p_before_trace_id text
+) returns boolean
 language plpgsql
 immutable
 set search_path = ''
 as $$
 begin
   return case
-    when jsonb_typeof(p_content) = 'string' then p_content #>> '{}'
-    when jsonb_typeof(p_content -> 'text') = 'string' then p_content ->> 'text'
+    when p_event_type = 'user_message' then true
+    when p_event_type not in ('ai_message', 'ai_response', 'ai_chunk') then false
+    when p_before_type is distinct from 'ai_chunk' then true
+    when p_event_type = 'ai_chunk' then p_trace_id is distinct from p_before_trace_id
+    else coalesce(p_trace_id <> p_before_trace_id, false)
   end;
 end;
 $$;
-comment on routine private.event_text is
-  'The text of an event: its content where that is a string, or the "text" of it where that is one; else null.';
-revoke all on routine private.event_text from public, anon, authenticated, service_role;
+comment on routine private.begins_message is
+  'Whether a message begins with an event, told by the turn before it: a run of ai_chunk of one trace is one message, and so is '
+  'the ai_message or ai_response that has the run''s text.';
+revoke all on routine private.begins_message from public, anon, authenticated, service_role;
+
+
+create function private.event_before(
+  p_session_id uuid, p_sequence integer, out event_type text, out trace_id text
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  select e.event_type, e.trace_id into event_type, trace_id
+  from public.event_logs e
+  where e.session_id = p_session_id
+    -- What is not a turn parts nothing, but nobody looks for long.
+    and e.sequence >= p_sequence - 20
+    and e.sequence < p_sequence
+    and e.event_type = any (private.turn_types())
+    and e.created_at >= (select s.created_at from public.sessions s where s.id = p_session_id)
+    and e.created_at <= (select s.last_event_at from public.sessions s where s.id = p_session_id)
+  order by e.sequence desc
+  limit 1;
+end;
+$$;
+comment on routine private.event_before is
+  'The turn before an event, among the 20 events before it: what was said, or a tool''s call or result. Volatile: a trigger sees '
+  'the rows of its own command.';
+revoke all on routine private.event_before from public, anon, authenticated, service_role;
 
 
 create function private.read_events(p_session_id uuid, p_after integer, p_types text[], p_limit integer) returns jsonb
@@ -133,6 +236,7 @@ declare
   v_result jsonb;
   v_events jsonb;
   v_invalid bigint;
+  v_before record;
 begin
   perform private.require_events(p_events);
   -- The row lock is the queue: batches of one session are numbered one after the other.
@@ -174,6 +278,10 @@ begin
     ));
   end if;
 
+  select null::text as event_type, null::text as trace_id into v_before;
+  if jsonb_path_exists(p_events, '$[*].event_type ? (@ starts with "ai_")') then
+    v_before := private.event_before(p_session_id, v_last + 1);
+  end if;
   with stored as (
     insert into public.event_logs as e (
       session_id, sequence, user_id, event_type, content, source, trace_id, occurred_at, created_at
@@ -189,11 +297,24 @@ begin
     returning e.*
   ),
   counted as (
-    insert into private.event_counts as c (session_id, slot, event_type, user_id, count)
-    select p_session_id, private.event_slot(s.occurred_at), s.event_type, v_user_id, count(*)
-    from stored s
-    group by 2, 3
-    on conflict (session_id, slot, event_type) do update set count = c.count + excluded.count
+    insert into private.event_counts as c (session_id, slot, event_type, user_id, count, messages)
+    select p_session_id, s.slot, s.event_type, v_user_id, count(*), count(*) filter (where s.begins)
+    from (
+      select
+        private.event_slot(s.occurred_at) as slot,
+        s.event_type,
+        private.begins_message(
+          s.event_type, s.trace_id,
+          lag(s.event_type, 1, v_before.event_type) over turns, lag(s.trace_id, 1, v_before.trace_id) over turns
+        ) as begins
+      from stored s
+      window turns as (
+        partition by s.event_type = any (private.turn_types()) order by s.sequence
+      )
+    ) s
+    group by s.slot, s.event_type
+    on conflict (session_id, slot, event_type) do update
+      set count = c.count + excluded.count, messages = c.messages + excluded.messages
   )
   select to_jsonb(array_agg(to_jsonb(s) - 'user_id' order by s.sequence)) into v_events
   from stored s;
@@ -229,6 +350,8 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+  v_before record;
 begin
   perform private.lock_session(new.session_id, null);
   update public.sessions s set
@@ -239,9 +362,14 @@ begin
   returning s.last_sequence, s.user_id into new.sequence, new.user_id;
   -- A list of rows with different columns comes with nulls where a row has none.
   new.occurred_at := coalesce(new.occurred_at, new.created_at);
-  insert into private.event_counts as c (session_id, slot, event_type, user_id, count)
-  values (new.session_id, private.event_slot(new.occurred_at), new.event_type, new.user_id, 1)
-  on conflict (session_id, slot, event_type) do update set count = c.count + 1;
+  v_before := private.event_before(new.session_id, new.sequence);
+  insert into private.event_counts as c (session_id, slot, event_type, user_id, count, messages)
+  values (
+    new.session_id, private.event_slot(new.occurred_at), new.event_type, new.user_id, 1,
+    private.begins_message(new.event_type, new.trace_id, v_before.event_type, v_before.trace_id)::integer
+  )
+  on conflict (session_id, slot, event_type) do update
+    set count = c.count + 1, messages = c.messages + excluded.messages;
   return new;
 end;
 $$;

@@ -195,6 +195,7 @@ create table private.event_counts (
   event_type text not null,
   user_id text not null,
   count integer not null,
+  messages integer not null default 0,
   constraint event_counts_pkey primary key (session_id, slot, event_type),
   constraint event_counts_session_id_fkey foreign key (session_id) references public.sessions (id) on delete cascade
 )
@@ -208,6 +209,8 @@ comment on table private.event_counts is
   'so it is exact at any time and no two sessions wait for each other. It stays when partitions of old events go.';
 comment on column private.event_counts.slot is
   'The beginning of the quarter. Every time zone''s offset is a multiple of it, so quarters add up to anybody''s days.';
+
+comment on column private.event_counts.messages is 'With how many of them a message begins: private.begins_message.';
 
 select private.close_table('private.event_counts');
 
