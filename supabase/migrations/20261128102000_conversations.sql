@@ -248,6 +248,10 @@ create index idx_conversation_messages_conversation_id
 create unique index idx_conversation_messages_item_id
   on public.conversation_messages (conversation_id, item_id) where item_id is not null;
 
+-- A context begins at the newest compaction item, wherever it is.
+create index idx_conversation_messages_compaction
+  on public.conversation_messages (conversation_id, sequence_order) where type = 'compaction';
+
 comment on table public.conversation_messages is
   'The messages of all conversations. Immutable: no role updates them, an edit is a fork.';
 comment on column public.conversation_messages.user_id is
@@ -732,7 +736,8 @@ revoke all on routine private.count_message from public, anon, authenticated, se
 create trigger count_message after insert on public.conversation_messages
   for each row when (current_user in ('authenticated', 'service_role')) execute function private.count_message();
 
--- The context of a conversation: what of it fits a model, with its calls and their results together.
+-- The context of a conversation: what of it fits a model, with its calls and their results together. What fits is decided in
+-- context_fit.sql, what a message consists of in pieces.sql.
 
 create function private.is_whole_item(p_message public.conversation_messages) returns boolean
 language plpgsql
@@ -757,9 +762,15 @@ immutable
 set search_path = ''
 as $$
 declare
+  -- OpenAI: 85 for an image in low detail, 765 for one of a megapixel; Anthropic: up to 1,600.
+  c_image constant integer := 1000;
+  c_low_detail constant integer := 85;
   v_text text := '';
   v_json text;
+  v_blobs bigint := 0;
   v_images bigint := 0;
+  v_low bigint;
+  v_media bigint := 0;
 begin
   if p_message.token_count is not null then
     return p_message.token_count;
@@ -775,82 +786,136 @@ begin
   v_text := v_text || v_json;
   if octet_length(v_json) > 200 then
     -- What is taken off is ASCII: a byte a character. One regular expression for all of it took twenty times as long.
-    select coalesce(sum(8 * 1000 - 2 * octet_length(s.value)), 0) into v_images
+    select count(*), coalesce(sum(octet_length(s.value)), 0) into v_blobs, v_media
     from unnest(string_to_array(v_json, '"')) s (value)
     where octet_length(s.value) >= 200 and s.value ~ '^(data:[!-~]*|[A-Za-z0-9+/=_-]*)$';
   end if;
-  return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) + v_images + 7) / 8;
+  if v_json <> '' then
+    -- An image that is linked or uploaded has no bytes to count. In JSON as Postgres prints it no text can look like this.
+    v_images := greatest(
+      private.occurrences(v_json, '"type": "image') + private.occurrences(v_json, '"type": "input_image"')
+        + private.occurrences(v_json, '"type": "computer_screenshot"') - private.occurrences(v_json, '"type": "image_generation_call"'),
+      private.occurrences(v_json, '"mediaType": "image/') + private.occurrences(v_json, '"mimeType": "image/')
+    ) - v_blobs;
+    v_low := least(greatest(v_images, 0), private.occurrences(v_json, '"detail": "low"'));
+    v_images := greatest(v_images, 0) - v_low;
+  end if;
+  return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) - 2 * v_media + 7) / 8
+    + c_image * (v_blobs + v_images) + c_low_detail * coalesce(v_low, 0);
 end;
 $$;
 comment on routine private.message_tokens is
   'What a message costs: its token_count, or else 4 + ceil((3 * bytes - characters) / 8) over content, name, parts, '
   'function_call and tool_calls, or over the item alone where there is one. That is a token for 4 ASCII characters and '
   'for each Chinese, Japanese or Korean one. JSON counts as Postgres prints it, except that a string of 200 characters '
-  'or more which is a data: URL or base64 counts 1,000, about an image.';
+  'or more which is a data: URL or base64 counts 1,000, about an image. An image that is linked or uploaded counts 1,000 '
+  'more than its address, in low detail 85.';
 revoke all on routine private.message_tokens from public, anon, authenticated, service_role;
 
 
-create function private.context_message(p_message public.conversation_messages) returns jsonb
+create function private.occurrences(p_text text, p_of text) returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- Most texts have none, and replace() copies.
+  return case when strpos(p_text, p_of) = 0 then 0
+    else (octet_length(p_text) - octet_length(replace(p_text, p_of, ''))) / octet_length(p_of) end;
+end;
+$$;
+comment on routine private.occurrences is 'How often a text has another in it.';
+revoke all on routine private.occurrences from public, anon, authenticated, service_role;
+
+
+create function private.context_message(p_message public.conversation_messages, p_places int4multirange) returns jsonb
 language plpgsql
 immutable
 set search_path = ''
 as $$
 declare
-  v_function_call jsonb := case when p_message.role = 'assistant' then p_message.function_call end;
-  v_tool_calls jsonb := case when p_message.role = 'assistant' then nullif(p_message.tool_calls, '[]') end;
+  v_message public.conversation_messages := p_message;
   v_item jsonb := case when p_message.item is not null and private.is_whole_item(p_message) then p_message.item end;
+  v_parts integer;
 begin
+  if p_message.role is distinct from 'assistant' then
+    v_message.function_call := null;
+    v_message.tool_calls := null;
+  end if;
+  if p_places is not null then
+    v_parts := coalesce(jsonb_array_length(p_message.parts), 0);
+    if not 0 <@ p_places then
+      v_message.content := null;
+    end if;
+    if not v_parts + 1 <@ p_places then
+      v_message.function_call := null;
+    end if;
+    v_message.parts := (
+      select jsonb_agg(p.value order by p.n)
+      from jsonb_array_elements(p_message.parts) with ordinality p (value, n)
+      where p.n::integer <@ p_places
+    );
+    v_message.tool_calls := (
+      select jsonb_agg(c.value order by c.n)
+      from jsonb_array_elements(v_message.tool_calls) with ordinality c (value, n)
+      where v_parts + 1 + c.n::integer <@ p_places
+    );
+  end if;
+  v_message.tool_calls := nullif(v_message.tool_calls, '[]');
+
   return jsonb_build_object(
-    'type', p_message.type,
-    'role', p_message.role,
+    'type', v_message.type,
+    'role', v_message.role,
     -- Null only where something else carries the message: an API takes no other null.
     'content', coalesce(
-      p_message.content,
-      case when num_nonnulls(p_message.parts, v_function_call, v_tool_calls, v_item) = 0 then '' end
+      v_message.content,
+      case when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_item) = 0 then '' end
     ),
-    'parts', p_message.parts,
-    'name', p_message.name,
-    'function_call', v_function_call,
-    'tool_calls', v_tool_calls,
-    'tool_call_id', p_message.tool_call_id,
-    'item_id', p_message.item_id,
+    'parts', v_message.parts,
+    'name', v_message.name,
+    'function_call', v_message.function_call,
+    'tool_calls', v_message.tool_calls,
+    'tool_call_id', v_message.tool_call_id,
+    'item_id', v_message.item_id,
     'item', v_item,
-    'author', p_message.author,
-    'sequence_order', p_message.sequence_order
+    'author', v_message.author,
+    'sequence_order', v_message.sequence_order
   ) - array[
-    case when p_message.type = 'message' then 'type' end,
-    case when p_message.role is null then 'role' end,
-    case when p_message.parts is null then 'parts' end,
-    case when p_message.name is null then 'name' end,
-    case when v_function_call is null then 'function_call' end,
-    case when v_tool_calls is null then 'tool_calls' end,
-    case when p_message.tool_call_id is null then 'tool_call_id' end,
-    case when p_message.item_id is null then 'item_id' end,
+    case when v_message.type = 'message' then 'type' end,
+    case when v_message.role is null then 'role' end,
+    case when v_message.parts is null then 'parts' end,
+    case when v_message.name is null then 'name' end,
+    case when v_message.function_call is null then 'function_call' end,
+    case when v_message.tool_calls is null then 'tool_calls' end,
+    case when v_message.tool_call_id is null then 'tool_call_id' end,
+    case when v_message.item_id is null then 'item_id' end,
     case when v_item is null then 'item' end
   ];
 end;
 $$;
 comment on routine private.context_message is
-  'A message as a model needs it, with author and sequence_order. Fields that are null are left out, except content.';
+  'A message, or only what of it is at p_places (private.pieces), as a model needs it, with author and sequence_order. Fields '
+  'that are null are left out, except content.';
 revoke all on routine private.context_message from public, anon, authenticated, service_role;
 
 
-create type private.context_entry as (
+create type private.context_piece as (
   sequence_order integer,
   tokens bigint,
   bytes bigint,
+  place integer,
+  upto integer,
   kind text,
-  calls text[],
-  answers text
+  key text
 );
-comment on type private.context_entry is
-  'What decides about a message: its cost, its size as stored, its kind (user, reasoning, model or other), the calls it makes and the one '
-  'it answers, as keys. Bodies stay behind: what is read beyond the budget costs no memory.';
+comment on type private.context_piece is
+  'A piece (private.piece) of a message, with what the message costs and its size as stored. Bodies stay behind: what is read '
+  'beyond the budget costs no memory.';
 
 
-create function private.read_context_entries(
-  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer
-) returns private.context_entry[]
+create function private.read_context_pieces(
+  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_pieces integer default null
+) returns private.context_piece[]
 language plpgsql
 stable
 security definer
@@ -859,229 +924,97 @@ as $$
 begin
   return (
     select coalesce(array_agg(
-      (
-        m.sequence_order,
-        private.message_tokens(m),
-        coalesce(octet_length(m.content), 0) + coalesce(pg_column_size(m.parts), 0) + coalesce(pg_column_size(m.item), 0)
-          + coalesce(pg_column_size(m.tool_calls), 0),
-        -- Whatever a client calls a message, it is one thing: what answers is no call, and what does either is no turn.
-        case
-          when m.type = 'reasoning' and coalesce(m.role, 'assistant') = 'assistant' and a.answers is null and c.calls is null
-            then 'reasoning'
-          when m.role = 'user' and a.answers is null and c.calls is null then 'user'
-          when coalesce(m.role, 'assistant') = 'assistant' and a.answers is null then 'model'
-          else 'other'
-        end,
-        c.calls,
-        a.answers
-      )::private.context_entry
-      order by m.sequence_order
+      (p.sequence_order, p.tokens, p.bytes, p.place, p.upto, p.kind, p.key)::private.context_piece
+      order by p.sequence_order, p.place
     ), '{}')
-    from private.read_messages(p_conversation_id, p_after, p_before, p_limit, 'desc') m
-    -- Calls without an id, and results without one, get keys that find nothing.
-    cross join lateral (
-      select case
-        when m.type like '%\_call\_output' or m.type like '%\_output' and m.item ->> 'call_id' is not null
-          then coalesce('item ' || coalesce(m.item ->> 'call_id', m.item ->> 'id', m.tool_call_id), 'no call')
-        when m.type = 'mcp_approval_response' then coalesce('item ' || (m.item ->> 'approval_request_id'), 'no call')
-        when m.role = 'tool' then coalesce('tool ' || m.tool_call_id, 'no call')
-        when m.role = 'function' then coalesce('function ' || m.name, 'no call')
-      end as answers
-    ) a
-    cross join lateral (
-      select case
-        when a.answers is not null then null
-        -- A hosted tool's call (web search) has no call_id and brings its result along.
-        when m.type = 'function_call' or m.type like '%\_call' and m.item ->> 'call_id' is not null
-          then array[coalesce('item ' || coalesce(m.item ->> 'call_id', m.tool_call_id), 'no result')]
-        when m.type = 'mcp_approval_request' then array[coalesce('item ' || (m.item ->> 'id'), 'no result')]
-        when m.role = 'assistant' and num_nonnulls(m.tool_calls, m.function_call) > 0 then array(
-          select coalesce('tool ' || (t.value ->> 'id'), 'no result') from jsonb_array_elements(m.tool_calls) t
-          union all
-          select coalesce('function ' || (m.function_call ->> 'name'), 'no result') where m.function_call is not null
-        )
-      end as calls
-    ) c
+    from (
+      select m.sequence_order, m.tokens, m.bytes, p.place, p.upto, p.kind, p.key
+      from (
+        -- Once for each message, however many pieces it has.
+        select
+          m as message, m.sequence_order, private.message_tokens(m) as tokens,
+          coalesce(octet_length(m.content), 0) + coalesce(pg_column_size(m.parts), 0) + coalesce(pg_column_size(m.item), 0)
+            + coalesce(pg_column_size(m.tool_calls), 0) as bytes
+        from private.read_messages(p_conversation_id, p_after, p_before, p_limit, 'desc') m
+        offset 0
+      ) m
+      cross join lateral private.pieces(m.message) p
+      limit p_pieces
+    ) p
   );
 end;
 $$;
-comment on routine private.read_context_entries is
-  'The newest p_limit messages that a conversation shows with p_after < sequence_order < p_before, as entries in '
-  'ascending order. Checks nobody''s rights.';
-revoke all on routine private.read_context_entries from public, anon, authenticated, service_role;
+comment on routine private.read_context_pieces is
+  'The pieces of the newest p_limit messages that a conversation shows with p_after < sequence_order < p_before, in order; of '
+  'more than p_pieces the newest, which may leave half of the oldest message. Checks nobody''s rights.';
+revoke all on routine private.read_context_pieces from public, anon, authenticated, service_role;
 
 
-create function private.fit_context(
-  p_entries private.context_entry[],
-  p_all boolean,
-  p_tokens bigint,
-  p_messages bigint,
-  out over boolean,
-  out turn integer,
-  out turn_tokens bigint,
-  out turn_messages bigint,
-  out cut integer,
-  out cut_tokens bigint,
-  out truncated boolean,
-  out unpaired integer[]
-)
+create function private.newest_compaction(p_conversation_id uuid) returns integer
 language plpgsql
 stable
+security definer
 set search_path = ''
--- An array in a from clause is planned as ten rows, and nested loops over ten thousand would take seconds.
-set enable_nestloop = off
--- Compiling takes longer than the query, whatever a plan with a switched-off join is said to cost.
-set jit = off
 as $$
-declare
-  -- A result this many numbers after its call has lost it; a turn longer than this counts from its last group.
-  c_reach constant integer := 256;
-  c_turn constant integer := 1000;
-  -- A worker has to hold the answer: an image of megabytes costs few tokens. The newest turn is in, whatever its size.
-  c_bytes constant bigint := 8 * 1024 * 1024;
-  v_first integer := p_entries[1].sequence_order;
-  v_last integer := p_entries[cardinality(p_entries)].sequence_order;
-  v_user integer;
 begin
-  select max(e.sequence_order) into v_user
-  from unnest(p_entries) e
-  where e.kind = 'user' and e.sequence_order > v_last - c_turn;
-
-  with entries as (
-    select * from unnest(p_entries)
-  ),
-  -- Every result belongs to the nearest call of its key before it: some providers use their ids again.
-  keys as (
-    select k.key, k.sequence_order, count(*) as asked, true as is_call
-    from (select e.sequence_order, unnest(e.calls) as key from entries e) k
-    group by k.key, k.sequence_order
-    union all
-    select e.answers, e.sequence_order, null, false from entries e where e.answers is not null
-  ),
-  nearest as (
-    select
-      k.*,
-      max(k.sequence_order) filter (where k.is_call) over (partition by k.key order by k.sequence_order) as call
-    from keys k
-  ),
-  ranked as (
-    select
-      n.*,
-      max(n.asked) over (partition by n.key, n.call) as wanted,
-      row_number() over (partition by n.key, n.call order by n.sequence_order) - 1 as nth
-    from nearest n
-  ),
-  results as (
-    -- One for each call: a second answer to the same call is refused by some APIs.
-    select
-      r.sequence_order, r.key, r.call,
-      r.call is not null and r.sequence_order - r.call <= c_reach and r.nth <= r.wanted as paired,
-      -- Its call may be among the messages that are not read yet.
-      r.call is null and r.sequence_order - c_reach < v_first and not p_all as open
-    from ranked r
-    where not r.is_call
-  ),
-  -- The messages all of whose calls are answered, and how far their results reach.
-  answered as (
-    select c.sequence_order, max(r.reach) as reach
-    from ranked c
-    left join (
-      select p.key, p.call, count(*) as results, max(p.sequence_order) as reach
-      from results p
-      where p.paired
-      group by p.key, p.call
-    ) r on r.key = c.key and r.call = c.sequence_order
-    where c.is_call
-    group by c.sequence_order
-    having bool_and(c.wanted = coalesce(r.results, 0))
-  ),
-  paired as (
-    select
-      e.*, c.reach,
-      (coalesce(cardinality(e.calls), 0) = 0 or c.sequence_order is not null)
-        and (e.answers is null or a.sequence_order is not null) as usable,
-      min(e.sequence_order) filter (where e.kind <> 'reasoning') over (order by e.sequence_order desc) as follower
-    from entries e
-    left join answered c on c.sequence_order = e.sequence_order
-    left join results r on r.sequence_order = e.sequence_order and r.paired
-    left join answered a on a.sequence_order = r.call
-  ),
-  -- Reasoning stays with what the model did next, and goes with it.
-  judged as (
-    select
-      p.sequence_order, p.tokens, p.bytes,
-      case when p.kind = 'reasoning' then coalesce(f.usable and f.kind = 'model', false) else p.usable end as usable,
-      case when p.kind = 'reasoning' then p.follower else p.reach end as reach
-    from paired p
-    left join paired f on f.sequence_order = p.follower
-  ),
-  summed as (
-    select
-      j.*,
-      sum(j.tokens) filter (where j.usable) over newest_first as tokens_from,
-      count(*) filter (where j.usable) over newest_first as messages_from,
-      sum(j.bytes) filter (where j.usable) over newest_first as bytes_from,
-      j.sequence_order > (select coalesce(max(r.sequence_order), 0) from results r where r.open) as known,
-      coalesce(
-        max(j.reach) filter (where j.usable)
-          over (order by j.sequence_order rows between unbounded preceding and 1 preceding),
-        0
-      ) < j.sequence_order as between_groups
-    from judged j
-    window newest_first as (order by j.sequence_order desc)
-  ),
-  -- Where the context may begin.
-  starts as (
-    select s.*, s.tokens_from <= p_tokens and s.messages_from <= p_messages as fits
-    from summed s
-    where s.usable and s.known and s.between_groups
-  ),
-  chosen as (
-    select
-      max(s.sequence_order) filter (
-        where case
-          when v_user is not null then s.sequence_order <= v_user
-          -- Only when it is certain that there is no user message.
-          else p_all or v_first <= v_last - c_turn + 1
-        end
-      ) as turn,
-      min(s.sequence_order) filter (where s.fits and s.bytes_from <= c_bytes) as cut,
-      min(s.sequence_order) filter (where p_all) as first
-    from starts s
-  ),
-  decided as (
-    select t.sequence_order as turn, t.tokens_from, t.messages_from, case when t.fits then least(c.cut, t.sequence_order) end as cut
-    from chosen c
-    left join starts t on t.sequence_order = coalesce(c.turn, c.first)
-  )
-  select
-    coalesce((
-      select bool_or(s.tokens_from > p_tokens or s.messages_from > p_messages or s.bytes_from > c_bytes)
-      from summed s
-      where s.usable and s.known
-    ), false),
-    d.turn, d.tokens_from, d.messages_from, d.cut, k.tokens_from,
-    exists (select from summed s where s.usable and s.sequence_order < d.cut),
-    array(
-      select s.sequence_order
-      from summed s
-      where not s.usable and s.sequence_order >= d.cut
-      order by s.sequence_order
-    )
-  into over, turn, turn_tokens, turn_messages, cut, cut_tokens, truncated, unpaired
-  from decided d
-  left join starts k on k.sequence_order = d.cut;
+  return (
+    select max(m.sequence_order)
+    from private.lineage(p_conversation_id) l
+    cross join lateral (
+      select m.sequence_order
+      from public.conversation_messages m
+      where m.conversation_id = l.id and m.sequence_order <= l.upper and m.type = 'compaction'
+      order by m.sequence_order desc
+      limit 1
+    ) m
+  );
 end;
 $$;
-comment on routine private.fit_context is
-  'Which of the newest messages of a conversation fit: those from cut on, except unpaired. turn is where the newest '
-  'turn begins, null while that is not known; cut_tokens is null if the turn does not fit. over: older messages '
-  'cannot change the answer. p_all: there are none.';
-revoke all on routine private.fit_context from public, anon, authenticated, service_role;
+comment on routine private.newest_compaction is
+  'The number of the newest item that stands for everything before it, or null. Checks nobody''s rights.';
+revoke all on routine private.newest_compaction from public, anon, authenticated, service_role;
+
+
+create function private.last_user_message(p_conversation_id uuid, p_after integer, p_before integer, p_limit integer)
+returns integer
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_chunk integer := 128;
+  v_left integer := p_limit;
+  v_before integer := p_before;
+  v_read integer;
+  v_lowest integer;
+  v_found integer;
+begin
+  while v_left > 0 loop
+    v_chunk := least(v_chunk, v_left);
+    select
+      count(*), min(m.sequence_order),
+      max(m.sequence_order) filter (
+        where m.role = 'user' and exists (select from private.pieces(m) p where p.kind = 'user')
+      )
+    into v_read, v_lowest, v_found
+    from private.read_messages(p_conversation_id, p_after, v_before, v_chunk, 'desc') m;
+    exit when v_found is not null or v_read < v_chunk;
+    v_before := v_lowest;
+    v_left := v_left - v_read;
+    v_chunk := 2 * v_chunk;
+  end loop;
+  return v_found;
+end;
+$$;
+comment on routine private.last_user_message is
+  'The number of the last message in which a user says something, of the p_limit newest with p_after < sequence_order < '
+  'p_before, or null. Checks nobody''s rights.';
+revoke all on routine private.last_user_message from public, anon, authenticated, service_role;
 
 
 create function private.get_context(
-  p_conversation_id uuid, p_max_tokens integer, p_max_messages integer, p_explain boolean, p_user_id uuid
+  p_conversation_id uuid, p_max_tokens integer, p_max_messages integer, p_explain boolean, p_begin text, p_user_id uuid
 ) returns jsonb
 language plpgsql
 stable
@@ -1092,23 +1025,37 @@ declare
   -- As many of the first messages can lead. The newest are read in chunks, each twice as long as the one before.
   c_leading constant integer := 64;
   v_chunk integer := 16;
-  -- Messages may be empty and cost next to nothing: what is older than this many is not looked at.
+  -- Messages may be empty and cost next to nothing: what is older than this many, or these many pieces, is not looked at.
   c_messages constant integer := 10000;
+  c_pieces constant integer := 20000;
+  -- A worker has to hold the answer: an image of megabytes costs few tokens. The newest messages are in, whatever their size.
+  c_bytes constant bigint := 8 * 1024 * 1024;
   v_user_id uuid := private.caller_id(p_user_id);
   v_tokens bigint := 0;
   v_count integer := 0;
-  v_after integer := 0;
+  v_after integer;
   v_messages jsonb := '[]';
   v_included jsonb := '[]';
+  v_left_out jsonb := '[]';
   v_summary public.conversation_messages;
-  v_read private.context_entry[];
-  v_entries private.context_entry[] := '{}';
-  v_all boolean := false;
+  v_compaction integer := private.newest_compaction(p_conversation_id);
+  v_user integer;
+  v_read private.context_piece[];
+  v_pieces private.context_piece[] := '{}';
+  v_first integer := 2147483647;
+  v_looked_at integer := 0;
+  v_count_read integer;
+  v_is_cut boolean;
+  v_read_tokens bigint := 0;
+  v_read_bytes bigint := 0;
+  v_all boolean;
   v_fit record;
   v_part record;
-  v_left_out jsonb;
   v_result jsonb;
 begin
+  if p_begin is null or p_begin not in ('any', 'user') then
+    perform private.refuse('begin is neither any nor user.');
+  end if;
   select 'system', 'conversation_summary', c.summary into v_summary.role, v_summary.name, v_summary.content
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
@@ -1124,15 +1071,16 @@ begin
     v_included := jsonb_build_array(jsonb_build_object('tokens', v_tokens, 'reason', 'summary'));
   end if;
 
+  -- What always comes first: the instructions, and the item that stands for everything before it.
   select
-    coalesce(max(m.sequence_order), 0) as last,
+    coalesce(max(m.sequence_order) filter (where m.reason = 'leading'), 0) as leading,
     count(*) as messages,
     coalesce(sum(private.message_tokens(m.message)), 0) as tokens,
-    coalesce(to_jsonb(array_agg(private.context_message(m.message) order by m.sequence_order)), '[]') as shown,
+    coalesce(jsonb_agg(private.context_message(m.message, null) order by m.sequence_order), '[]') as shown,
     coalesce(
       jsonb_agg(
         jsonb_build_object(
-          'sequence_order', m.sequence_order, 'tokens', private.message_tokens(m.message), 'reason', 'leading'
+          'sequence_order', m.sequence_order, 'tokens', private.message_tokens(m.message), 'reason', m.reason
         )
         order by m.sequence_order
       ),
@@ -1140,83 +1088,115 @@ begin
     ) as included
   into v_part
   from (
-    select
-      m.sequence_order, m as message,
-      bool_and(m.type = 'message' and m.role in ('system', 'developer')) over (order by m.sequence_order) as leads
-    from private.read_messages(p_conversation_id, 0, 2147483647, c_leading, 'asc') m
-  ) m
-  where m.leads;
-  v_after := v_part.last;
+    select l.sequence_order, l.message, 'leading' as reason
+    from (
+      select
+        m.sequence_order, m as message,
+        bool_and(m.type = 'message' and m.role in ('system', 'developer')) over (order by m.sequence_order) as leads
+      from private.read_messages(p_conversation_id, 0, 2147483647, c_leading, 'asc') m
+    ) l
+    where l.leads
+    union all
+    select m.sequence_order, m, 'compaction'
+    from private.read_messages(p_conversation_id, v_compaction - 1, v_compaction + 1, 1, 'asc') m
+  ) m;
+  v_after := greatest(v_part.leading, v_compaction);
   v_tokens := v_tokens + v_part.tokens;
   v_count := v_count + v_part.messages;
   v_messages := v_messages || v_part.shown;
   v_included := v_included || v_part.included;
-
-  loop
-    v_read := private.read_context_entries(
-      p_conversation_id, v_after, coalesce(v_entries[1].sequence_order, 2147483647), v_chunk
+  if v_part.leading < v_compaction - 1 then
+    v_left_out := jsonb_build_array(
+      jsonb_build_object('from', v_part.leading + 1, 'to', v_compaction - 1, 'reason', 'compacted')
     );
-    v_all := cardinality(v_read) < v_chunk;
-    v_entries := v_read || v_entries;
-    v_chunk := least(2 * v_chunk, c_messages - cardinality(v_entries));
-    select * into v_fit
-    from private.fit_context(
-      v_entries, v_all,
-      coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count
-    );
-    exit when v_all or v_chunk = 0 or v_fit.over and v_fit.turn is not null;
-  end loop;
-  if v_chunk = 0 and not v_all and not v_fit.truncated then
-    v_fit.truncated := cardinality(
-      private.read_context_entries(p_conversation_id, v_after, v_entries[1].sequence_order, 1)
-    ) > 0;
   end if;
 
-  v_tokens := v_tokens + coalesce(v_fit.cut_tokens, v_fit.turn_tokens, 0);
-  if v_fit.turn is not null and v_fit.cut_tokens is null or v_tokens > p_max_tokens or v_count > p_max_messages then
+  loop
+    v_read := private.read_context_pieces(p_conversation_id, v_after, v_first, v_chunk, c_pieces - cardinality(v_pieces));
+    v_is_cut := cardinality(v_read) = c_pieces - cardinality(v_pieces);
+    if v_is_cut then
+      v_read := array(select p from unnest(v_read) p where p.sequence_order > v_read[1].sequence_order);
+    end if;
+    select count(*), v_read_tokens + coalesce(sum(m.tokens), 0), v_read_bytes + coalesce(sum(m.bytes), 0)
+    into v_count_read, v_read_tokens, v_read_bytes
+    from (select distinct on (p.sequence_order) p.tokens, p.bytes from unnest(v_read) p order by p.sequence_order) m;
+    v_all := v_count_read < v_chunk and not v_is_cut;
+    v_first := coalesce(v_read[1].sequence_order, v_first);
+    v_pieces := v_read || v_pieces;
+    v_looked_at := v_looked_at + v_count_read;
+    v_chunk := case when v_is_cut then 0 else least(2 * v_chunk, c_messages - v_looked_at) end;
+    if v_chunk = 0 and not v_all then
+      v_all := private.read_context_pieces(p_conversation_id, v_after, v_first, 1) = '{}';
+    end if;
+    -- Until the budget is read, there is no question what fits.
+    continue when not v_all and v_chunk > 0 and v_read_tokens <= p_max_tokens - v_tokens and v_read_bytes <= c_bytes
+      and v_looked_at <= coalesce(p_max_messages, 2147483647)::bigint - v_count;
+    select * into v_fit
+    from private.fit_context(
+      v_pieces, v_first, v_all,
+      coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count,
+      c_bytes, p_begin, p_explain
+    );
+    exit when v_all or v_chunk = 0 or v_fit.over;
+  end loop;
+  if not v_all and v_chunk > 0 and not v_fit.has_user then
+    v_user := private.last_user_message(p_conversation_id, v_after, v_first, c_messages - v_looked_at);
+    select * into v_fit
+    from private.fit_context(
+      private.read_context_pieces(p_conversation_id, v_user - 1, v_user + 1, 1) || v_pieces, v_first, v_all,
+      coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count,
+      c_bytes, p_begin, p_explain
+    );
+  end if;
+
+  if not v_fit.fits or v_tokens + v_fit.tokens > p_max_tokens or v_count > p_max_messages then
     raise sqlstate 'PT409' using
       message = 'budget_too_small',
       detail = format(
         'The newest turn and what always comes first need %s tokens in %s messages.',
-        v_tokens, v_count + coalesce(v_fit.turn_messages, 0)
+        v_tokens + coalesce(v_fit.needed_tokens, 0), v_count + coalesce(v_fit.needed_messages, 0)
       ),
       hint = 'Raise max_tokens (or max_messages), or shorten the summary.';
   end if;
+  v_tokens := v_tokens + v_fit.tokens;
 
-  if v_fit.cut is not null then
+  if v_fit.slices is not null then
     select
-      to_jsonb(array_agg(private.context_message(m) order by m.sequence_order)) as shown,
+      jsonb_agg(private.context_message(m, s.places) order by s.n) as shown,
       case when p_explain then
         jsonb_agg(
           jsonb_build_object(
-            'sequence_order', m.sequence_order,
-            'tokens', private.message_tokens(m),
-            'reason', case when m.sequence_order >= v_fit.turn then 'newest_turn' else 'fits' end
+            'sequence_order', s.sequence_order, 'tokens', s.tokens,
+            'reason', case when s.in_turn then 'newest_turn' else 'fits' end
           )
-          order by m.sequence_order
+          order by s.n
         )
       end as included
     into v_part
-    from private.read_messages(p_conversation_id, v_fit.cut - 1, 2147483647, 2147483647, 'desc') m
-    where m.sequence_order <> all (v_fit.unpaired);
+    from unnest(v_fit.slices) with ordinality s (sequence_order, places, tokens, in_turn, n)
+    join private.read_messages(
+      p_conversation_id, (select min(s.sequence_order) - 1 from unnest(v_fit.slices) s), 2147483647, 2147483647, 'desc'
+    ) m using (sequence_order);
     v_messages := v_messages || v_part.shown;
     v_included := v_included || v_part.included;
   end if;
 
   v_result := jsonb_build_object('messages', v_messages, 'total_tokens', v_tokens, 'truncated', v_fit.truncated);
   if p_explain then
-    select coalesce(jsonb_agg(jsonb_build_object('from', u.n, 'to', u.n, 'reason', 'unpaired') order by u.n), '[]')
-    into v_left_out
-    from unnest(v_fit.unpaired) u (n);
-    if v_fit.truncated then
-      v_left_out := jsonb_build_array(
-        jsonb_build_object(
-          'from', v_after + 1, 'to', coalesce(v_fit.cut, v_entries[1].sequence_order) - 1, 'reason', 'over_budget'
-        )
-      ) || v_left_out;
+    -- What was not read lies before the first that was, or between it and the user's message.
+    if not v_all then
+      if v_after < v_user - 1 then
+        v_left_out := v_left_out || jsonb_build_object('from', v_after + 1, 'to', v_user - 1, 'reason', 'over_budget');
+      end if;
+      if v_fit.left_out -> 0 @> jsonb_build_object('from', v_first, 'reason', 'over_budget') then
+        v_fit.left_out := jsonb_set(v_fit.left_out, '{0,from}', to_jsonb(coalesce(v_user, v_after) + 1));
+      elsif coalesce(v_user, v_after) < v_first - 1 then
+        v_left_out := v_left_out
+          || jsonb_build_object('from', coalesce(v_user, v_after) + 1, 'to', v_first - 1, 'reason', 'over_budget');
+      end if;
     end if;
     v_result := v_result || jsonb_build_object(
-      'explain', jsonb_build_object('included', v_included, 'left_out', v_left_out)
+      'explain', jsonb_build_object('included', v_included, 'left_out', v_left_out || coalesce(v_fit.left_out, '[]'))
     );
   end if;
   return v_result;
@@ -1230,19 +1210,322 @@ create function public.get_context(
   p_max_tokens integer,
   p_max_messages integer default null,
   p_explain boolean default false,
+  p_begin text default 'any',
   p_user_id uuid default null
 ) returns jsonb
 language sql
 stable
 set search_path = ''
-return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
+return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_begin, p_user_id);
 comment on routine public.get_context is
-  'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system '
-  'and developer messages, then the newest messages, in order. Answers {messages, total_tokens, truncated}, and with '
-  'p_explain explain: {included, left_out}. Never more than p_max_tokens (private.message_tokens counts) or '
-  'p_max_messages, never half of a call and its results. The newest turn is always in, else PT409 budget_too_small.';
+  'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system and '
+  'developer messages, the newest compaction item, which stands for what is before it, then the newest messages. Results are '
+  'directly behind their call; a call or a result without the other is left out, and so is what says nothing. A context that '
+  'is cut begins with a user''s message, with p_begin user every one does. Never more than p_max_tokens '
+  '(private.message_tokens counts) or p_max_messages. A turn that does not fit keeps its user''s message and the newest that '
+  'does, else PT409 budget_too_small. Answers {messages, total_tokens, truncated}, and with p_explain explain: '
+  '{included, left_out}.';
 revoke all on routine private.get_context, public.get_context from public, anon, authenticated, service_role;
 grant execute on routine private.get_context, public.get_context to authenticated, service_role;
+
+-- What of a conversation fits: which pieces belong together, in which order they are sent, and where the context begins.
+
+create type private.context_slice as (sequence_order integer, places int4multirange, tokens bigint, in_turn boolean);
+comment on type private.context_slice is
+  'What a context shows of a message at one place: the whole message (places null), or some of its pieces. tokens is what it '
+  'costs, 0 where another slice has been charged for the message.';
+
+
+create function private.fit_context(
+  p_pieces private.context_piece[],
+  p_first integer,
+  p_all boolean,
+  p_tokens bigint,
+  p_messages bigint,
+  p_bytes bigint,
+  p_begin text,
+  p_explain boolean,
+  out over boolean,
+  out has_user boolean,
+  out fits boolean,
+  out needed_tokens bigint,
+  out needed_messages bigint,
+  out slices private.context_slice[],
+  out tokens bigint,
+  out truncated boolean,
+  out left_out jsonb
+)
+language plpgsql
+stable
+set search_path = ''
+-- An array in a from clause is planned as ten rows, and nested loops over ten thousand would take seconds.
+set enable_nestloop = off
+-- Planning and compiling take longer than the query, whatever a plan with a switched-off join is said to cost.
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  -- A result this many numbers after its call has lost it.
+  c_reach constant integer := 256;
+begin
+  with pieces as (
+    select * from unnest(p_pieces) with ordinality p (sequence_order, tokens, bytes, place, upto, kind, key, n)
+  ),
+  -- Every result belongs to the nearest message before it that makes the call: some providers use their ids again. An id is one
+  -- call however often a message says it; calls that have only a name are answered one after the other.
+  keyed as (
+    select
+      p.n, p.sequence_order, p.kind, p.key,
+      case when p.key ^@ 'name ' then row_number() over (partition by p.key, p.sequence_order, p.kind order by p.n) else 1 end as nth,
+      max(p.sequence_order) filter (where p.kind = 'call') over (partition by p.key order by p.n) as call_row
+    from pieces p
+    where p.key is not null
+  ),
+  results as (
+    -- A second answer to the same call is refused by some APIs.
+    select k.n, k.key, k.sequence_order, k.call_row, row_number() over (partition by k.key, k.call_row order by k.n) as nth
+    from keyed k
+    where k.kind = 'result' and k.sequence_order - k.call_row <= c_reach
+  ),
+  pairs as (
+    select c.n as call, r.n as result, c.sequence_order <> r.sequence_order as is_apart
+    from results r
+    join keyed c on c.kind = 'call' and c.key = r.key and c.sequence_order = r.call_row and c.nth = r.nth
+  ),
+  paired as (
+    select
+      p.*, r.call,
+      coalesce(r.is_apart, p.kind = 'result') as is_apart,
+      case p.kind when 'call' then c.call is not null when 'result' then r.result is not null else p.kind <> 'empty' end as usable
+    from pieces p
+    left join (select distinct t.call from pairs t) c on c.call = p.n
+    left join (select t.result, min(t.call) as call, bool_or(t.is_apart) as is_apart from pairs t group by t.result) r
+      on r.result = p.n
+  ),
+  -- Reasoning, and what the model did upon it: up to the next reasoning, or what is not the model's.
+  stretches as (
+    select p.*, count(*) filter (where p.begins) over (order by p.n) as stretch
+    from (
+      select
+        p.*,
+        p.kind in ('user', 'system', 'compaction') or p.is_apart
+          or p.kind = 'reasoning' and lag(p.kind) over (order by p.n) is distinct from 'reasoning' as begins
+      from paired p
+      where p.kind <> 'empty'
+    ) p
+  ),
+  judged as (
+    select
+      s.n, s.sequence_order, s.tokens, s.bytes, s.place, s.upto, s.kind, s.is_apart, s.call, s.stretch,
+      s.kind not in ('user', 'system', 'compaction') and not s.is_apart as is_models
+    from (
+      select
+        s.*,
+        case s.kind
+          when 'reasoning' then bool_or(s.usable and s.kind in ('model', 'call')) over (partition by s.stretch)
+          else s.usable
+        end as stays
+      from stretches s
+    ) s
+    where s.stays
+  ),
+  -- Groups, to be shown whole or not at all: reasoning and what followed from it; calls that were made at once, with their
+  -- results; or one message.
+  begun as (
+    select
+      j.*,
+      lag(j.is_models) over (order by j.n) is not true
+        or j.sequence_order <> lag(j.sequence_order) over (order by j.n) and case
+          when lag(j.row_calls) over (order by j.n) then not j.row_only_calls
+          else not (j.reasoned and j.stretch = lag(j.stretch) over (order by j.n))
+        end as begins
+    from (
+      select
+        j.*,
+        bool_or(j.kind = 'call') over (partition by j.sequence_order) as row_calls,
+        bool_and(j.kind = 'call') over (partition by j.sequence_order) as row_only_calls,
+        bool_or(j.kind = 'reasoning') over (partition by j.stretch) as reasoned
+      from judged j
+    ) j
+  ),
+  grouped as (
+    select
+      b.*,
+      case
+        when b.is_apart then null
+        when b.is_models then max(b.n) filter (where b.is_models and b.begins) over (order by b.n)
+        else min(b.n) filter (where not b.is_apart) over (partition by b.sequence_order, b.kind)
+      end as own_group
+    from begun b
+  ),
+  -- Results stand directly behind the calls.
+  placed as (
+    select
+      g.*, coalesce(g.own_group, c.own_group) as group_n,
+      row_number() over (order by coalesce(g.own_group, c.own_group), g.is_apart, g.n) as r
+    from grouped g
+    left join grouped c on g.is_apart and c.n = g.call
+  ),
+  -- A message is charged once, where it is newest.
+  charged as (
+    select
+      p.*,
+      case when p.r = max(p.r) over of_message then p.tokens else 0 end as charge,
+      case when p.r = max(p.r) over of_message then p.bytes else 0 end as weight,
+      (lag(p.n) over (order by p.r) < p.n and lag(p.sequence_order) over (order by p.r) = p.sequence_order) is not true as begins_slice
+    from placed p
+    window of_message as (partition by p.sequence_order)
+  ),
+  summed as (
+    select
+      c.*,
+      sum(c.charge) over newest_first as tokens_from,
+      sum(c.weight) over newest_first as bytes_from,
+      count(*) filter (where c.begins_slice) over newest_first + (not c.begins_slice)::integer as messages_from,
+      sum(c.charge) over of_group as group_tokens,
+      sum(c.weight) over of_group as group_bytes,
+      min(c.r) over of_group as group_first,
+      max(c.r) over of_group as group_last
+    from charged c
+    window newest_first as (order by c.r desc), of_group as (partition by c.group_n)
+  ),
+  -- Where a context may begin. The first group that was read may begin further back, unless it is one message.
+  starts as (
+    select
+      s.*,
+      s.kind = 'user' as is_user,
+      s.tokens_from <= p_tokens and s.messages_from <= p_messages as affordable,
+      p_all or not s.is_models or s.r > (select min(f.r) from summed f where f.sequence_order >= p_first) as known
+    from summed s
+    where s.r = s.group_first
+  ),
+  turn as (
+    select s.* from starts s where s.is_user order by s.r desc limit 1
+  ),
+  latest as (
+    select s.* from starts s order by s.r desc limit 1
+  ),
+  -- From a user's message on, or from the very first.
+  whole as (
+    select min(s.r) as r
+    from starts s
+    where s.known and s.affordable and s.bytes_from <= p_bytes
+      and case
+        when s.is_user then true
+        when p_begin = 'user' then false
+        when exists (select from turn) then p_all and s.r = 1
+        else true
+      end
+  ),
+  -- A turn that does not fit is its user's message and the newest groups that do: the last one whatever its size.
+  tail as (
+    select coalesce(
+      min(s.r) filter (where s.bytes_from + t.group_bytes <= p_bytes),
+      max(s.r) filter (where s.r = (select l.r from latest l))
+    ) as r
+    from turn t
+    join starts s on s.r > t.r and s.known
+      and s.tokens_from + t.group_tokens <= p_tokens and s.messages_from + 1 <= p_messages
+  ),
+  decided as (
+    select
+      t.r as user_r, t.group_last as user_last,
+      coalesce(
+        w.r, i.r,
+        case when l.affordable and (l.r = t.r or t.r is null and p_begin = 'any') then l.r end
+      ) as cut,
+      o.is_empty,
+      case when o.is_empty then 0 else l.tokens_from + case when l.r > t.r then t.group_tokens else 0 end end as needed_tokens,
+      case when o.is_empty then 0 else l.messages_from + case when l.r > t.r then 1 else 0 end end as needed_messages
+    from (
+      select not exists (select from starts) or p_begin = 'user' and not exists (select from turn) as is_empty
+    ) o
+    left join turn t on true
+    left join latest l on true
+    left join whole w on true
+    left join tail i on w.r is null
+  ),
+  chosen as (
+    select
+      s.n, s.r, s.sequence_order, s.place, s.upto, s.charge, coalesce(s.r >= d.user_r, false) as in_turn,
+      -- Also where what stood between is left out.
+      s.begins_slice or s.r = d.cut as begins_slice
+    from summed s
+    join decided d on s.r >= d.cut or d.cut > d.user_r and s.r between d.user_r and d.user_last
+  ),
+  sliced as (
+    select
+      c.slice, min(c.sequence_order) as sequence_order, sum(c.charge)::bigint as tokens, bool_or(c.in_turn) as in_turn,
+      case when count(*) < min(a.pieces) then range_agg(int4range(c.place, c.upto, '[]')) end as places
+    from (select c.*, count(*) filter (where c.begins_slice) over (order by c.r) as slice from chosen c) c
+    join (select p.sequence_order, count(*) as pieces from pieces p group by p.sequence_order) a using (sequence_order)
+    group by c.slice
+  ),
+  -- What is not shown, message by message. What lies where the budget ends is over it, whatever else it is.
+  missing as (
+    select
+      p.sequence_order,
+      dense_rank() over (order by p.sequence_order) as nth,
+      case
+        when bool_or(s.n is not null and c.n is null and s.r < f.user_first) then 'before_user'
+        when bool_or(s.n is not null and c.n is null) or p.sequence_order < f.first and f.is_cut
+          or p.sequence_order > f.gap_from and p.sequence_order < f.gap_to then 'over_budget'
+        when bool_and(p.kind = 'empty') then 'empty'
+        when bool_or(c.n is null) then 'unpaired'
+      end as reason,
+      bool_or(c.n is not null) as in_part
+    from pieces p
+    cross join (
+      select
+        min(c.sequence_order) as first,
+        max(c.sequence_order) filter (where d.cut > d.user_r and c.r <= d.user_last) as gap_from,
+        min(c.sequence_order) filter (where d.cut > d.user_r and c.r >= d.cut) as gap_to,
+        not p_all or exists (select from summed s where s.r < min(c.r)) as is_cut,
+        -- Nothing but the rule keeps these out.
+        case when p_all and p_begin = 'user' then
+          coalesce((select min(u.r) from starts u where u.is_user), 2147483647)
+        end as user_first
+      from decided d
+      left join chosen c on true
+    ) f
+    left join summed s on s.n = p.n
+    left join chosen c on c.n = p.n
+    where p_explain
+    group by p.sequence_order, f.first, f.is_cut, f.gap_from, f.gap_to
+  )
+  select
+    coalesce((select bool_or(not s.affordable or s.bytes_from > p_bytes) from starts s where s.known), false),
+    d.user_r is not null,
+    d.is_empty or d.cut is not null,
+    d.needed_tokens, d.needed_messages,
+    (select array_agg((s.sequence_order, s.places, s.tokens, s.in_turn)::private.context_slice order by s.slice) from sliced s),
+    coalesce((select sum(c.charge) from chosen c), 0),
+    not p_all or exists (select from summed s where s.n not in (select c.n from chosen c)),
+    (
+      select jsonb_agg(
+        jsonb_build_object('from', r.lower, 'to', r.upper, 'reason', r.reason)
+          || case when r.in_part then '{"in_part": true}' else '{}'::jsonb end
+        order by r.lower
+      )
+      from (
+        select min(m.sequence_order) as lower, max(m.sequence_order) as upper, m.reason, m.in_part
+        from (
+          select m.*, m.nth - row_number() over (partition by m.reason, m.in_part order by m.nth) as island from missing m
+          where m.reason is not null
+        ) m
+        group by m.reason, m.in_part, m.island
+      ) r
+    )
+  into over, has_user, fits, needed_tokens, needed_messages, slices, tokens, truncated, left_out
+  from decided d;
+end;
+$$;
+comment on routine private.fit_context is
+  'What of these pieces fits into p_tokens and p_messages, and into p_bytes where it is more than the least. They are those of the newest messages of a conversation, from number '
+  'p_first on, and of its last user message where that is older; p_all: there are no others. over: older messages cannot '
+  'change the answer, except the last user message (has_user: it is there). Unless it fits, needed_ is what the least would '
+  'need. p_begin any: a context that is cut begins with a user message; user: every one does.';
+revoke all on routine private.fit_context from public, anon, authenticated, service_role;
 
 -- Creating, reading, listing and changing conversations.
 
@@ -3022,6 +3305,208 @@ comment on routine public.list_messages is
   '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed.';
 revoke all on routine private.list_messages, public.list_messages from public, anon, authenticated, service_role;
 grant execute on routine private.list_messages, public.list_messages to authenticated, service_role;
+
+-- Pieces: what a message says, does and answers, whichever API it was written for. The one place that knows what a call and
+-- what a result looks like. Computed on reading, so that rows of plain REST and of earlier versions are known too.
+
+create type private.piece as (place integer, upto integer, kind text, key text);
+comment on type private.piece is
+  'A piece of a message: the places from place to upto, where 0 is content (or all of an item), 1 and on are the elements of '
+  'parts, then function_call and the elements of tool_calls. kind is user, system, model, reasoning, call, result, compaction '
+  'or empty; key is what a call and its result share, null where none can.';
+
+
+create function private.piece_of(p_value jsonb, p_kind text) returns private.piece
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_type text := p_value ->> 'type';
+  v_kind text;
+  v_key text;
+begin
+  case
+    when jsonb_typeof(p_value) <> 'object' then
+      v_kind := p_kind;
+    when v_type in ('text', 'input_text', 'output_text', 'summary_text', 'refusal') or v_type is null and p_value ? 'text' then
+      v_kind := case
+        when coalesce(p_value ->> 'text', p_value ->> 'refusal', '') !~ '\S' then 'empty'
+        when p_value -> 'thought' = 'true' then 'reasoning' -- Gemini
+        else p_kind
+      end;
+    when v_type in ('reasoning', 'thinking', 'redacted_thinking') or p_value ? 'reasoningContent' then
+      v_kind := 'reasoning';
+    when v_type in ('step-start', 'source-url', 'source-document') or v_type ^@ 'data-' then
+      -- The AI SDK shows these to people, and leaves them out of what it sends.
+      v_kind := null;
+    when v_type = 'compaction' and p_value ? 'encrypted_content' then
+      v_kind := 'compaction';
+
+    -- What answers, whoever says it.
+    when v_type like '%\_call\_output' or v_type in ('tool_search_output', 'program_output')
+      or v_type like '%\_output' and p_value ? 'call_id' -- OpenAI
+    then
+      v_kind := 'result';
+      v_key := coalesce(
+        'id ' || coalesce(p_value ->> 'call_id', case when v_type = 'local_shell_call_output' then p_value ->> 'id' end),
+        case when v_type = 'tool_search_output' then 'name tool_search' end
+      );
+    when v_type = 'mcp_approval_response' then
+      v_kind := 'result';
+      v_key := 'approval ' || (p_value ->> 'approval_request_id');
+    when v_type like '%tool\_result' and p_value ? 'tool_use_id' then -- Anthropic
+      v_kind := 'result';
+      v_key := 'id ' || (p_value ->> 'tool_use_id');
+    when v_type = 'tool-result' and not p_value ? 'state' then -- AI SDK, as LangChain's below
+      v_kind := 'result';
+      v_key := 'id ' || (p_value ->> 'toolCallId');
+    when v_type = 'tool-approval-response' then
+      v_kind := 'result';
+      v_key := 'approval ' || (p_value ->> 'approvalId');
+    when v_type in ('server_tool_call_result', 'server_tool_result') then
+      v_kind := 'result';
+      v_key := 'id ' || coalesce(p_value ->> 'toolCallId', p_value ->> 'tool_call_id');
+    when p_value ? 'functionResponse' then -- Gemini
+      v_kind := 'result';
+      v_key := coalesce(
+        'id ' || (p_value -> 'functionResponse' ->> 'id'), 'name ' || (p_value -> 'functionResponse' ->> 'name')
+      );
+    when p_value ? 'toolResult' then -- Bedrock
+      v_kind := 'result';
+      v_key := 'id ' || (p_value -> 'toolResult' ->> 'toolUseId');
+
+    -- Only the model calls.
+    when p_kind <> 'model' then
+      v_kind := p_kind;
+    when v_type = 'tool_search_call' then
+      v_kind := 'call';
+      v_key := coalesce('id ' || (p_value ->> 'call_id'), 'name tool_search');
+    when v_type in ('function_call', 'custom_tool_call', 'computer_call', 'program')
+      -- A hosted tool's call (web search) has no call_id and brings its result along.
+      or v_type like '%\_call' and p_value ? 'call_id'
+    then
+      v_kind := 'call';
+      v_key := 'id ' || (p_value ->> 'call_id');
+    when v_type = 'mcp_approval_request' then
+      v_kind := 'call';
+      v_key := 'approval ' || (p_value ->> 'id');
+    when v_type in ('tool_use', 'server_tool_use', 'mcp_tool_use', 'tool_call', 'server_tool_call') then
+      v_kind := 'call';
+      v_key := 'id ' || (p_value ->> 'id');
+    when (v_type ^@ 'tool-' or v_type = 'dynamic-tool') and p_value ? 'state' then
+      -- A part of a UIMessage is a call, and its result too once it is there.
+      v_kind := case when p_value ->> 'state' in ('output-available', 'output-error', 'output-denied') then 'model' else 'call' end;
+      v_key := case when v_kind = 'call' then 'id ' || (p_value ->> 'toolCallId') end;
+    when v_type = 'tool-call' then
+      v_kind := 'call';
+      v_key := 'id ' || (p_value ->> 'toolCallId');
+    when v_type = 'tool-approval-request' then
+      v_kind := 'call';
+      v_key := 'approval ' || (p_value ->> 'approvalId');
+    when p_value ? 'functionCall' then
+      v_kind := 'call';
+      v_key := coalesce('id ' || (p_value -> 'functionCall' ->> 'id'), 'name ' || (p_value -> 'functionCall' ->> 'name'));
+    when p_value ? 'toolUse' then
+      v_kind := 'call';
+      v_key := 'id ' || (p_value -> 'toolUse' ->> 'toolUseId');
+    else
+      v_kind := p_kind;
+  end case;
+  return (null, null, v_kind, v_key)::private.piece;
+end;
+$$;
+comment on routine private.piece_of is
+  'What a content part or an item is, in a message whose text is of p_kind (user, system, model or result): its kind and key. '
+  'Kind null: it says nothing by itself, and goes with its message.';
+revoke all on routine private.piece_of from public, anon, authenticated, service_role;
+
+
+create function private.pieces(p_message public.conversation_messages) returns setof private.piece
+language plpgsql
+immutable
+rows 2
+set search_path = ''
+as $$
+declare
+  c_end constant integer := 2147483646;
+  -- So that what is looked at for a context has a bound.
+  c_pieces constant integer := 1000;
+  v_pieces private.piece[] := '{}';
+  v_kind text := case
+    when p_message.role in ('tool', 'function') then 'result'
+    when p_message.role in ('system', 'developer') then 'system'
+    when p_message.role = 'user' then 'user'
+    else 'model'
+  end;
+  v_type text := p_message.type;
+  v_calls boolean := p_message.role = 'assistant' and num_nonnulls(p_message.function_call, p_message.tool_calls) > 0;
+  v_parts integer := coalesce(jsonb_array_length(p_message.parts), 0);
+  v_piece private.piece;
+  v_last private.piece;
+begin
+  -- Most messages are a text.
+  if v_type = 'message' and num_nonnulls(p_message.parts, p_message.function_call, p_message.tool_calls, p_message.item) = 0
+    and v_kind <> 'result' and p_message.tool_call_id is null
+  then
+    return next (0, c_end, case when p_message.content ~ '\S' then v_kind else 'empty' end, null)::private.piece;
+    return;
+  end if;
+
+  if p_message.item is not null and private.is_whole_item(p_message) then
+    v_piece := private.piece_of(p_message.item, v_kind);
+    return next (0, c_end, coalesce(v_piece.kind, v_kind), v_piece.key)::private.piece;
+    return;
+  elsif v_type like '%\_output' or v_type = 'mcp_approval_response'
+    or v_kind = 'result' and (p_message.tool_call_id is not null or p_message.role = 'function' or p_message.parts is null)
+  then
+    return next (0, c_end, 'result', case
+      when p_message.tool_call_id is not null then 'id ' || p_message.tool_call_id
+      when p_message.role = 'function' then 'name ' || p_message.name
+    end)::private.piece;
+    return;
+  elsif v_kind = 'model' and not v_calls and v_type in ('function_call', 'mcp_approval_request', 'reasoning', 'compaction') then
+    return next (0, c_end, case v_type when 'function_call' then 'call' when 'mcp_approval_request' then 'call' else v_type end,
+      case when v_type = 'function_call' then 'id ' || p_message.tool_call_id end)::private.piece;
+    return;
+  end if;
+
+  for v_piece in
+    select 0, 0, case when p_message.content ~ '\S' then v_kind end, null
+    union all
+    select p.place, p.place, nullif(k.kind, 'empty'), k.key
+    from jsonb_array_elements(p_message.parts) with ordinality p (value, place)
+    cross join lateral private.piece_of(p.value, v_kind) k
+    union all
+    select v_parts + 1, v_parts + 1, 'call', 'name ' || (p_message.function_call ->> 'name')
+    where v_calls and p_message.function_call is not null
+    union all
+    select v_parts + 1 + c.place, v_parts + 1 + c.place, 'call', 'id ' || (c.value ->> 'id')
+    from jsonb_array_elements(case when v_calls then p_message.tool_calls end) with ordinality c (value, place)
+  loop
+    continue when v_piece.kind is null;
+    if v_last.kind = v_piece.kind and v_last.key is null and v_piece.key is null then
+      v_last.upto := v_piece.upto;
+    else
+      if v_last.kind is not null then
+        v_pieces := v_pieces || v_last;
+      end if;
+      v_last := v_piece;
+    end if;
+  end loop;
+  v_pieces := v_pieces || case when v_last.kind is null then (0, c_end, 'empty', null)::private.piece else v_last end;
+  if cardinality(v_pieces) > c_pieces then
+    v_pieces := array[(0, c_end, 'result', null)::private.piece];
+  end if;
+  foreach v_piece in array v_pieces loop
+    return next v_piece;
+  end loop;
+end;
+$$;
+comment on routine private.pieces is
+  'The pieces of a message, in the order of their places. What is one kind and has no key is one piece; places in none go with '
+  'their message. A message without any is one piece of the kind empty; one of more than 1,000 a result that answers nothing.';
+revoke all on routine private.pieces from public, anon, authenticated, service_role;
 
 -- Retention of conversations: since the last message, or when the conversation itself says.
 

@@ -2,16 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type postgres from "postgres";
 import { connect } from "../support/stack.ts";
-import {
-  answerOf,
-  callsOf,
-  expectContext,
-  type Json,
-  random,
-  randomRows,
-  type Row,
-  tokens,
-} from "../support/context.ts";
+import { expectContext, type Json, piecesOf, random, randomRows, type Row } from "../support/context.ts";
 
 const HISTORIES = 10_000;
 const BATCH = 1000;
@@ -93,84 +84,104 @@ interface Question {
   conversation: Conversation;
   max_tokens: number;
   max_messages?: number;
+  begin?: "any" | "user";
 }
 
 /** Answers in bulk; an error is {error, detail}. */
 async function ask(tx: postgres.TransactionSql, questions: Question[]): Promise<Json[]> {
   await tx`
-    create or replace function pg_temp.try_context(p_id uuid, p_max_tokens integer, p_max_messages integer) returns jsonb
+    create or replace function pg_temp.try_context(p_id uuid, p_max_tokens integer, p_max_messages integer, p_begin text)
+    returns jsonb
     language plpgsql as $$
     declare
       v_detail text;
     begin
-      return public.get_context(p_id, p_max_tokens, p_max_messages, p_explain => true);
+      return public.get_context(p_id, p_max_tokens, p_max_messages, p_explain => true, p_begin => coalesce(p_begin, 'any'));
     exception when sqlstate 'PT409' then
       get stacked diagnostics v_detail = pg_exception_detail;
       return jsonb_build_object('error', sqlerrm, 'detail', v_detail);
     end $$`;
   const list = questions.map(({ conversation, ...limits }) => ({ id: conversation.id, ...limits }));
   const rows = await tx`
-    select pg_temp.try_context(q.id, q.max_tokens, q.max_messages) as answer
+    select pg_temp.try_context(q.id, q.max_tokens, q.max_messages, q.begin) as answer
     from rows from (
-      jsonb_to_recordset(${JSON.stringify(list)}::text::jsonb) as (id uuid, max_tokens integer, max_messages integer)
-    ) with ordinality as q (id, max_tokens, max_messages, n)
+      jsonb_to_recordset(${JSON.stringify(list)}::text::jsonb)
+        as (id uuid, max_tokens integer, max_messages integer, begin text)
+    ) with ordinality as q (id, max_tokens, max_messages, begin, n)
     order by q.n`;
   return rows.map((row) => row.answer);
 }
 
 /** What a model's API demands of a request, whatever the rules of this project are. */
-function checkPairs(messages: Json[]): void {
-  const count = (keys: string[]) => keys.sort().join();
-  assertEquals(
-    count(messages.flatMap(callsOf)),
-    count(messages.flatMap((message) => answerOf(message) ?? [])),
-    "as many results as calls, of the same ids",
-  );
+function checkRequest(messages: Json[]): void {
+  const open: string[] = [];
   messages.forEach((message, i) => {
-    const answer = answerOf(message);
-    if (answer === undefined) return;
-    assert(
-      messages.slice(0, i).some((earlier) => callsOf(earlier).includes(answer!)),
-      `${answer} has no call before it`,
-    );
+    const pieces = piecesOf(message);
+    const calls = pieces.some(({ kind }) => kind === "call");
+    const called = new Set<string>();
+    for (const [j, { kind, key }] of pieces.entries()) {
+      assert(kind !== "empty", "nothing is said");
+      if (kind === "call") {
+        // In content parts and in tool_calls: LangChain says it twice.
+        if (key!.startsWith("name ") || !called.has(key!)) open.push(key!);
+        called.add(key!);
+      } else if (kind === "result") {
+        const at = open.indexOf(key!);
+        assert(at >= 0, `${key} answers no call that is open`);
+        open.splice(at, 1);
+      } else if (kind === "model" || kind === "reasoning") {
+        assert(open.length === 0 || calls, "the model goes on before it has its results");
+      } else {
+        assert(open.length === 0, `${open} is not answered before somebody else speaks`);
+      }
+      if (kind === "reasoning") {
+        const rest = [...pieces.slice(j + 1), ...messages.slice(i + 1).flatMap(piecesOf)];
+        const next = rest.find((piece) => piece.kind !== "reasoning");
+        assert(next && ["model", "call"].includes(next.kind), "lonely reasoning");
+      }
+    }
   });
-  messages.forEach((message, i) => {
-    if (message.type !== "reasoning") return;
-    const next = messages[i + 1];
-    assert(next && answerOf(next) === undefined && (next.role ?? "assistant") === "assistant", "lonely reasoning");
-  });
+  assertEquals(open, [], "calls without a result");
 }
 
-function check({ conversation, max_tokens, max_messages = Infinity }: Question, answer: Json): string {
+function check({ conversation, max_tokens, max_messages = Infinity, begin = "any" }: Question, answer: Json): string {
   const { visible, summary } = conversation;
-  const expected = expectContext(visible, summary, max_tokens, max_messages);
+  const expected = expectContext(visible, summary, max_tokens, max_messages, begin);
   if (expected.shown === null) {
     assertEquals(answer.error, "budget_too_small");
     assert(answer.detail.includes(` ${expected.total} tokens in `), `${answer.detail} of ${expected.total}`);
     return "too small";
   }
   const { messages, total_tokens, truncated, explain } = answer;
-  const bySequence = new Map(visible.map((row) => [row.sequence_order, row]));
-  const stored = messages.map((message: Json) => bySequence.get(message.sequence_order));
-
   assert(messages.length <= max_messages && total_tokens <= max_tokens, "over budget");
-  const own = messages.map((message: Json, i: number) => tokens(stored[i] ?? message));
-  assertEquals(explain.included.map((one: Json) => one.tokens), own);
-  assertEquals(total_tokens, own.reduce((sum: number, one: number) => sum + one, 0));
+  assertEquals(explain.included.map((one: Json) => one.sequence_order), messages.map((m: Json) => m.sequence_order));
+  const sum = explain.included.reduce((sum: number, { tokens }: Json) => sum + tokens, 0);
+  assertEquals(total_tokens, sum);
 
   const rest = summary ? messages.slice(1) : messages;
   if (summary) assertEquals(messages[0], { role: "system", name: "conversation_summary", content: summary });
-  const numbers = rest.map((message: Json) => message.sequence_order);
-  assertEquals(numbers, numbers.toSorted((a: number, b: number) => a - b));
-  checkPairs(messages);
-  const lastUser = visible.findLast((row) => row.role === "user");
-  if (lastUser && lastUser.sequence_order > visible.at(-1)!.sequence_order - 1000) {
-    assert(numbers.includes(lastUser.sequence_order), "the newest turn is in");
-  }
+  const first = rest.findIndex((m: Json) =>
+    (m.type ?? "message") !== "message" || !/^(system|developer)$/.test(m.role)
+  );
+  const history = first < 0 ? [] : rest.slice(first).filter((m: Json) => m.type !== "compaction");
+  checkRequest(history);
+  const shown = rest.map((message: Json) => [message.sequence_order, piecesOf(message).length]);
+  assertEquals([shown, truncated, total_tokens], [expected.shown, expected.truncated, expected.total]);
   for (const message of messages) {
     if (message.content === null) assert(message.parts ?? message.tool_calls ?? message.function_call ?? message.item);
   }
-  assertEquals([numbers, truncated], [expected.shown, expected.truncated]);
+
+  // Everything is in, or it is said why not.
+  const missing = (row: Row) =>
+    explain.left_out.find((one: Json) => one.from <= row.sequence_order && row.sequence_order <= one.to);
+  for (const row of visible) {
+    const said = missing(row);
+    const pieces = rest.filter((m: Json) => m.sequence_order === row.sequence_order).flatMap(piecesOf).length;
+    assertEquals(said === undefined, pieces === piecesOf(row).length, JSON.stringify(row));
+    assertEquals(said?.in_part ?? false, said !== undefined && pieces > 0, JSON.stringify(row));
+    if (said?.reason === "empty") assertEquals(piecesOf(row), [{ kind: "empty" }]);
+  }
+  if (truncated) assert(explain.left_out.some((one: Json) => /over_budget|before_user/.test(one.reason)));
   return truncated ? "truncated" : "whole";
 }
 
@@ -194,6 +205,7 @@ Deno.test("over 10,000 random histories and budgets the context keeps its guaran
           conversation,
           max_tokens: Math.max(kind < 0.6 ? exact : kind < 0.8 ? Math.floor(rand() * total) : 2 ** 31 - 1, 1),
           ...(rand() < 0.4 && { max_messages: 1 + Math.floor(rand() * (conversation.visible.length + 2)) }),
+          ...(rand() < 0.3 && { begin: "user" }),
         });
       }
       await store(tx, user, all);
@@ -216,7 +228,7 @@ Deno.test("over 10,000 random histories and budgets the context keeps its guaran
   }
 });
 
-Deno.test("what keeps reading bounded: a result 256 messages after its call, a turn of 1,000", async () => {
+Deno.test("what keeps reading bounded: a result 256 messages after its call, a question 10,000 before the end", async () => {
   const chat = (n: number, role: string): Row => ({ sequence_order: n, role, content: "x", token_count: 1 });
   const filled = (length: number, special: Record<number, Partial<Row>>) =>
     Array.from({ length }, (_, i): Row => ({ ...chat(i + 1, "assistant"), ...special[i + 1] }));
@@ -225,30 +237,39 @@ Deno.test("what keeps reading bounded: a result 256 messages after its call, a t
   const user = { role: "user" };
   const cases: [rows: Row[], max_tokens: number, shown: number | null][] = [
     [filled(300, { 1: user, 2: call, 258: result }), 300, 300],
-    [filled(300, { 1: user, 2: call, 259: result }), 300, 298],
+    [filled(300, { 1: user, 2: call, 259: result }), 300, 299],
     // A group that is too long for the budget is left out whole, and a lost result does not hold the rest back.
-    [filled(300, { 1: user, 2: call, 258: result, 290: user }), 100, 42],
-    [filled(300, { 1: user, 2: call, 259: result, 290: user }), 100, 100],
-    [filled(300, { 259: result, 290: user }), 100, 100],
-    // The newest turn is 1,000 messages long: all of it or an error. One more, and what fits of it will do.
-    [filled(1001, { 2: user }), 999, null],
-    [filled(1001, { 2: user }), 1000, 1000],
-    [filled(1002, { 2: user }), 999, 999],
+    [filled(300, { 1: user, 2: call, 258: result }), 100, 100],
+    [filled(300, { 1: user, 2: call, 258: result, 290: user }), 100, 11],
+    [filled(300, { 1: user, 2: call, 259: result, 290: user }), 100, 11],
+    [filled(300, { 259: result, 290: user }), 100, 11],
+    // The question of a long turn is looked for in 10,000 messages.
+    [filled(9_990, { 2: user }), 999, 999],
     [filled(3000, {}), 10, 10],
     // The first 64 messages can lead.
     [filled(70, Object.fromEntries(Array.from({ length: 70 }, (_, i) => [i + 1, { role: "system" }]))), 66, 66],
   ];
-  await inTransaction(async (tx, user) => {
+  await inTransaction(async (tx, owner) => {
     const questions = cases.map(([rows, max_tokens]): Question => {
       const conversation = { id: crypto.randomUUID(), summary: null, rows, visible: rows };
       return { conversation, max_tokens };
     });
-    await store(tx, user, questions.map(({ conversation }) => conversation));
+    await store(tx, owner, questions.map(({ conversation }) => conversation));
     const answers = await ask(tx, questions);
     cases.forEach(([, , shown], i) => {
       assertEquals(answers[i].messages?.length ?? null, shown, `case ${i}`);
       check(questions[i], answers[i]);
     });
+
+    const rows = filled(10_100, { 2: user });
+    const conversation = { id: crypto.randomUUID(), summary: null, rows, visible: rows };
+    await store(tx, owner, [conversation]);
+    const [beyond] = await ask(tx, [{ conversation, max_tokens: 10 }]);
+    const numbers = beyond.messages.map((message: Json) => message.sequence_order);
+    assertEquals([numbers[0], numbers.length, beyond.truncated], [10_091, 10, true]);
+    const [all] = await ask(tx, [{ conversation, max_tokens: 100_000 }]);
+    // The oldest may be half of a group.
+    assertEquals([all.messages.length, all.truncated], [9_999, true]);
   });
 });
 

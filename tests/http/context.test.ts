@@ -56,7 +56,7 @@ Deno.test("the token rule: 4 a message, a token for 4 ASCII characters and for 1
     const id = await newConversation(alice, { messages: [message] });
     return (await context(id)).body.total_tokens;
   };
-  assertEquals(await cost({ role: "user", content: "" }), 4);
+  assertEquals(await cost({ role: "user", content: "1" }), 5);
   assertEquals(await cost({ role: "user", content: "a".repeat(400) }), 104);
   assertEquals(await cost({ role: "user", content: "a".repeat(401) }), 105);
   assertEquals(await cost({ role: "user", content: "天".repeat(100) }), 104);
@@ -64,6 +64,22 @@ Deno.test("the token rule: 4 a message, a token for 4 ASCII characters and for 1
   assertEquals(await cost({ role: "user", content: "a".repeat(400), token_count: 7 }), 7);
   // [{"type": "image_url", "image_url": {"url": ""}}] is 49 characters.
   assertEquals(await cost({ role: "user", parts: [image] }), 4 + 1000 + Math.ceil(49 / 4));
+  // An image that is linked or uploaded counts beside its address, in whichever shape.
+  const linked = async (part: Record<string, unknown>) => await cost({ role: "user", parts: [part] });
+  const url = "https://example.com/a.png";
+  for (
+    const part of [
+      { type: "image_url", image_url: { url } },
+      { type: "input_image", image_url: url },
+      { type: "input_image", file_id: "file-1" },
+      { type: "image", source: { type: "url", url } },
+      { type: "file", mediaType: "image/png", url },
+      { fileData: { mimeType: "image/png", fileUri: url } },
+    ]
+  ) assert(await linked(part) > 1000, JSON.stringify(part));
+  const low = await linked({ type: "image_url", image_url: { url, detail: "low" } });
+  assert(low > 85 && low < 120, `${low}`);
+  assert(await linked({ type: "text", text: '"type": "image"' }) < 30, "what somebody says is no image");
 });
 
 Deno.test("older turns go first, and no call is parted from its results", async () => {
@@ -81,13 +97,11 @@ Deno.test("older turns go first, and no call is parted from its results", async 
   for (
     const [limits, shown] of [
       ["max_tokens=70", [1, 2, 3, 4, 5, 6, 7]],
-      ["max_tokens=69", [1, 3, 4, 5, 6, 7]],
-      ["max_tokens=59", [1, 6, 7]],
-      ["max_tokens=30", [1, 6, 7]],
-      ["max_tokens=29", [1, 7]],
+      // What is cut begins with a user's message.
+      ["max_tokens=69", [1, 7]],
       ["max_tokens=20", [1, 7]],
-      ["max_messages=5", [1, 6, 7]],
-      ["max_messages=6&max_tokens=1000", [1, 3, 4, 5, 6, 7]],
+      ["max_messages=7", [1, 2, 3, 4, 5, 6, 7]],
+      ["max_messages=6&max_tokens=1000", [1, 7]],
       ["max_messages=2", [1, 7]],
     ] as const
   ) {
@@ -117,21 +131,24 @@ Deno.test("what nobody answered, and what answers nothing, is left out wherever 
     ],
   });
   const { body } = await context(id, "explain=true");
-  assertEquals([numbers(body.messages), body.truncated], [[1, 5, 6, 7, 8], false]);
-  assertEquals(
-    body.explain.left_out,
-    [2, 3, 4, 9].map((n) => ({ from: n, to: n, reason: "unpaired" })),
-  );
+  assertEquals([numbers(body.messages), body.truncated], [[1, 3, 4, 5, 6, 7, 8], false]);
+  // Of two calls the one that was answered is in.
+  assertEquals(body.messages[1].tool_calls, [call("a")]);
+  assertEquals(body.explain.left_out, [
+    { from: 2, to: 2, reason: "unpaired" },
+    { from: 3, to: 3, reason: "unpaired", in_part: true },
+    { from: 9, to: 9, reason: "unpaired" },
+  ]);
 
   // The result makes the pending call whole.
   const answer = { messages: [{ ...say("tool", "10"), tool_call_id: "pending" }] };
   await alice.request("POST", `/conversations/${id}/messages`, { body: answer });
-  assertEquals(numbers((await context(id)).body.messages), [1, 5, 6, 7, 8, 9, 10]);
+  assertEquals(numbers((await context(id)).body.messages), [1, 3, 4, 5, 6, 7, 8, 9, 10]);
 
   // And deleting the call leaves no result behind.
   const { data } = (await alice.request("GET", `/conversations/${id}/messages`)).body;
   await alice.request("DELETE", `/conversations/${id}/messages/${data[5].id}`);
-  assertEquals(numbers((await context(id)).body.messages), [1, 5, 8, 9, 10]);
+  assertEquals(numbers((await context(id)).body.messages), [1, 3, 4, 5, 8, 9, 10]);
 });
 
 Deno.test("explain says why each message is in and what is not", async () => {
@@ -171,7 +188,8 @@ Deno.test("a fork's context goes on in its parent's messages, and has no summary
     (await context(fork)).body.messages.map((message: Message) => message.content),
     ["1", "2", "3", "4, edited"],
   );
-  assertEquals(numbers((await context(fork, "max_tokens=30")).body.messages), [1, 3, 4]);
+  assertEquals(numbers((await context(fork, "max_tokens=40")).body.messages), [1, 2, 3, 4]);
+  assertEquals(numbers((await context(fork, "max_tokens=39")).body.messages), [1, 4]);
 });
 
 Deno.test("author says who wrote a message, and a system message by a user does not hide it", async () => {
@@ -184,6 +202,127 @@ Deno.test("author says who wrote a message, and a system message by a user does 
   for (const caller of [backend(alice.id), backend()]) {
     assertEquals((await caller("GET", `/conversations/${id}/context`)).body.messages.length, 3);
   }
+});
+
+Deno.test("a turn that does not fit keeps its question and the newest of what follows", async () => {
+  const step = (n: number) => [
+    { ...say("assistant", `${n}`), tool_calls: [call(`c${n}`)] },
+    { ...say("tool", `${n}`), tool_call_id: `c${n}` },
+  ];
+  const id = await newConversation(alice, {
+    messages: [
+      say("user", "1"),
+      say("assistant", "2"),
+      say("user", "3"),
+      ...step(4),
+      ...step(6),
+      ...step(8),
+      say("assistant", "10"),
+    ],
+  });
+  for (
+    const [limits, shown] of [
+      ["max_tokens=100", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]],
+      ["max_tokens=99", [3, 4, 5, 6, 7, 8, 9, 10]],
+      ["max_tokens=79", [3, 6, 7, 8, 9, 10]],
+      ["max_tokens=59", [3, 8, 9, 10]],
+      ["max_tokens=39", [3, 10]],
+      ["max_messages=5", [3, 8, 9, 10]],
+      ["max_messages=2", [3, 10]],
+    ] as const
+  ) {
+    const { status, body } = await context(id, limits);
+    assertEquals([status, numbers(body.messages), body.truncated], [200, shown, shown.length < 10], limits);
+  }
+  const { body } = await context(id, "max_tokens=59&explain=true");
+  assertEquals(body.explain.left_out, [
+    { from: 1, to: 2, reason: "over_budget" },
+    { from: 4, to: 7, reason: "over_budget" },
+  ]);
+  assertEquals((await context(id, "max_tokens=19")).body.code, "budget_too_small");
+
+  // Also where the question is further back than what is read for the budget.
+  const steps = Array.from({ length: 300 }, (_, i) => step(i)).flat();
+  const long = await newConversation(alice, { messages: [say("user", "first"), say("user", "go"), ...steps] });
+  const { body: { messages, explain } } = await context(long, "max_tokens=59&explain=true");
+  assertEquals(numbers(messages), [2, 599, 600, 601, 602]);
+  assertEquals(explain.left_out, [
+    { from: 1, to: 1, reason: "over_budget" },
+    { from: 3, to: 598, reason: "over_budget" },
+  ]);
+});
+
+Deno.test("begin=user: nothing comes before a user's message", async () => {
+  const id = await newConversation(alice, {
+    messages: [say("system", "1"), say("assistant", "Hello!"), say("user", "3"), say("assistant", "4")],
+  });
+  assertEquals(numbers((await context(id)).body.messages), [1, 2, 3, 4]);
+  const { body } = await context(id, "begin=user&explain=true");
+  assertEquals(numbers(body.messages), [1, 3, 4]);
+  assertEquals(body.explain.left_out, [{ from: 2, to: 2, reason: "before_user" }]);
+
+  const silent = await newConversation(alice, { messages: [say("assistant", "Hello?"), say("assistant", "Anybody?")] });
+  assertEquals(numbers((await context(silent)).body.messages), [1, 2]);
+  const { body: empty } = await context(silent, "begin=user&explain=true");
+  assertEquals([empty.messages, empty.explain.left_out], [[], [{ from: 1, to: 2, reason: "before_user" }]]);
+});
+
+Deno.test("a compaction item comes first, and what it stands for not at all; in forks too", async () => {
+  const id = await newConversation(alice, {
+    messages: [say("system", "1"), say("user", "2"), say("assistant", "3")],
+  });
+  const items = [
+    { type: "compaction", id: "cmp_1", encrypted_content: "x".repeat(100) },
+    { role: "user", content: "5" },
+    { role: "assistant", content: "6" },
+    { role: "user", content: "7" },
+  ];
+  const path = `/openai/v1/conversations/conv_${id.replaceAll("-", "")}/items`;
+  assertEquals((await alice.request("POST", path, { body: { items } })).status, 200);
+  const { body } = await context(id, "explain=true");
+  assertEquals(numbers(body.messages), [1, 4, 5, 6, 7]);
+  assertEquals(body.explain.left_out, [{ from: 2, to: 3, reason: "compacted" }]);
+  assertEquals(body.explain.included[1].reason, "compaction");
+  assertEquals(numbers((await context(id, "max_messages=3")).body.messages), [1, 4, 7]);
+
+  const fork = (await alice.request("POST", `/conversations/${id}/fork`, { body: { at: 5 } })).body.id;
+  assertEquals(numbers((await context(fork)).body.messages), [1, 4, 5]);
+  const before = (await alice.request("POST", `/conversations/${id}/fork`, { body: { at: 3 } })).body.id;
+  assertEquals(numbers((await context(before)).body.messages), [1, 2, 3]);
+});
+
+Deno.test("one API's call is answered in another's shape, and a row by plain REST is known as well", async () => {
+  const id = await newConversation(alice, {
+    messages: [
+      say("user", "1"),
+      { role: "assistant", parts: [{ type: "tool_use", id: "a", name: "f", input: {} }] },
+      { role: "tool", tool_call_id: "a", content: "42" },
+    ],
+  });
+  const { error } = await alice.client.from("conversation_messages").insert([
+    {
+      conversation_id: id,
+      role: "assistant",
+      parts: [{ type: "tool-call", toolCallId: "b", toolName: "f", input: {} }],
+    },
+    { conversation_id: id, role: "user", parts: [{ functionResponse: { id: "b", name: "f", response: {} } }] },
+    { conversation_id: id, role: "assistant", parts: [{ toolUse: { toolUseId: "c", name: "f", input: {} } }] },
+  ]);
+  assertEquals(error, null);
+  const { body } = await context(id, "explain=true");
+  assertEquals(numbers(body.messages), [1, 2, 3, 4, 5]);
+  assertEquals(body.explain.left_out, [{ from: 6, to: 6, reason: "unpaired" }]);
+});
+
+Deno.test("a message of more calls than anybody makes is left out, and does not cost seconds", async () => {
+  const calls = Array.from({ length: 1001 }, (_, i) => call(`c${i}`));
+  const results = calls.map(({ id }) => ({ type: "tool_result", tool_use_id: id, content: "" }));
+  const messages = [say("user", "1"), { role: "assistant", tool_calls: calls }, { role: "user", parts: results }];
+  const all = "max_tokens=1000000";
+  assertEquals(numbers((await context(await newConversation(alice, { messages }), all)).body.messages), [1]);
+  calls.pop();
+  results.pop();
+  assertEquals(numbers((await context(await newConversation(alice, { messages }), all)).body.messages), [1, 2, 3]);
 });
 
 Deno.test("an empty conversation has an empty context", async () => {
@@ -221,6 +360,7 @@ Deno.test("bad limits are refused by name", async () => {
       ["max_messages=0", "max_messages"],
       ["max_messages=1001", "max_messages"],
       ["explain=yes", "explain"],
+      ["begin=assistant", "begin"],
       ["limit=5", "limit"],
     ]
   ) {
@@ -243,6 +383,7 @@ Deno.test("one request is one RPC", async () => {
   const context = await getContext({ supabase, isBackend: false }, id, {
     max_tokens: 100,
     max_messages: undefined,
+    begin: "any",
     explain: true,
   });
   const { messages } = context.parse();

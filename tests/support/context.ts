@@ -25,7 +25,8 @@ export interface Row {
 function jsonbText(value: Json): string {
   if (Array.isArray(value)) return `[${value.map(jsonbText).join(", ")}]`;
   if (value === null || typeof value !== "object") return JSON.stringify(value);
-  return `{${Object.entries(value).map(([key, child]) => `${JSON.stringify(key)}: ${jsonbText(child)}`).join(", ")}}`;
+  const entries = Object.entries(value).filter(([, child]) => child !== undefined);
+  return `{${entries.map(([key, child]) => `${JSON.stringify(key)}: ${jsonbText(child)}`).join(", ")}}`;
 }
 
 const counted = new WeakMap<Row, number>();
@@ -40,6 +41,8 @@ function count(row: Row): number {
   let json = [row.parts, row.function_call, row.tool_calls].filter((value) => value != null).map(jsonbText).join("");
   let text = (row.content ?? "") + (row.name ?? "");
   if (row.item != null) [json, text] = [jsonbText(row.item), ""];
+  let images = (row.parts ?? []).filter(({ type }) => type === "image_url" || type === "image").length;
+  const low = (row.parts ?? []).filter((part) => part.image_url?.detail === "low").length;
   let blobs = 0;
   json = json.replace(/"([^"]{200,})"/g, (quoted, inner) => {
     if (!/^(data:[!-~]*|[\w+/=-]+)$/.test(inner)) return quoted;
@@ -47,127 +50,237 @@ function count(row: Row): number {
     return '""';
   });
   text += json;
-  return 4 + Math.ceil((3 * new TextEncoder().encode(text).length - [...text].length) / 8) + 1000 * blobs;
+  images = Math.max(images - blobs, 0);
+  const pictures = 1000 * (blobs + Math.max(images - low, 0)) + 85 * Math.min(images, low);
+  return 4 + Math.ceil((3 * new TextEncoder().encode(text).length - [...text].length) / 8) + pictures;
 }
 
-/** The calls a message makes. A call that cannot be answered is one of its own. */
-export function callsOf(row: Row): string[] {
-  const { type = "message", item } = row;
-  if (type === "function_call" || (type.endsWith("_call") && item?.call_id != null)) {
-    return [item?.call_id != null ? `item:${item.call_id}` : "?"];
+/** A piece of a message: an element of `parts`, a call, or the message as a whole. */
+export interface Piece {
+  kind: "user" | "system" | "model" | "reasoning" | "call" | "result" | "compaction" | "empty";
+  /** What a call and its result share; null where none can. */
+  key?: string | null;
+}
+
+const id = (value: Json) => value == null ? null : `id ${value}`;
+const named = (value: Json) => value == null ? null : `name ${value}`;
+
+/** What a content part is by its own shape; undefined for what is the text of whoever speaks. */
+function pieceOf(part: Json, calls: boolean): Piece | undefined | null {
+  const type: string = part.type ?? "";
+  if (["text", "input_text", "output_text"].includes(type) || (!type && "text" in part)) {
+    if (!/\S/.test(part.text)) return null;
+    return part.thought ? { kind: "reasoning" } : undefined;
   }
-  if (type === "mcp_approval_request") return [`item:${item.id}`];
-  if (row.role !== "assistant") return [];
-  return [
-    ...(row.tool_calls ?? []).map((call) => call.id != null ? `tool:${call.id}` : "?"),
-    ...(row.function_call ? [`function:${row.function_call.name}`] : []),
+  if (type === "thinking" || type === "reasoning") return { kind: "reasoning" };
+  if (type === "step-start") return null;
+  if (type === "tool_result") return { kind: "result", key: id(part.tool_use_id) };
+  if (type === "tool-result") return { kind: "result", key: id(part.toolCallId) };
+  if (part.functionResponse) {
+    return { kind: "result", key: id(part.functionResponse.id) ?? named(part.functionResponse.name) };
+  }
+  if (!calls) return;
+  if (type === "tool_use") return { kind: "call", key: id(part.id) };
+  if (type === "tool-call") return { kind: "call", key: id(part.toolCallId) };
+  if (type === "tool-f") {
+    return part.state.startsWith("output") ? undefined : { kind: "call", key: id(part.toolCallId) };
+  }
+  if (part.functionCall) return { kind: "call", key: id(part.functionCall.id) ?? named(part.functionCall.name) };
+}
+
+const ITEM_CALLS = ["function_call", "custom_tool_call", "computer_call", "program"];
+const ITEM_RESULTS = [...ITEM_CALLS.slice(0, 3).map((type) => `${type}_output`), "program_output"];
+
+/** The pieces of a message, or of what a context shows of it, in their order. */
+export function piecesOf(row: Row): Piece[] {
+  const { type = "message", item, role } = row;
+  if (item != null) {
+    if (ITEM_CALLS.includes(type)) return [{ kind: "call", key: id(item.call_id) }];
+    if (ITEM_RESULTS.includes(type)) return [{ kind: "result", key: id(item.call_id) }];
+    if (type === "mcp_approval_request") return [{ kind: "call", key: `approval ${item.id}` }];
+    if (type === "mcp_approval_response") return [{ kind: "result", key: `approval ${item.approval_request_id}` }];
+    if (type === "reasoning" || type === "compaction") return [{ kind: type }];
+    return [{ kind: "model" }];
+  }
+  if (role === "function") return [{ kind: "result", key: named(row.name) }];
+  if (role === "tool" && (row.tool_call_id != null || !row.parts)) {
+    return [{ kind: "result", key: id(row.tool_call_id) }];
+  }
+  const own: Piece = role === "tool"
+    ? { kind: "result", key: null }
+    : { kind: role === "user" ? "user" : role === "assistant" ? "model" : "system" };
+  const calls = role === "assistant";
+  const pieces = [
+    ...(/\S/.test(row.content ?? "") ? [own] : []),
+    ...(row.parts ?? []).map((part) => pieceOf(part, calls)).filter((piece) => piece !== null).map((p) => p ?? own),
+    ...(calls && row.function_call ? [{ kind: "call", key: named(row.function_call.name) } as const] : []),
+    ...(calls ? row.tool_calls ?? [] : []).map((call: Json) => ({ kind: "call", key: id(call.id) }) as const),
   ];
+  return pieces.length > 0 ? pieces : [{ kind: "empty" }];
 }
 
-/** The call a message answers; null if it answers one that it does not name. */
-export function answerOf(row: Row): string | null | undefined {
-  const { type = "message", item } = row;
-  if (type.endsWith("_call_output") || (type.endsWith("_output") && item?.call_id != null)) {
-    return item?.call_id != null ? `item:${item.call_id}` : null;
+/** A piece in a history. */
+interface Placed extends Piece {
+  row: Row;
+  /** Its place in the message. */
+  at: number;
+  /** The call that a result answers. */
+  call?: Placed;
+  answered?: boolean;
+}
+
+const isModels = ({ kind, row, call }: Placed) =>
+  ["model", "reasoning", "call"].includes(kind) || (kind === "result" && call?.row === row);
+
+interface Group {
+  pieces: Placed[];
+  results: Placed[];
+}
+
+/** What can be sent of a history: groups that are in a context whole or not at all, in their order. */
+function groupsOf(history: Row[]): Group[] {
+  // Pairs, by walking forwards and remembering the latest message that makes each call.
+  const pieces = history.flatMap((row) => piecesOf(row).map((piece, at): Placed => ({ ...piece, row, at })));
+  const latest = new Map<string, { row: Row; calls: Placed[]; got: number }>();
+  for (const piece of pieces) {
+    if (piece.key == null) continue;
+    const open = latest.get(piece.key);
+    if (piece.kind === "call") {
+      if (open?.row === piece.row) open.calls.push(piece);
+      else latest.set(piece.key, { row: piece.row, calls: [piece], got: 0 });
+    } else if (open && piece.row.sequence_order - open.row.sequence_order <= 256) {
+      // An id is one call, however often its message says it.
+      const asked = piece.key.startsWith("name ")
+        ? open.calls.slice(open.got, open.got + 1)
+        : open.got
+        ? []
+        : open.calls;
+      open.got++;
+      piece.call = asked[0];
+      for (const call of asked) call.answered = true;
+    }
   }
-  if (type === "mcp_approval_response") return `item:${item.approval_request_id}`;
-  if (row.role === "tool") return row.tool_call_id != null ? `tool:${row.tool_call_id}` : null;
-  if (row.role === "function") return row.name != null ? `function:${row.name}` : null;
+  const said = pieces.filter(({ kind }) => kind !== "empty");
+  const stays = said.map((piece, i) => {
+    if (piece.kind === "call") return !!piece.answered;
+    if (piece.kind === "result") return !!piece.call;
+    if (piece.kind !== "reasoning") return true;
+    // What the model did upon it: up to the next reasoning, or what is not the model's.
+    let acted = false;
+    for (const next of said.slice(i + 1)) {
+      if (!isModels(next) || (next.kind === "reasoning" && acted)) break;
+      if (next.kind === "model" || (next.kind === "call" && next.answered)) return true;
+      if (next.kind !== "reasoning") acted = true;
+    }
+    return false;
+  });
+
+  const groups: Group[] = [];
+  const groupOf = new Map<Placed, Group>();
+  const kept = (row: Row) => said.filter((other, i) => stays[i] && other.row === row);
+  let last: Placed | undefined;
+  let reasoned = false;
+  for (const [i, piece] of said.entries()) {
+    if (!isModels(piece)) reasoned = false;
+    else if (piece.kind === "reasoning") reasoned = stays[i];
+    if (!stays[i]) continue;
+    let group: Group | undefined;
+    if (piece.kind === "result" && piece.call!.row !== piece.row) {
+      groupOf.get(piece.call!)!.results.push(piece);
+      last = undefined;
+      continue;
+    } else if (!isModels(piece)) {
+      group = groups.find(({ pieces: [first] }) => first.row === piece.row && first.kind === piece.kind);
+      last = undefined;
+    } else {
+      const goesOn = last &&
+        (last.row === piece.row ||
+          (kept(last.row).some(({ kind }) => kind === "call")
+            ? kept(piece.row).every(({ kind }) => kind === "call")
+            : reasoned && (piece.kind !== "reasoning" || last.kind === "reasoning")));
+      if (goesOn) group = groupOf.get(last!);
+      last = piece;
+    }
+    if (!group) groups.push(group = { pieces: [], results: [] });
+    group.pieces.push(piece);
+    groupOf.set(piece, group);
+  }
+  return groups;
 }
 
-const isReasoning = (row: Row) => row.type === "reasoning";
+const slicesOf = (groups: Group[]): Placed[][] => {
+  const slices: Placed[][] = [];
+  for (const piece of groups.flatMap(({ pieces, results }) => [...pieces, ...results])) {
+    const last = slices.at(-1)?.at(-1);
+    if (last && last.row === piece.row && last.at < piece.at) slices.at(-1)!.push(piece);
+    else slices.push([piece]);
+  }
+  return slices;
+};
 
 export interface Expected {
-  /** The sequence numbers, or null where the newest turn does not fit. */
-  shown: number[] | null;
+  /** The sequence numbers and how many pieces of each are shown, or null where the least does not fit. */
+  shown: [sequence_order: number, pieces: number][] | null;
   truncated: boolean;
   total: number;
-  /** What every place costs where the context could begin, summary and leading messages included. */
+  /** What every place costs where the context could begin, summary and what always comes first included. */
   costs: number[];
 }
 
-/** The answer for a whole history, in one pass over it. */
+/** The answer for a whole history. */
 export function expectContext(
   rows: Row[],
   summary: string | null,
   maxTokens: number,
   maxMessages = Infinity,
+  begin = "any",
 ): Expected {
   const firstOther = rows.findIndex((row) =>
     (row.type ?? "message") !== "message" || !["system", "developer"].includes(row.role!)
   );
   const leading = rows.slice(0, Math.min(64, firstOther < 0 ? rows.length : firstOther));
-  const history = rows.slice(leading.length);
-  let headTokens = leading.reduce((sum, row) => sum + tokens(row), 0);
-  let headMessages = leading.length;
+  const compaction = rows.findLastIndex((row) => row.type === "compaction");
+  const head = [...leading, ...(compaction < 0 ? [] : [rows[compaction]])];
+  let headTokens = head.reduce((sum, row) => sum + tokens(row), 0);
+  let headMessages = head.length;
   if (summary) {
     headTokens += tokens({ sequence_order: 0, content: summary, name: "conversation_summary" });
     headMessages++;
   }
 
-  // Pairs, by walking forwards and remembering the latest call of each key.
-  interface Call {
-    at: number;
-    wanted: number;
-    got: number;
-  }
-  const latest = new Map<string, Call>();
-  const callsAt = new Map<number, Call[]>();
-  const pairs: [call: number, result: number][] = [];
-  history.forEach((row, i) => {
-    const answer = answerOf(row);
-    const call = answer == null ? undefined : latest.get(answer);
-    if (call && call.got < call.wanted && row.sequence_order - history[call.at].sequence_order <= 256) {
-      call.got++;
-      pairs.push([call.at, i]);
-    }
-    const made = new Map<string, Call>();
-    for (const key of callsOf(row)) {
-      const mine = made.get(key) ?? { at: i, wanted: 0, got: 0 };
-      mine.wanted++;
-      made.set(key, mine);
-      latest.set(key, mine);
-    }
-    callsAt.set(i, [...made.entries()].map(([key, mine]) => key === "?" ? { ...mine, wanted: Infinity } : mine));
-  });
-  const complete = (i: number) => callsAt.get(i)!.every((call) => call.got === call.wanted);
-  const usable = history.map((row, i) =>
-    answerOf(row) === undefined ? complete(i) : pairs.some(([call, result]) => result === i && complete(call))
-  );
-  const links = pairs.filter(([call]) => complete(call));
-  for (let i = history.length - 1; i >= 0; i--) {
-    if (!isReasoning(history[i])) continue;
-    const next = history[i + 1];
-    usable[i] = next !== undefined && usable[i + 1] && answerOf(next) === undefined &&
-      (next.role == null || next.role === "assistant");
-    if (usable[i]) links.push([i, i + 1]);
-  }
+  const groups = groupsOf(rows.slice(Math.max(leading.length, compaction + 1)));
+  const cost = (some: Group[]) =>
+    [...new Set(slicesOf(some).map(([{ row }]) => row))].reduce((sum, row) => sum + tokens(row), headTokens);
+  const fits = (some: Group[]) => cost(some) <= maxTokens && headMessages + slicesOf(some).length <= maxMessages;
+  const isUser = ({ pieces: [{ kind }] }: Group) => kind === "user";
 
-  const starts = history.map((_, i) => i)
-    .filter((i) => usable[i] && !links.some(([from, to]) => from < i && i <= to));
-  const from = (i: number) => history.slice(i).filter((_, j) => usable[i + j]);
-  const cost = (i: number) => from(i).reduce((sum, row) => sum + tokens(row), headTokens);
-  const fits = (i: number) => cost(i) <= maxTokens && headMessages + from(i).length <= maxMessages;
-
-  const user = history.findLastIndex((row) =>
-    row.role === "user" && row.sequence_order > history.at(-1)!.sequence_order - 1000
-  );
-  const turn = starts.findLast((i) => user < 0 || i <= user);
-  const costs = starts.map(cost);
-  if (turn === undefined) {
-    const shown = headTokens <= maxTokens && headMessages <= maxMessages
-      ? leading.map((row) => row.sequence_order)
-      : null;
-    return { shown, truncated: false, total: headTokens, costs };
-  }
-  if (!fits(turn)) return { shown: null, truncated: false, total: cost(turn), costs };
-  const cut = starts.find(fits)!;
-  return {
-    shown: [...leading, ...from(cut)].map((row) => row.sequence_order),
-    truncated: usable.some((yes, i) => yes && i < cut),
-    total: cost(cut),
+  const places = groups.map((_, i) => i);
+  const user = groups.findLastIndex(isUser);
+  const turn = user < 0 ? [] : [groups[user]];
+  const costs = places.map((i) => cost(groups.slice(i)));
+  const answer = (some: Group[]): Expected => ({
+    shown: [
+      ...head.map((row): [number, number] => [row.sequence_order, piecesOf(row).length]),
+      ...slicesOf(some).map((slice): [number, number] => [slice[0].row.sequence_order, slice.length]),
+    ],
+    truncated: groups.some((group) => !some.includes(group)),
+    total: cost(some),
     costs,
-  };
+  });
+  const least = groups.length === 0 || (user < 0 && begin === "user")
+    ? []
+    : user < 0
+    ? groups.slice(-1)
+    : [...new Set([...turn, groups.at(-1)!])];
+  if (!fits(least)) return { shown: null, truncated: false, total: cost(least), costs };
+  if (least.length === 0) return answer([]);
+
+  const whole = places.find((i) =>
+    fits(groups.slice(i)) && (isUser(groups[i]) || (begin === "any" && (user < 0 || i === 0)))
+  );
+  if (whole !== undefined) return answer(groups.slice(whole));
+  const tail = places.find((i) => i > user && fits([...turn, ...groups.slice(i)]))!;
+  return answer([...turn, ...groups.slice(tail)]);
 }
 
 // ---- random histories -----------------------------------------------------------------------------------------------
@@ -233,7 +346,10 @@ export function randomRows(rand: () => number, first: number, length: number): R
         content: null,
         parts: [{ type: "text", text: text() }, {
           type: "image_url",
-          image_url: { url: pick(["https://example.com/a.png", `data:image/png;base64,${BLOB}`]) },
+          image_url: {
+            url: pick(["https://example.com/a.png", `data:image/png;base64,${BLOB}`]),
+            ...(maybe(0.3) && { detail: "low" }),
+          },
         }],
       }),
     () => push({ role: pick(["system", "developer"]), content: text(), name: "ops" }),
@@ -254,12 +370,12 @@ export function randomRows(rand: () => number, first: number, length: number): R
     () => {
       if (maybe(0.5)) push({ type: "reasoning", item: { type: "reasoning", summary: [], encrypted_content: BLOB } });
       if (maybe(0.1)) push({ type: "reasoning", item: { type: "reasoning", summary: [] } });
-      const type = pick(["function_call", "custom_tool_call"]);
+      const type = pick(["function_call", "custom_tool_call", "program"]);
       const ids = Array.from({ length: 1 + int(2) }, id);
       for (const call_id of ids) push({ type, item: { type, call_id, name: "f", arguments: "{}" } });
       results(ids.map((call_id) => ({
         type: `${type}_output`,
-        item: { type: `${type}_output`, call_id, output: text() },
+        item: { type: `${type}_output`, call_id, output: text() || "." },
       })));
     },
     () => {
@@ -272,6 +388,67 @@ export function randomRows(rand: () => number, first: number, length: number): R
       push({ type: "mcp_approval_request", item: { type: "mcp_approval_request", id, name: "f", arguments: "{}" } });
       const type = "mcp_approval_response";
       results([{ type, item: { type, approval_request_id: id, approve: true } }]);
+    },
+    // The same in content parts: Anthropic, Gemini and the AI SDK; results of one message, with words beside them.
+    () => {
+      const thinking = maybe(0.3) ? [{ type: "thinking", thinking: "", signature: BLOB }] : [];
+      const ids = Array.from({ length: 1 + int(3) }, id);
+      const words = () => maybe(0.4) ? [{ type: "text", text: text() }] : [];
+      push({
+        role: "assistant",
+        parts: [...thinking, ...words(), ...ids.map((id) => ({ type: "tool_use", id, name: "f", input: {} }))],
+        // LangChain says a call in both places.
+        ...(maybe(0.2) && { tool_calls: ids.map((id) => ({ id, type: "function", function: { name: "f" } })) }),
+      });
+      if (maybe(0.1)) push({ role: "user", content: text() });
+      const found = ids.filter(() => !maybe(0.1)).map((id) => ({
+        type: "tool_result",
+        tool_use_id: id,
+        content: "42",
+      }));
+      push({ role: "user", parts: [...found, ...words()] });
+    },
+    () => {
+      const calls = Array.from(
+        { length: 1 + int(3) },
+        () => ({ name: pick(["f", "g"]), ...(maybe(0.5) && { id: id() }) }),
+      );
+      const thought = maybe(0.3) ? [{ text: "hm", thought: true }] : [];
+      push({
+        role: "assistant",
+        parts: [...thought, ...calls.map((call) => ({ functionCall: { ...call, args: {} } }))],
+      });
+      const found = calls.filter(() => !maybe(0.1)).map((call) => ({ functionResponse: { ...call, response: {} } }));
+      push({ role: "user", parts: maybe(0.2) ? [{ text: text() }, ...found] : found });
+    },
+    () => {
+      const toolCallId = id();
+      push({
+        role: "assistant",
+        parts: [{ type: "reasoning", text: "hm" }, { type: "tool-call", toolCallId, toolName: "f", input: {} }],
+      });
+      results([{
+        role: "tool",
+        parts: [{ type: "tool-result", toolCallId, toolName: "f", output: { type: "text", value: "" } }],
+      }]);
+    },
+    () =>
+      push({
+        role: "assistant",
+        parts: [
+          { type: "step-start" },
+          {
+            type: "tool-f",
+            toolCallId: id(),
+            state: pick(["output-available", "output-error", "input-available"]),
+            input: {},
+          },
+          ...(maybe(0.5) ? [{ type: "step-start" }, { type: "text", text: text() }] : []),
+        ],
+      }),
+    () => {
+      if (maybe(0.3)) push({ type: "compaction", item: { type: "compaction", id: "cmp_1", encrypted_content: BLOB } });
+      if (maybe(0.3)) push({ role: "assistant", content: "" });
     },
     () => push(pick([{ role: "tool", tool_call_id: id(), content: "?" }, { role: "tool", content: "?" }])),
     () => push({ type: "function_call_output", item: { type: "function_call_output", call_id: id(), output: "?" } }),

@@ -495,6 +495,7 @@ export type Database = {
       "get_collection_version": { Args: { "p_collection": string; "p_user_id"?: string }; Returns: Json };
       "get_context": {
         Args: {
+          "p_begin"?: string;
           "p_conversation_id": string;
           "p_explain"?: boolean;
           "p_max_messages"?: number;

@@ -140,7 +140,7 @@ export async function listMessages(
 export async function getContext(
   { supabase, userId }: Caller,
   id: string,
-  { max_tokens, max_messages, explain }: z.output<typeof contextQuery>,
+  { max_tokens, max_messages, begin, explain }: z.output<typeof contextQuery>,
 ): Promise<RawJson<Context>> {
   return await callRaw(
     supabase.rpc("get_context", {
@@ -148,6 +148,7 @@ export async function getContext(
       p_max_tokens: max_tokens,
       p_max_messages: max_messages,
       p_explain: explain,
+      p_begin: begin,
       p_user_id: userId,
     }),
   );

@@ -93,6 +93,9 @@ export const messagesQuery = z.strictObject({
 export const contextQuery = z.strictObject({
   max_tokens: integer(1, MAX_INTEGER).default(8192),
   max_messages: integer(1, 1000).optional(),
+  begin: z.enum(["any", "user"]).default("any").describe(
+    "any: as stored, and with a user's message where older ones are cut off. user: always with a user's message.",
+  ),
   explain: flag,
 });
 
@@ -120,12 +123,13 @@ export const context = z.strictObject({
     included: z.array(z.strictObject({
       sequence_order: z.int().optional(),
       tokens: z.int(),
-      reason: z.enum(["summary", "leading", "newest_turn", "fits"]),
+      reason: z.enum(["summary", "leading", "compaction", "newest_turn", "fits"]),
     })).describe("One for each message, in the same order."),
     left_out: z.array(z.strictObject({
       from: z.int(),
       to: z.int(),
-      reason: z.enum(["over_budget", "unpaired"]),
+      reason: z.enum(["over_budget", "unpaired", "empty", "compacted", "before_user"]),
+      in_part: z.literal(true).optional().describe("The rest of these messages is in."),
     })).describe("Ranges of sequence numbers, both ends included."),
   }).optional(),
 });

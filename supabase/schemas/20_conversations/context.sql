@@ -1,4 +1,5 @@
--- The context of a conversation: what of it fits a model, with its calls and their results together.
+-- The context of a conversation: what of it fits a model, with its calls and their results together. What fits is decided in
+-- context_fit.sql, what a message consists of in pieces.sql.
 
 create function private.is_whole_item(p_message public.conversation_messages) returns boolean
 language plpgsql
@@ -23,9 +24,15 @@ immutable
 set search_path = ''
 as $$
 declare
+  -- OpenAI: 85 for an image in low detail, 765 for one of a megapixel; Anthropic: up to 1,600.
+  c_image constant integer := 1000;
+  c_low_detail constant integer := 85;
   v_text text := '';
   v_json text;
+  v_blobs bigint := 0;
   v_images bigint := 0;
+  v_low bigint;
+  v_media bigint := 0;
 begin
   if p_message.token_count is not null then
     return p_message.token_count;
@@ -41,82 +48,136 @@ begin
   v_text := v_text || v_json;
   if octet_length(v_json) > 200 then
     -- What is taken off is ASCII: a byte a character. One regular expression for all of it took twenty times as long.
-    select coalesce(sum(8 * 1000 - 2 * octet_length(s.value)), 0) into v_images
+    select count(*), coalesce(sum(octet_length(s.value)), 0) into v_blobs, v_media
     from unnest(string_to_array(v_json, '"')) s (value)
     where octet_length(s.value) >= 200 and s.value ~ '^(data:[!-~]*|[A-Za-z0-9+/=_-]*)$';
   end if;
-  return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) + v_images + 7) / 8;
+  if v_json <> '' then
+    -- An image that is linked or uploaded has no bytes to count. In JSON as Postgres prints it no text can look like this.
+    v_images := greatest(
+      private.occurrences(v_json, '"type": "image') + private.occurrences(v_json, '"type": "input_image"')
+        + private.occurrences(v_json, '"type": "computer_screenshot"') - private.occurrences(v_json, '"type": "image_generation_call"'),
+      private.occurrences(v_json, '"mediaType": "image/') + private.occurrences(v_json, '"mimeType": "image/')
+    ) - v_blobs;
+    v_low := least(greatest(v_images, 0), private.occurrences(v_json, '"detail": "low"'));
+    v_images := greatest(v_images, 0) - v_low;
+  end if;
+  return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) - 2 * v_media + 7) / 8
+    + c_image * (v_blobs + v_images) + c_low_detail * coalesce(v_low, 0);
 end;
 $$;
 comment on routine private.message_tokens is
   'What a message costs: its token_count, or else 4 + ceil((3 * bytes - characters) / 8) over content, name, parts, '
   'function_call and tool_calls, or over the item alone where there is one. That is a token for 4 ASCII characters and '
   'for each Chinese, Japanese or Korean one. JSON counts as Postgres prints it, except that a string of 200 characters '
-  'or more which is a data: URL or base64 counts 1,000, about an image.';
+  'or more which is a data: URL or base64 counts 1,000, about an image. An image that is linked or uploaded counts 1,000 '
+  'more than its address, in low detail 85.';
 revoke all on routine private.message_tokens from public, anon, authenticated, service_role;
 
 
-create function private.context_message(p_message public.conversation_messages) returns jsonb
+create function private.occurrences(p_text text, p_of text) returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- Most texts have none, and replace() copies.
+  return case when strpos(p_text, p_of) = 0 then 0
+    else (octet_length(p_text) - octet_length(replace(p_text, p_of, ''))) / octet_length(p_of) end;
+end;
+$$;
+comment on routine private.occurrences is 'How often a text has another in it.';
+revoke all on routine private.occurrences from public, anon, authenticated, service_role;
+
+
+create function private.context_message(p_message public.conversation_messages, p_places int4multirange) returns jsonb
 language plpgsql
 immutable
 set search_path = ''
 as $$
 declare
-  v_function_call jsonb := case when p_message.role = 'assistant' then p_message.function_call end;
-  v_tool_calls jsonb := case when p_message.role = 'assistant' then nullif(p_message.tool_calls, '[]') end;
+  v_message public.conversation_messages := p_message;
   v_item jsonb := case when p_message.item is not null and private.is_whole_item(p_message) then p_message.item end;
+  v_parts integer;
 begin
+  if p_message.role is distinct from 'assistant' then
+    v_message.function_call := null;
+    v_message.tool_calls := null;
+  end if;
+  if p_places is not null then
+    v_parts := coalesce(jsonb_array_length(p_message.parts), 0);
+    if not 0 <@ p_places then
+      v_message.content := null;
+    end if;
+    if not v_parts + 1 <@ p_places then
+      v_message.function_call := null;
+    end if;
+    v_message.parts := (
+      select jsonb_agg(p.value order by p.n)
+      from jsonb_array_elements(p_message.parts) with ordinality p (value, n)
+      where p.n::integer <@ p_places
+    );
+    v_message.tool_calls := (
+      select jsonb_agg(c.value order by c.n)
+      from jsonb_array_elements(v_message.tool_calls) with ordinality c (value, n)
+      where v_parts + 1 + c.n::integer <@ p_places
+    );
+  end if;
+  v_message.tool_calls := nullif(v_message.tool_calls, '[]');
+
   return jsonb_build_object(
-    'type', p_message.type,
-    'role', p_message.role,
+    'type', v_message.type,
+    'role', v_message.role,
     -- Null only where something else carries the message: an API takes no other null.
     'content', coalesce(
-      p_message.content,
-      case when num_nonnulls(p_message.parts, v_function_call, v_tool_calls, v_item) = 0 then '' end
+      v_message.content,
+      case when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_item) = 0 then '' end
     ),
-    'parts', p_message.parts,
-    'name', p_message.name,
-    'function_call', v_function_call,
-    'tool_calls', v_tool_calls,
-    'tool_call_id', p_message.tool_call_id,
-    'item_id', p_message.item_id,
+    'parts', v_message.parts,
+    'name', v_message.name,
+    'function_call', v_message.function_call,
+    'tool_calls', v_message.tool_calls,
+    'tool_call_id', v_message.tool_call_id,
+    'item_id', v_message.item_id,
     'item', v_item,
-    'author', p_message.author,
-    'sequence_order', p_message.sequence_order
+    'author', v_message.author,
+    'sequence_order', v_message.sequence_order
   ) - array[
-    case when p_message.type = 'message' then 'type' end,
-    case when p_message.role is null then 'role' end,
-    case when p_message.parts is null then 'parts' end,
-    case when p_message.name is null then 'name' end,
-    case when v_function_call is null then 'function_call' end,
-    case when v_tool_calls is null then 'tool_calls' end,
-    case when p_message.tool_call_id is null then 'tool_call_id' end,
-    case when p_message.item_id is null then 'item_id' end,
+    case when v_message.type = 'message' then 'type' end,
+    case when v_message.role is null then 'role' end,
+    case when v_message.parts is null then 'parts' end,
+    case when v_message.name is null then 'name' end,
+    case when v_message.function_call is null then 'function_call' end,
+    case when v_message.tool_calls is null then 'tool_calls' end,
+    case when v_message.tool_call_id is null then 'tool_call_id' end,
+    case when v_message.item_id is null then 'item_id' end,
     case when v_item is null then 'item' end
   ];
 end;
 $$;
 comment on routine private.context_message is
-  'A message as a model needs it, with author and sequence_order. Fields that are null are left out, except content.';
+  'A message, or only what of it is at p_places (private.pieces), as a model needs it, with author and sequence_order. Fields '
+  'that are null are left out, except content.';
 revoke all on routine private.context_message from public, anon, authenticated, service_role;
 
 
-create type private.context_entry as (
+create type private.context_piece as (
   sequence_order integer,
   tokens bigint,
   bytes bigint,
+  place integer,
+  upto integer,
   kind text,
-  calls text[],
-  answers text
+  key text
 );
-comment on type private.context_entry is
-  'What decides about a message: its cost, its size as stored, its kind (user, reasoning, model or other), the calls it makes and the one '
-  'it answers, as keys. Bodies stay behind: what is read beyond the budget costs no memory.';
+comment on type private.context_piece is
+  'A piece (private.piece) of a message, with what the message costs and its size as stored. Bodies stay behind: what is read '
+  'beyond the budget costs no memory.';
 
 
-create function private.read_context_entries(
-  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer
-) returns private.context_entry[]
+create function private.read_context_pieces(
+  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_pieces integer default null
+) returns private.context_piece[]
 language plpgsql
 stable
 security definer
@@ -125,229 +186,97 @@ as $$
 begin
   return (
     select coalesce(array_agg(
-      (
-        m.sequence_order,
-        private.message_tokens(m),
-        coalesce(octet_length(m.content), 0) + coalesce(pg_column_size(m.parts), 0) + coalesce(pg_column_size(m.item), 0)
-          + coalesce(pg_column_size(m.tool_calls), 0),
-        -- Whatever a client calls a message, it is one thing: what answers is no call, and what does either is no turn.
-        case
-          when m.type = 'reasoning' and coalesce(m.role, 'assistant') = 'assistant' and a.answers is null and c.calls is null
-            then 'reasoning'
-          when m.role = 'user' and a.answers is null and c.calls is null then 'user'
-          when coalesce(m.role, 'assistant') = 'assistant' and a.answers is null then 'model'
-          else 'other'
-        end,
-        c.calls,
-        a.answers
-      )::private.context_entry
-      order by m.sequence_order
+      (p.sequence_order, p.tokens, p.bytes, p.place, p.upto, p.kind, p.key)::private.context_piece
+      order by p.sequence_order, p.place
     ), '{}')
-    from private.read_messages(p_conversation_id, p_after, p_before, p_limit, 'desc') m
-    -- Calls without an id, and results without one, get keys that find nothing.
-    cross join lateral (
-      select case
-        when m.type like '%\_call\_output' or m.type like '%\_output' and m.item ->> 'call_id' is not null
-          then coalesce('item ' || coalesce(m.item ->> 'call_id', m.item ->> 'id', m.tool_call_id), 'no call')
-        when m.type = 'mcp_approval_response' then coalesce('item ' || (m.item ->> 'approval_request_id'), 'no call')
-        when m.role = 'tool' then coalesce('tool ' || m.tool_call_id, 'no call')
-        when m.role = 'function' then coalesce('function ' || m.name, 'no call')
-      end as answers
-    ) a
-    cross join lateral (
-      select case
-        when a.answers is not null then null
-        -- A hosted tool's call (web search) has no call_id and brings its result along.
-        when m.type = 'function_call' or m.type like '%\_call' and m.item ->> 'call_id' is not null
-          then array[coalesce('item ' || coalesce(m.item ->> 'call_id', m.tool_call_id), 'no result')]
-        when m.type = 'mcp_approval_request' then array[coalesce('item ' || (m.item ->> 'id'), 'no result')]
-        when m.role = 'assistant' and num_nonnulls(m.tool_calls, m.function_call) > 0 then array(
-          select coalesce('tool ' || (t.value ->> 'id'), 'no result') from jsonb_array_elements(m.tool_calls) t
-          union all
-          select coalesce('function ' || (m.function_call ->> 'name'), 'no result') where m.function_call is not null
-        )
-      end as calls
-    ) c
+    from (
+      select m.sequence_order, m.tokens, m.bytes, p.place, p.upto, p.kind, p.key
+      from (
+        -- Once for each message, however many pieces it has.
+        select
+          m as message, m.sequence_order, private.message_tokens(m) as tokens,
+          coalesce(octet_length(m.content), 0) + coalesce(pg_column_size(m.parts), 0) + coalesce(pg_column_size(m.item), 0)
+            + coalesce(pg_column_size(m.tool_calls), 0) as bytes
+        from private.read_messages(p_conversation_id, p_after, p_before, p_limit, 'desc') m
+        offset 0
+      ) m
+      cross join lateral private.pieces(m.message) p
+      limit p_pieces
+    ) p
   );
 end;
 $$;
-comment on routine private.read_context_entries is
-  'The newest p_limit messages that a conversation shows with p_after < sequence_order < p_before, as entries in '
-  'ascending order. Checks nobody''s rights.';
-revoke all on routine private.read_context_entries from public, anon, authenticated, service_role;
+comment on routine private.read_context_pieces is
+  'The pieces of the newest p_limit messages that a conversation shows with p_after < sequence_order < p_before, in order; of '
+  'more than p_pieces the newest, which may leave half of the oldest message. Checks nobody''s rights.';
+revoke all on routine private.read_context_pieces from public, anon, authenticated, service_role;
 
 
-create function private.fit_context(
-  p_entries private.context_entry[],
-  p_all boolean,
-  p_tokens bigint,
-  p_messages bigint,
-  out over boolean,
-  out turn integer,
-  out turn_tokens bigint,
-  out turn_messages bigint,
-  out cut integer,
-  out cut_tokens bigint,
-  out truncated boolean,
-  out unpaired integer[]
-)
+create function private.newest_compaction(p_conversation_id uuid) returns integer
 language plpgsql
 stable
+security definer
 set search_path = ''
--- An array in a from clause is planned as ten rows, and nested loops over ten thousand would take seconds.
-set enable_nestloop = off
--- Compiling takes longer than the query, whatever a plan with a switched-off join is said to cost.
-set jit = off
 as $$
-declare
-  -- A result this many numbers after its call has lost it; a turn longer than this counts from its last group.
-  c_reach constant integer := 256;
-  c_turn constant integer := 1000;
-  -- A worker has to hold the answer: an image of megabytes costs few tokens. The newest turn is in, whatever its size.
-  c_bytes constant bigint := 8 * 1024 * 1024;
-  v_first integer := p_entries[1].sequence_order;
-  v_last integer := p_entries[cardinality(p_entries)].sequence_order;
-  v_user integer;
 begin
-  select max(e.sequence_order) into v_user
-  from unnest(p_entries) e
-  where e.kind = 'user' and e.sequence_order > v_last - c_turn;
-
-  with entries as (
-    select * from unnest(p_entries)
-  ),
-  -- Every result belongs to the nearest call of its key before it: some providers use their ids again.
-  keys as (
-    select k.key, k.sequence_order, count(*) as asked, true as is_call
-    from (select e.sequence_order, unnest(e.calls) as key from entries e) k
-    group by k.key, k.sequence_order
-    union all
-    select e.answers, e.sequence_order, null, false from entries e where e.answers is not null
-  ),
-  nearest as (
-    select
-      k.*,
-      max(k.sequence_order) filter (where k.is_call) over (partition by k.key order by k.sequence_order) as call
-    from keys k
-  ),
-  ranked as (
-    select
-      n.*,
-      max(n.asked) over (partition by n.key, n.call) as wanted,
-      row_number() over (partition by n.key, n.call order by n.sequence_order) - 1 as nth
-    from nearest n
-  ),
-  results as (
-    -- One for each call: a second answer to the same call is refused by some APIs.
-    select
-      r.sequence_order, r.key, r.call,
-      r.call is not null and r.sequence_order - r.call <= c_reach and r.nth <= r.wanted as paired,
-      -- Its call may be among the messages that are not read yet.
-      r.call is null and r.sequence_order - c_reach < v_first and not p_all as open
-    from ranked r
-    where not r.is_call
-  ),
-  -- The messages all of whose calls are answered, and how far their results reach.
-  answered as (
-    select c.sequence_order, max(r.reach) as reach
-    from ranked c
-    left join (
-      select p.key, p.call, count(*) as results, max(p.sequence_order) as reach
-      from results p
-      where p.paired
-      group by p.key, p.call
-    ) r on r.key = c.key and r.call = c.sequence_order
-    where c.is_call
-    group by c.sequence_order
-    having bool_and(c.wanted = coalesce(r.results, 0))
-  ),
-  paired as (
-    select
-      e.*, c.reach,
-      (coalesce(cardinality(e.calls), 0) = 0 or c.sequence_order is not null)
-        and (e.answers is null or a.sequence_order is not null) as usable,
-      min(e.sequence_order) filter (where e.kind <> 'reasoning') over (order by e.sequence_order desc) as follower
-    from entries e
-    left join answered c on c.sequence_order = e.sequence_order
-    left join results r on r.sequence_order = e.sequence_order and r.paired
-    left join answered a on a.sequence_order = r.call
-  ),
-  -- Reasoning stays with what the model did next, and goes with it.
-  judged as (
-    select
-      p.sequence_order, p.tokens, p.bytes,
-      case when p.kind = 'reasoning' then coalesce(f.usable and f.kind = 'model', false) else p.usable end as usable,
-      case when p.kind = 'reasoning' then p.follower else p.reach end as reach
-    from paired p
-    left join paired f on f.sequence_order = p.follower
-  ),
-  summed as (
-    select
-      j.*,
-      sum(j.tokens) filter (where j.usable) over newest_first as tokens_from,
-      count(*) filter (where j.usable) over newest_first as messages_from,
-      sum(j.bytes) filter (where j.usable) over newest_first as bytes_from,
-      j.sequence_order > (select coalesce(max(r.sequence_order), 0) from results r where r.open) as known,
-      coalesce(
-        max(j.reach) filter (where j.usable)
-          over (order by j.sequence_order rows between unbounded preceding and 1 preceding),
-        0
-      ) < j.sequence_order as between_groups
-    from judged j
-    window newest_first as (order by j.sequence_order desc)
-  ),
-  -- Where the context may begin.
-  starts as (
-    select s.*, s.tokens_from <= p_tokens and s.messages_from <= p_messages as fits
-    from summed s
-    where s.usable and s.known and s.between_groups
-  ),
-  chosen as (
-    select
-      max(s.sequence_order) filter (
-        where case
-          when v_user is not null then s.sequence_order <= v_user
-          -- Only when it is certain that there is no user message.
-          else p_all or v_first <= v_last - c_turn + 1
-        end
-      ) as turn,
-      min(s.sequence_order) filter (where s.fits and s.bytes_from <= c_bytes) as cut,
-      min(s.sequence_order) filter (where p_all) as first
-    from starts s
-  ),
-  decided as (
-    select t.sequence_order as turn, t.tokens_from, t.messages_from, case when t.fits then least(c.cut, t.sequence_order) end as cut
-    from chosen c
-    left join starts t on t.sequence_order = coalesce(c.turn, c.first)
-  )
-  select
-    coalesce((
-      select bool_or(s.tokens_from > p_tokens or s.messages_from > p_messages or s.bytes_from > c_bytes)
-      from summed s
-      where s.usable and s.known
-    ), false),
-    d.turn, d.tokens_from, d.messages_from, d.cut, k.tokens_from,
-    exists (select from summed s where s.usable and s.sequence_order < d.cut),
-    array(
-      select s.sequence_order
-      from summed s
-      where not s.usable and s.sequence_order >= d.cut
-      order by s.sequence_order
-    )
-  into over, turn, turn_tokens, turn_messages, cut, cut_tokens, truncated, unpaired
-  from decided d
-  left join starts k on k.sequence_order = d.cut;
+  return (
+    select max(m.sequence_order)
+    from private.lineage(p_conversation_id) l
+    cross join lateral (
+      select m.sequence_order
+      from public.conversation_messages m
+      where m.conversation_id = l.id and m.sequence_order <= l.upper and m.type = 'compaction'
+      order by m.sequence_order desc
+      limit 1
+    ) m
+  );
 end;
 $$;
-comment on routine private.fit_context is
-  'Which of the newest messages of a conversation fit: those from cut on, except unpaired. turn is where the newest '
-  'turn begins, null while that is not known; cut_tokens is null if the turn does not fit. over: older messages '
-  'cannot change the answer. p_all: there are none.';
-revoke all on routine private.fit_context from public, anon, authenticated, service_role;
+comment on routine private.newest_compaction is
+  'The number of the newest item that stands for everything before it, or null. Checks nobody''s rights.';
+revoke all on routine private.newest_compaction from public, anon, authenticated, service_role;
+
+
+create function private.last_user_message(p_conversation_id uuid, p_after integer, p_before integer, p_limit integer)
+returns integer
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_chunk integer := 128;
+  v_left integer := p_limit;
+  v_before integer := p_before;
+  v_read integer;
+  v_lowest integer;
+  v_found integer;
+begin
+  while v_left > 0 loop
+    v_chunk := least(v_chunk, v_left);
+    select
+      count(*), min(m.sequence_order),
+      max(m.sequence_order) filter (
+        where m.role = 'user' and exists (select from private.pieces(m) p where p.kind = 'user')
+      )
+    into v_read, v_lowest, v_found
+    from private.read_messages(p_conversation_id, p_after, v_before, v_chunk, 'desc') m;
+    exit when v_found is not null or v_read < v_chunk;
+    v_before := v_lowest;
+    v_left := v_left - v_read;
+    v_chunk := 2 * v_chunk;
+  end loop;
+  return v_found;
+end;
+$$;
+comment on routine private.last_user_message is
+  'The number of the last message in which a user says something, of the p_limit newest with p_after < sequence_order < '
+  'p_before, or null. Checks nobody''s rights.';
+revoke all on routine private.last_user_message from public, anon, authenticated, service_role;
 
 
 create function private.get_context(
-  p_conversation_id uuid, p_max_tokens integer, p_max_messages integer, p_explain boolean, p_user_id uuid
+  p_conversation_id uuid, p_max_tokens integer, p_max_messages integer, p_explain boolean, p_begin text, p_user_id uuid
 ) returns jsonb
 language plpgsql
 stable
@@ -358,23 +287,37 @@ declare
   -- As many of the first messages can lead. The newest are read in chunks, each twice as long as the one before.
   c_leading constant integer := 64;
   v_chunk integer := 16;
-  -- Messages may be empty and cost next to nothing: what is older than this many is not looked at.
+  -- Messages may be empty and cost next to nothing: what is older than this many, or these many pieces, is not looked at.
   c_messages constant integer := 10000;
+  c_pieces constant integer := 20000;
+  -- A worker has to hold the answer: an image of megabytes costs few tokens. The newest messages are in, whatever their size.
+  c_bytes constant bigint := 8 * 1024 * 1024;
   v_user_id uuid := private.caller_id(p_user_id);
   v_tokens bigint := 0;
   v_count integer := 0;
-  v_after integer := 0;
+  v_after integer;
   v_messages jsonb := '[]';
   v_included jsonb := '[]';
+  v_left_out jsonb := '[]';
   v_summary public.conversation_messages;
-  v_read private.context_entry[];
-  v_entries private.context_entry[] := '{}';
-  v_all boolean := false;
+  v_compaction integer := private.newest_compaction(p_conversation_id);
+  v_user integer;
+  v_read private.context_piece[];
+  v_pieces private.context_piece[] := '{}';
+  v_first integer := 2147483647;
+  v_looked_at integer := 0;
+  v_count_read integer;
+  v_is_cut boolean;
+  v_read_tokens bigint := 0;
+  v_read_bytes bigint := 0;
+  v_all boolean;
   v_fit record;
   v_part record;
-  v_left_out jsonb;
   v_result jsonb;
 begin
+  if p_begin is null or p_begin not in ('any', 'user') then
+    perform private.refuse('begin is neither any nor user.');
+  end if;
   select 'system', 'conversation_summary', c.summary into v_summary.role, v_summary.name, v_summary.content
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
@@ -390,15 +333,16 @@ begin
     v_included := jsonb_build_array(jsonb_build_object('tokens', v_tokens, 'reason', 'summary'));
   end if;
 
+  -- What always comes first: the instructions, and the item that stands for everything before it.
   select
-    coalesce(max(m.sequence_order), 0) as last,
+    coalesce(max(m.sequence_order) filter (where m.reason = 'leading'), 0) as leading,
     count(*) as messages,
     coalesce(sum(private.message_tokens(m.message)), 0) as tokens,
-    coalesce(to_jsonb(array_agg(private.context_message(m.message) order by m.sequence_order)), '[]') as shown,
+    coalesce(jsonb_agg(private.context_message(m.message, null) order by m.sequence_order), '[]') as shown,
     coalesce(
       jsonb_agg(
         jsonb_build_object(
-          'sequence_order', m.sequence_order, 'tokens', private.message_tokens(m.message), 'reason', 'leading'
+          'sequence_order', m.sequence_order, 'tokens', private.message_tokens(m.message), 'reason', m.reason
         )
         order by m.sequence_order
       ),
@@ -406,83 +350,115 @@ begin
     ) as included
   into v_part
   from (
-    select
-      m.sequence_order, m as message,
-      bool_and(m.type = 'message' and m.role in ('system', 'developer')) over (order by m.sequence_order) as leads
-    from private.read_messages(p_conversation_id, 0, 2147483647, c_leading, 'asc') m
-  ) m
-  where m.leads;
-  v_after := v_part.last;
+    select l.sequence_order, l.message, 'leading' as reason
+    from (
+      select
+        m.sequence_order, m as message,
+        bool_and(m.type = 'message' and m.role in ('system', 'developer')) over (order by m.sequence_order) as leads
+      from private.read_messages(p_conversation_id, 0, 2147483647, c_leading, 'asc') m
+    ) l
+    where l.leads
+    union all
+    select m.sequence_order, m, 'compaction'
+    from private.read_messages(p_conversation_id, v_compaction - 1, v_compaction + 1, 1, 'asc') m
+  ) m;
+  v_after := greatest(v_part.leading, v_compaction);
   v_tokens := v_tokens + v_part.tokens;
   v_count := v_count + v_part.messages;
   v_messages := v_messages || v_part.shown;
   v_included := v_included || v_part.included;
-
-  loop
-    v_read := private.read_context_entries(
-      p_conversation_id, v_after, coalesce(v_entries[1].sequence_order, 2147483647), v_chunk
+  if v_part.leading < v_compaction - 1 then
+    v_left_out := jsonb_build_array(
+      jsonb_build_object('from', v_part.leading + 1, 'to', v_compaction - 1, 'reason', 'compacted')
     );
-    v_all := cardinality(v_read) < v_chunk;
-    v_entries := v_read || v_entries;
-    v_chunk := least(2 * v_chunk, c_messages - cardinality(v_entries));
-    select * into v_fit
-    from private.fit_context(
-      v_entries, v_all,
-      coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count
-    );
-    exit when v_all or v_chunk = 0 or v_fit.over and v_fit.turn is not null;
-  end loop;
-  if v_chunk = 0 and not v_all and not v_fit.truncated then
-    v_fit.truncated := cardinality(
-      private.read_context_entries(p_conversation_id, v_after, v_entries[1].sequence_order, 1)
-    ) > 0;
   end if;
 
-  v_tokens := v_tokens + coalesce(v_fit.cut_tokens, v_fit.turn_tokens, 0);
-  if v_fit.turn is not null and v_fit.cut_tokens is null or v_tokens > p_max_tokens or v_count > p_max_messages then
+  loop
+    v_read := private.read_context_pieces(p_conversation_id, v_after, v_first, v_chunk, c_pieces - cardinality(v_pieces));
+    v_is_cut := cardinality(v_read) = c_pieces - cardinality(v_pieces);
+    if v_is_cut then
+      v_read := array(select p from unnest(v_read) p where p.sequence_order > v_read[1].sequence_order);
+    end if;
+    select count(*), v_read_tokens + coalesce(sum(m.tokens), 0), v_read_bytes + coalesce(sum(m.bytes), 0)
+    into v_count_read, v_read_tokens, v_read_bytes
+    from (select distinct on (p.sequence_order) p.tokens, p.bytes from unnest(v_read) p order by p.sequence_order) m;
+    v_all := v_count_read < v_chunk and not v_is_cut;
+    v_first := coalesce(v_read[1].sequence_order, v_first);
+    v_pieces := v_read || v_pieces;
+    v_looked_at := v_looked_at + v_count_read;
+    v_chunk := case when v_is_cut then 0 else least(2 * v_chunk, c_messages - v_looked_at) end;
+    if v_chunk = 0 and not v_all then
+      v_all := private.read_context_pieces(p_conversation_id, v_after, v_first, 1) = '{}';
+    end if;
+    -- Until the budget is read, there is no question what fits.
+    continue when not v_all and v_chunk > 0 and v_read_tokens <= p_max_tokens - v_tokens and v_read_bytes <= c_bytes
+      and v_looked_at <= coalesce(p_max_messages, 2147483647)::bigint - v_count;
+    select * into v_fit
+    from private.fit_context(
+      v_pieces, v_first, v_all,
+      coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count,
+      c_bytes, p_begin, p_explain
+    );
+    exit when v_all or v_chunk = 0 or v_fit.over;
+  end loop;
+  if not v_all and v_chunk > 0 and not v_fit.has_user then
+    v_user := private.last_user_message(p_conversation_id, v_after, v_first, c_messages - v_looked_at);
+    select * into v_fit
+    from private.fit_context(
+      private.read_context_pieces(p_conversation_id, v_user - 1, v_user + 1, 1) || v_pieces, v_first, v_all,
+      coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count,
+      c_bytes, p_begin, p_explain
+    );
+  end if;
+
+  if not v_fit.fits or v_tokens + v_fit.tokens > p_max_tokens or v_count > p_max_messages then
     raise sqlstate 'PT409' using
       message = 'budget_too_small',
       detail = format(
         'The newest turn and what always comes first need %s tokens in %s messages.',
-        v_tokens, v_count + coalesce(v_fit.turn_messages, 0)
+        v_tokens + coalesce(v_fit.needed_tokens, 0), v_count + coalesce(v_fit.needed_messages, 0)
       ),
       hint = 'Raise max_tokens (or max_messages), or shorten the summary.';
   end if;
+  v_tokens := v_tokens + v_fit.tokens;
 
-  if v_fit.cut is not null then
+  if v_fit.slices is not null then
     select
-      to_jsonb(array_agg(private.context_message(m) order by m.sequence_order)) as shown,
+      jsonb_agg(private.context_message(m, s.places) order by s.n) as shown,
       case when p_explain then
         jsonb_agg(
           jsonb_build_object(
-            'sequence_order', m.sequence_order,
-            'tokens', private.message_tokens(m),
-            'reason', case when m.sequence_order >= v_fit.turn then 'newest_turn' else 'fits' end
+            'sequence_order', s.sequence_order, 'tokens', s.tokens,
+            'reason', case when s.in_turn then 'newest_turn' else 'fits' end
           )
-          order by m.sequence_order
+          order by s.n
         )
       end as included
     into v_part
-    from private.read_messages(p_conversation_id, v_fit.cut - 1, 2147483647, 2147483647, 'desc') m
-    where m.sequence_order <> all (v_fit.unpaired);
+    from unnest(v_fit.slices) with ordinality s (sequence_order, places, tokens, in_turn, n)
+    join private.read_messages(
+      p_conversation_id, (select min(s.sequence_order) - 1 from unnest(v_fit.slices) s), 2147483647, 2147483647, 'desc'
+    ) m using (sequence_order);
     v_messages := v_messages || v_part.shown;
     v_included := v_included || v_part.included;
   end if;
 
   v_result := jsonb_build_object('messages', v_messages, 'total_tokens', v_tokens, 'truncated', v_fit.truncated);
   if p_explain then
-    select coalesce(jsonb_agg(jsonb_build_object('from', u.n, 'to', u.n, 'reason', 'unpaired') order by u.n), '[]')
-    into v_left_out
-    from unnest(v_fit.unpaired) u (n);
-    if v_fit.truncated then
-      v_left_out := jsonb_build_array(
-        jsonb_build_object(
-          'from', v_after + 1, 'to', coalesce(v_fit.cut, v_entries[1].sequence_order) - 1, 'reason', 'over_budget'
-        )
-      ) || v_left_out;
+    -- What was not read lies before the first that was, or between it and the user's message.
+    if not v_all then
+      if v_after < v_user - 1 then
+        v_left_out := v_left_out || jsonb_build_object('from', v_after + 1, 'to', v_user - 1, 'reason', 'over_budget');
+      end if;
+      if v_fit.left_out -> 0 @> jsonb_build_object('from', v_first, 'reason', 'over_budget') then
+        v_fit.left_out := jsonb_set(v_fit.left_out, '{0,from}', to_jsonb(coalesce(v_user, v_after) + 1));
+      elsif coalesce(v_user, v_after) < v_first - 1 then
+        v_left_out := v_left_out
+          || jsonb_build_object('from', coalesce(v_user, v_after) + 1, 'to', v_first - 1, 'reason', 'over_budget');
+      end if;
     end if;
     v_result := v_result || jsonb_build_object(
-      'explain', jsonb_build_object('included', v_included, 'left_out', v_left_out)
+      'explain', jsonb_build_object('included', v_included, 'left_out', v_left_out || coalesce(v_fit.left_out, '[]'))
     );
   end if;
   return v_result;
@@ -496,16 +472,20 @@ create function public.get_context(
   p_max_tokens integer,
   p_max_messages integer default null,
   p_explain boolean default false,
+  p_begin text default 'any',
   p_user_id uuid default null
 ) returns jsonb
 language sql
 stable
 set search_path = ''
-return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_user_id);
+return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_begin, p_user_id);
 comment on routine public.get_context is
-  'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system '
-  'and developer messages, then the newest messages, in order. Answers {messages, total_tokens, truncated}, and with '
-  'p_explain explain: {included, left_out}. Never more than p_max_tokens (private.message_tokens counts) or '
-  'p_max_messages, never half of a call and its results. The newest turn is always in, else PT409 budget_too_small.';
+  'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system and '
+  'developer messages, the newest compaction item, which stands for what is before it, then the newest messages. Results are '
+  'directly behind their call; a call or a result without the other is left out, and so is what says nothing. A context that '
+  'is cut begins with a user''s message, with p_begin user every one does. Never more than p_max_tokens '
+  '(private.message_tokens counts) or p_max_messages. A turn that does not fit keeps its user''s message and the newest that '
+  'does, else PT409 budget_too_small. Answers {messages, total_tokens, truncated}, and with p_explain explain: '
+  '{included, left_out}.';
 revoke all on routine private.get_context, public.get_context from public, anon, authenticated, service_role;
 grant execute on routine private.get_context, public.get_context to authenticated, service_role;

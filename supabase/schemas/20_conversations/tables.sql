@@ -244,6 +244,10 @@ create index idx_conversation_messages_conversation_id
 create unique index idx_conversation_messages_item_id
   on public.conversation_messages (conversation_id, item_id) where item_id is not null;
 
+-- A context begins at the newest compaction item, wherever it is.
+create index idx_conversation_messages_compaction
+  on public.conversation_messages (conversation_id, sequence_order) where type = 'compaction';
+
 comment on table public.conversation_messages is
   'The messages of all conversations. Immutable: no role updates them, an edit is a fork.';
 comment on column public.conversation_messages.user_id is
