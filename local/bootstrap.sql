@@ -10,6 +10,9 @@ grant anon, authenticated, service_role to authenticator;
 
 create role postgres login nosuperuser createdb createrole replication bypassrls password 'postgres';
 grant anon, authenticated, service_role, pg_monitor, pg_read_all_data, pg_signal_backend to postgres;
+-- As the platform lets it: alter role authenticator set pgrst.… (https://supabase.com/docs/guides/api/securing-your-api)
+grant authenticator to postgres with admin option;
+grant set on parameter pgrst.db_pre_request to postgres;
 
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';

@@ -14,6 +14,7 @@ type Context = NonNullable<Parameters<WithContext>[0]>;
 
 export class Connection extends PostgresConnection {
   #roleSettings?: Promise<Map<string, Record<string, string>>>;
+  #preRequest?: Promise<string | undefined>;
 
   /** @param onclose When the server, or the network to it, ends one of its connections. */
   constructor(url: string, onclose: () => void) {
@@ -76,8 +77,29 @@ export class Connection extends PostgresConnection {
       await transaction.executeQuery(
         CompiledQuery.raw(`select ${calls.join(", ")}`, Object.entries(settings).flat()),
       );
+      const preRequest = await this.#hook();
+      if (preRequest) await transaction.executeQuery(CompiledQuery.raw(`select ${preRequest}()`));
       return await work(transaction);
     });
+  }
+
+  /** `notify pgrst, 'reload config'` */
+  reloadConfig(): void {
+    this.#preRequest = undefined;
+  }
+
+  /** The function that PostgREST calls first in every transaction, as the role of the request: `db-pre-request`. */
+  #hook() {
+    return this.#preRequest ??= (async () => {
+      const [row] = await this.driver<{ hook: string }[]>`
+        select split_part(c.setting, '=', 2) as hook
+        from pg_db_role_setting s, unnest(s.setconfig) as c (setting)
+        where s.setrole = 'authenticator'::regrole
+          and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+          and c.setting like 'pgrst.db_pre_request=%'
+        order by s.setdatabase desc`;
+      return row?.hook;
+    })();
   }
 
   async #isRead(method: string, path: string): Promise<boolean> {

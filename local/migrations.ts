@@ -1,6 +1,6 @@
 /** What has changed in supabase/schemas since the last migration, as migrations: a draft of the CLI's, and its judge. */
 import { join } from "node:path";
-import type postgres from "postgres";
+import postgres from "postgres";
 import { type Catalogue, compareCatalogues, readCatalogue } from "./catalogue.ts";
 import { StackError } from "./errors.ts";
 import { pushMigrations } from "./platform.ts";
@@ -69,7 +69,7 @@ export async function draftChanges(root: string, databases: Databases): Promise<
   }
 
   const changes = new Map<string, string[]>();
-  for (const statement of await diff(root, migrations.url, schemas.url)) {
+  for (const statement of await diff(root, migrations, schemas)) {
     if (LOSES_DATA.test(statement)) {
       problems.push(`would lose data, or be a change of a name: ${statement.replace(/\s+/g, " ")}`);
     }
@@ -98,12 +98,13 @@ export async function draftChanges(root: string, databases: Databases): Promise<
 /** Of tables and what is in them: a function or a policy that goes takes nothing along. */
 const LOSES_DATA = /^\s*(drop\s+(table|schema|sequence)|alter\s+table[^;]*\b(drop\s+column|detach\s+partition))\b/i;
 
-async function diff(root: string, from: string, to: string): Promise<string[]> {
+async function diff(root: string, from: Scratch, to: Scratch): Promise<string[]> {
   const file = await Deno.makeTempFile({ suffix: ".sql" });
   try {
+    for (const { adminUrl } of [from, to]) await withoutParameterRights(adminUrl);
     const { success, stderr } = await new Deno.Command(join(root, "node_modules/.bin/supabase"), {
       args: [
-        ...["db", "diff", "--from", `${from}?sslmode=disable`, "--to", `${to}?sslmode=disable`],
+        ...["db", "diff", "--from", `${from.url}?sslmode=disable`, "--to", `${to.url}?sslmode=disable`],
         ...["--strict-coverage", "-o", file, "--workdir", root],
       ],
       env: { SUPABASE_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1", SUPABASE_NO_UPDATE_NOTIFIER: "1" },
@@ -114,6 +115,12 @@ async function diff(root: string, from: string, to: string): Promise<string[]> {
   } finally {
     await Deno.remove(file);
   }
+}
+
+/** The CLI's strict diff refuses a database with a right to a parameter, which the platform gives by other means. */
+async function withoutParameterRights(adminUrl: string): Promise<void> {
+  const sql = postgres(adminUrl, { max: 1, onnotice: () => {} });
+  await sql`revoke set on parameter pgrst.db_pre_request from postgres`.finally(() => sql.end());
 }
 
 /** Splits at semicolons outside of strings, names and bodies. */

@@ -105,7 +105,10 @@ async function open({ databaseUrl, keys, maxRows, restUrl }: RestOptions): Promi
   try {
     await app.init();
     await connection.introspect();
-    await connection.driver.listen("pgrst", () => void connection.introspect()); // notify pgrst, 'reload schema'
+    await connection.driver.listen("pgrst", (reload) => {
+      if (reload !== "reload schema") connection.reloadConfig();
+      if (reload !== "reload config") void connection.introspect();
+    });
   } catch (error) {
     await end();
     throw error;

@@ -9,6 +9,8 @@ import { freePort } from "./ports.ts";
 export interface Scratch extends AsyncDisposable {
   /** As `postgres`, the role that runs migrations on the platform. */
   url: string;
+  /** As `supabase_admin`, a superuser. */
+  adminUrl: string;
   sql: postgres.Sql;
 }
 
@@ -25,11 +27,12 @@ export async function scratchDatabase(root: string, binDir?: string): Promise<Sc
   try {
     const port = freePort();
     running.use(await startPostgres({ root, dataDir, port, binDir, log: () => {} }));
-    await bootstrap(databaseUrl("supabase_admin", port));
+    const adminUrl = databaseUrl("supabase_admin", port);
+    await bootstrap(adminUrl);
     const url = databaseUrl("postgres", port);
     const sql = postgres(url, { max: 1, onnotice: () => {} });
     running.defer(() => sql.end());
-    return { url, sql, [Symbol.asyncDispose]: () => running.disposeAsync() };
+    return { url, adminUrl, sql, [Symbol.asyncDispose]: () => running.disposeAsync() };
   } catch (error) {
     await running.disposeAsync();
     throw error;

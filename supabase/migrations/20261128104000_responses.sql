@@ -83,6 +83,8 @@ grant select on public.conversation_states to authenticated, service_role;
 create policy "Users see their own responses" on public.conversation_states
   for select to authenticated using (user_id = (select auth.uid()));
 
+select private.count_writes_to('public.conversation_states', 'user_id', '{request_hash}');
+
 
 create table private.response_conversations (
   user_id uuid not null,

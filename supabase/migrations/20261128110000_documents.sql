@@ -64,6 +64,8 @@ grant select on public.documents to authenticated, service_role;
 create policy "Users see their own documents" on public.documents
   for select to authenticated using (owner_id = (select auth.uid()));
 
+select private.count_writes_to('public.documents', 'owner_id', '{data}');
+
 
 create table public.document_failures (
   like public.documents,
@@ -87,6 +89,8 @@ grant select on public.document_failures to authenticated, service_role;
 
 create policy "Users see their own failed documents" on public.document_failures
   for select to authenticated using (owner_id = (select auth.uid()));
+
+select private.count_writes_to('public.document_failures', 'owner_id');
 
 
 create table private.collection_versions (

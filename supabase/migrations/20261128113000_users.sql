@@ -28,6 +28,8 @@ begin
         ('public.document_failures', 'owner_id', 'private.collection_versions'),
         ('private.collection_versions', 'owner_id', 'private.collection_versions'),
         ('private.idempotency_keys', 'user_id', 'private.idempotency_keys'),
+        ('private.quotas', 'user_id', 'private.quotas'),
+        ('private.quota_use', 'user_id', 'private.quotas'),
         -- Last: a table of the host's may hold one fast.
         ('public.videos', 'user_id', 'private.prune_queue')
     ) as t (id, name, module)
@@ -338,6 +340,8 @@ begin
     delete from public.sessions s where s.user_id = old.id::text;
   end if;
   delete from private.idempotency_keys k where k.user_id = old.id::text;
+  delete from private.quotas q where q.user_id = old.id::text;
+  delete from private.quota_use u where u.user_id = old.id::text;
   if to_regclass('private.collection_versions') is not null then
     delete from public.documents d where d.owner_id = old.id;
     v_had_documents := found;
@@ -621,5 +625,51 @@ comment on routine public.export_user_page is
   'be known. Raises PT400 user_id_required.';
 revoke all on routine private.export_user_page, public.export_user_page from public, anon, authenticated, service_role;
 grant execute on routine private.export_user_page, public.export_user_page to authenticated, service_role;
+
+-- What a user may do in a day, and has done.
+
+create function private.get_quotas(p_user_id text) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_user_id constant text := private.session_acting_user(p_user_id);
+  v_used constant bigint[] := private.used_on(v_user_id, (now() at time zone 'UTC')::date);
+begin
+  return jsonb_build_object(
+    'data', coalesce(
+      (
+        select jsonb_agg(
+          jsonb_build_object(
+            'metric', q.metric, 'limit', q.quota, 'used', q.used,
+            'resets_at', (date_trunc('day', now() at time zone 'UTC') + interval '1 day') at time zone 'UTC'
+          )
+          order by q.n
+        )
+        from unnest('{requests,writes,bytes}'::text[], private.quotas_of(v_user_id), v_used)
+          with ordinality as q (metric, quota, used, n)
+        where q.quota is not null
+      ),
+      '[]'
+    ),
+    'has_more', false
+  );
+end;
+$$;
+comment on routine private.get_quotas is 'See public.get_quotas.';
+
+
+create function public.get_quotas(p_user_id text default null) returns jsonb
+language sql
+stable
+set search_path = ''
+return private.get_quotas(p_user_id);
+comment on routine public.get_quotas is
+  'The caller''s quotas: {data: [{metric, limit, used, resets_at}], has_more}. used is since the day began, UTC, or since there '
+  'has been a quota. Empty where there are none.';
+revoke all on routine private.get_quotas, public.get_quotas from public, anon, authenticated, service_role;
+grant execute on routine private.get_quotas, public.get_quotas to authenticated, service_role;
 
 reset check_function_bodies;

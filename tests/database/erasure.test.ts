@@ -103,7 +103,7 @@ async function withoutJobs(work: () => Promise<void>): Promise<void> {
   await holder.end();
 }
 
-/** What a caller of a backend's own leaves behind: a session with events, waiting for a summary; a key; receipts. */
+/** What a caller of a backend's own leaves behind: a session with events, waiting for a summary; a key; receipts; a quota. */
 async function plantCaller(userId: string, marker: string): Promise<string[]> {
   const asUser = backend(userId);
   const { body: { id } } = await asUser("POST", "/sessions", {
@@ -115,6 +115,9 @@ async function plantCaller(userId: string, marker: string): Promise<string[]> {
   assertEquals((await asUser("POST", `/sessions/${id}/end`, { body: {} })).status, 200);
   await sql`
     insert into private.erasures (scope, user_id, finished_at) values ('conversations', ${userId}, now())`;
+  // Not by set_quota, which would have everybody's writes counted.
+  await sql`insert into private.quotas (user_id, metric, quota) values (${userId}, 'writes', 1000000)`;
+  await sql`insert into private.quota_use (user_id, day, writes) values (${userId}, current_date, 1)`;
   return [id];
 }
 

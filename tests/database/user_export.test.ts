@@ -54,6 +54,8 @@ const LEFT_OUT: Record<string, string> = {
   "private.erasures": "Receipts: how much was removed, and when.",
   "private.erasure_conversations": "A queue: conversations that an erasure is about to remove.",
   "private.imports": "Imports that are not finished: nobody sees them before they are, and after a day they are gone.",
+  "private.quotas": "What the operator allows: GET /users/me/quotas tells it.",
+  "private.quota_use": "Counts of a day: GET /users/me/quotas tells them.",
   "private.prune_queue": "A queue: what deletions have left behind.",
   "private.search_filters": "Hashes of the words that messages have.",
   "private.unsummarized_sessions": "A queue: sessions that are there themselves.",

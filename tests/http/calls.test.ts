@@ -85,6 +85,7 @@ const REQUESTS: Record<string, [method: string, path: string, body: unknown, rpc
   // Of an export, every page is one.
   users: [
     ["GET", "/users/me/export", undefined, "export_user_page"],
+    ["GET", "/users/me/quotas", undefined, "get_quotas"],
     ["DELETE", "/users/me?confirm=all", undefined, "erase_user"],
     ["GET", "/users/erasures/:id", undefined, "get_erasure"],
   ],

@@ -259,6 +259,7 @@ const CASES: Record<string, (worker: MeasuredWorker) => Record<string, Case>> = 
   },
   users: () => ({
     "GET /users/me/export": { path: "/users/me/export", pieces: { "8 MiB": undefined } },
+    "GET /users/me/quotas": { path: "/users/me/quotas" },
     "DELETE /users/me": { path: "/users/me?confirm=nothing" },
     "GET /users/erasures/:id": { path: `/users/erasures/${uuid()}` },
   }),

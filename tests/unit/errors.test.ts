@@ -76,11 +76,19 @@ Deno.test("an error says whether to repeat the request, in its body and its head
     const error = new ApiError(ERRORS[code].status, code, { headers: { location: "/x" } });
     const { retryable } = error.body("r");
     assertEquals(retryable, status === 429 || status === 503, code);
+    if (code === "quota_exceeded") continue;
     assertEquals(
       error.headers,
       { location: "/x", ...(retryable ? { "retry-after": "1" } : { "x-should-retry": "false" }) },
     );
   }
+});
+
+Deno.test("a quota is there again when the day ends, which no client should wait for on its own", () => {
+  const before = 86_400 - Date.now() / 1000 % 86_400;
+  const { "retry-after": seconds, ...headers } = new ApiError(429, "quota_exceeded").headers;
+  assert(Number(seconds) >= 1 && Math.abs(Number(seconds) - before) < 60, seconds);
+  assertEquals(headers, { "x-should-retry": "false" });
 });
 
 Deno.test("docs/errors.md has every code, as the table in errors.ts has it", async () => {

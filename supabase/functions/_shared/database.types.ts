@@ -508,6 +508,7 @@ export type Database = {
       "get_erasure": { Args: { "p_erasure_id": string; "p_scope": string; "p_user_id"?: string }; Returns: Json };
       "get_item": { Args: { "p_conversation_id": string; "p_item_id": string; "p_user_id"?: string }; Returns: Json };
       "get_openai_response": { Args: { "p_response_id": string; "p_user_id"?: string }; Returns: Json };
+      "get_quotas": { Args: { "p_user_id"?: string }; Returns: Json };
       "get_response": { Args: { "p_items"?: boolean; "p_response_id": string; "p_user_id"?: string }; Returns: Json };
       "get_retention_policies": { Args: Record<PropertyKey, never>; Returns: Json };
       "get_session": { Args: { "p_session_id": string; "p_user_id"?: string }; Returns: Json };

@@ -9,7 +9,7 @@ export interface ErrorBody {
   message: string;
   /** Whether the same request may succeed later. Where not, repeating it helps nobody. */
   retryable: boolean;
-  /** What exactly: for `invalid_request` the failing paths, elsewhere a sentence. */
+  /** What exactly: for `invalid_request` the failing paths, for `quota_exceeded` the quota, elsewhere a sentence. */
   details?: string | { path: string; message: string; limit?: string }[];
   /** What to do about it. */
   hint?: string;
@@ -66,6 +66,7 @@ export const ERRORS = {
   history_too_large: { status: 409, message: "The history is too large to be answered at once." },
   payload_too_large: { status: 413, message: "The request body is larger than 4 MiB." },
   unsupported_media_type: { status: 415, message: "The request body must be application/json, uncompressed." },
+  quota_exceeded: { status: 429, retryable: true, message: "The user's quota of the day is used up." },
   internal_error: { status: 500, message: "Something went wrong on our side." },
   database_unavailable: { status: 503, retryable: true, message: "The database does not answer right now." },
   database_busy: { status: 503, retryable: true, message: "The database has as many connections as it may have." },
@@ -76,8 +77,11 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** When to come again, in seconds, where an error does not say it: clients add their own jitter. */
-const RETRY_AFTER = "1";
+/** When to come again, in seconds: clients add their own jitter. A quota is one of a day, UTC. */
+function retryAfter(code: ErrorCode): string {
+  if (code !== "quota_exceeded") return "1";
+  return `${Math.ceil(86_400 - Date.now() / 1000 % 86_400)}`;
+}
 
 /** An answer that is not 2xx, thrown from wherever it is noticed and written by the app's `onError`. */
 export class ApiError extends Error {
@@ -95,10 +99,14 @@ export class ApiError extends Error {
     return "retryable" in ERRORS[this.code];
   }
 
-  /** `x-should-retry` is what OpenAI's clients ask before they repeat a 409 or a 5xx of their own accord. */
+  /**
+   * `x-should-retry` is what OpenAI's clients ask before they repeat a 409, a 429 or a 5xx of their own accord. They do not wait
+   * for the end of a day.
+   */
   get headers(): Record<string, string> {
     return {
-      ...(this.retryable ? { "retry-after": RETRY_AFTER } : { "x-should-retry": "false" }),
+      ...(this.retryable && { "retry-after": retryAfter(this.code) }),
+      ...((!this.retryable || this.code === "quota_exceeded") && { "x-should-retry": "false" }),
       ...this.extra.headers,
     };
   }

@@ -5,7 +5,7 @@ import type { ApiError, ErrorCode } from "../_shared/errors.ts";
 export const errorBody = z.strictObject({
   error: z.strictObject({
     message: z.string(),
-    type: z.enum(["invalid_request_error", "server_error"]),
+    type: z.enum(["invalid_request_error", "insufficient_quota", "server_error"]),
     param: z.string().nullable().describe("The parameter at fault."),
     code: z.string(),
   }),
@@ -16,15 +16,18 @@ const CODES: Partial<Record<ErrorCode, string>> = {
   unauthorized: "invalid_api_key",
   method_not_allowed: "method_not_supported",
   invalid_request: "invalid_value",
+  quota_exceeded: "insufficient_quota",
 };
 
 /** An error as OpenAI would say it. The request id is in the `x-request-id` header. */
 export function toErrorBody(error: ApiError): z.infer<typeof errorBody> {
   const { details, hint, cause } = error.extra;
-  const type = error.status >= 500 ? "server_error" : "invalid_request_error";
   const code = CODES[error.code] ?? error.code;
-  if (!Array.isArray(details)) {
-    const message = [error.message, details, hint].filter(Boolean).join(" ");
+  const isQuota = error.code === "quota_exceeded";
+  const type = isQuota ? "insufficient_quota" : error.status >= 500 ? "server_error" : "invalid_request_error";
+  if (!Array.isArray(details) || isQuota) {
+    const sentence = Array.isArray(details) ? details[0].message : details;
+    const message = [error.message, sentence, hint].filter(Boolean).join(" ");
     return { error: { message, type, param: null, code } };
   }
   const [{ path: param, message }] = details;

@@ -13,6 +13,8 @@ export const app = createApp("users", () => import("./openapi.ts"))
     return c.body(lines, 200, { "content-type": NDJSON });
   })
   .all("/me/export", only("GET", "HEAD"))
+  .get("/me/quotas", noQuery, async (c) => c.json(await repo.getQuotas(c.var.caller)))
+  .all("/me/quotas", only("GET", "HEAD"))
   // It erases the user's keys, too. Whoever repeats it gets the receipt of what is going on, or another one.
   .delete("/me", backendOnly, noIdempotencyKey, query(confirmQuery), async (c) => {
     const receipt = await repo.erase(c.var.caller);

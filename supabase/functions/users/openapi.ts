@@ -1,6 +1,7 @@
 import { exportQuery, NDJSON } from "../_shared/ndjson.ts";
 import { buildOpenapi, type Operation, publicOperations } from "../_shared/openapi.ts";
-import { confirmQuery, erasure } from "../_shared/schemas.ts";
+import { confirmQuery, erasure, page } from "../_shared/schemas.ts";
+import { quota } from "./schemas.ts";
 
 /** Every route of app.ts. tests/unit/openapi.test.ts compares the two. */
 export const operations: Record<string, Operation> = {
@@ -16,6 +17,11 @@ export const operations: Record<string, Operation> = {
           "pieces, or of type next with the cursor of the next piece.",
       },
     },
+    errors: ["user_id_required"],
+  },
+  "GET /users/me/quotas": {
+    summary: "What the user may do in a day (UTC), and has done; empty where there are no quotas",
+    answers: { 200: page(quota) },
     errors: ["user_id_required"],
   },
   "DELETE /users/me": {

@@ -1,7 +1,8 @@
 import type { Caller } from "../_shared/caller.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
 import { unwrap } from "../_shared/rpc.ts";
-import type { Erasure } from "../_shared/schemas.ts";
+import type { Erasure, Page } from "../_shared/schemas.ts";
+import type { Quota } from "./schemas.ts";
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
 
@@ -14,6 +15,12 @@ export async function exportPage(
   return toExportPage(unwrap(
     await supabase.rpc("export_user_page", { p_cursor: place ?? {}, p_user_id: userId }).abortSignal(signal),
   ));
+}
+
+/** What the user may do in a day, and has done. */
+export async function getQuotas({ supabase, userId }: Caller): Promise<Page<Quota>> {
+  const page = unwrap<Page<Quota>>(await supabase.rpc("get_quotas", { p_user_id: userId }));
+  return { ...page, next_cursor: null };
 }
 
 /** Everything of the user whom the backend acts for. */

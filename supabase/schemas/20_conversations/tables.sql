@@ -31,6 +31,8 @@ create policy "Users rename their own videos" on public.videos
 create policy "Users delete their own videos" on public.videos
   for delete to authenticated using (user_id = (select auth.uid()));
 
+select private.count_writes_to('public.videos', 'user_id', '{title}');
+
 
 create function private.check_conversation(
   p_title text, p_summary text, p_metadata jsonb, p_parent_id uuid, p_fork_sequence integer, p_last_sequence_order integer,
@@ -193,6 +195,11 @@ create policy "Users change their own conversations" on public.conversations
   for update to authenticated
   using (user_id = (select auth.uid()) and deleted_at is null) with check (user_id = (select auth.uid()));
 
+-- What deletes one changes these, too.
+select private.count_writes_to(
+  'public.conversations', 'user_id', '{video_id,title,summary,metadata,pinned,expires_at,archived_at}', 'new.deleted_at is null'
+);
+
 
 create table public.conversation_messages (
   -- Rises with time (UUID version 7, RFC 9562): new ones go to the end of the primary key instead of anywhere in it. An index
@@ -288,3 +295,5 @@ create policy "Users see the messages of their own conversations" on public.conv
   );
 create policy "Users add messages to their own conversations" on public.conversation_messages
   for insert to authenticated with check (user_id = (select auth.uid()));
+
+select private.count_writes_to('public.conversation_messages', 'user_id');

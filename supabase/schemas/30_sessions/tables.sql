@@ -129,6 +129,8 @@ create policy "Users change their own sessions" on public.sessions
   for update to authenticated
   using (user_id = (select auth.uid())::text) with check (user_id = (select auth.uid())::text);
 
+select private.count_writes_to('public.sessions', 'user_id', '{summary,metadata}');
+
 
 create table public.event_logs (
   session_id uuid not null,
@@ -179,6 +181,8 @@ create policy "Users see the events of their own sessions" on public.event_logs
   for select to authenticated using (user_id = (select auth.uid())::text);
 create policy "Users add events to their own sessions" on public.event_logs
   for insert to authenticated with check (user_id = (select auth.uid())::text);
+
+select private.count_writes_to('public.event_logs', 'user_id');
 
 
 create table private.event_logs_default partition of public.event_logs default;

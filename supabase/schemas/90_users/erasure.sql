@@ -24,6 +24,8 @@ begin
         ('public.document_failures', 'owner_id', 'private.collection_versions'),
         ('private.collection_versions', 'owner_id', 'private.collection_versions'),
         ('private.idempotency_keys', 'user_id', 'private.idempotency_keys'),
+        ('private.quotas', 'user_id', 'private.quotas'),
+        ('private.quota_use', 'user_id', 'private.quotas'),
         -- Last: a table of the host's may hold one fast.
         ('public.videos', 'user_id', 'private.prune_queue')
     ) as t (id, name, module)
@@ -334,6 +336,8 @@ begin
     delete from public.sessions s where s.user_id = old.id::text;
   end if;
   delete from private.idempotency_keys k where k.user_id = old.id::text;
+  delete from private.quotas q where q.user_id = old.id::text;
+  delete from private.quota_use u where u.user_id = old.id::text;
   if to_regclass('private.collection_versions') is not null then
     delete from public.documents d where d.owner_id = old.id;
     v_had_documents := found;
