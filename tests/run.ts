@@ -9,8 +9,8 @@ import { type Stack, startStack } from "../local/stack.ts";
 import { startRun } from "./support/janitor.ts";
 
 /** In this order: what fails soonest comes first. */
-const KINDS = ["unit", "database", "http"];
-/** Only when they are named. They break things and measure how long others take: they have the machine for themselves. */
+const KINDS = ["unit", "database", "http", "soak"];
+/** They break things and measure how long others take: they have the machine for themselves. */
 const ALONE = ["soak"];
 
 const HELP = `Checks formatting, lint and types, then runs every test against a stack of its own.

@@ -30,27 +30,31 @@ const again = <T extends Operation>(history: Operation[], operation: T): T => {
   history.push(Object.assign(copy, { startedAt: end + 1, endedAt: end + 2 }));
   return copy;
 };
-/** A reader who still sees what this has removed. */
+/** A reader who still sees what this has removed, and nothing else has. */
 const afterwards = (history: Operation[], kind: "remove" | "erase" | "retain") => {
   for (const gone of all(history, kind).filter(({ answer }) => answer)) {
-    const read = reads(history, 0).find((o) =>
-      o.endedAt < gone.startedAt &&
-      (gone.kind === "remove"
-        ? o.id === gone.id
-        : gone.kind === "erase"
-        ? o.owner === gone.owner && all(history, "create").some((made) => made.listed && made.answer?.id === o.id)
-        : all(history, "create")
-          .some(({ expires, answer, endedAt }) => expires && answer?.id === o.id && endedAt < gone.startedAt))
-    );
+    const read = reads(history, 0).find((o) => {
+      const made = all(history, "create").find(({ answer }) => answer?.id === o.id);
+      const removed = {
+        remove: all(history, "remove").some(({ id }) => id === o.id),
+        erase: made?.listed && all(history, "erase").some(({ owner }) => owner === o.owner),
+        retain: made?.expires && all(history, "retain").length > 0,
+      };
+      return made && made.endedAt < gone.startedAt && o.endedAt < gone.startedAt &&
+        (gone.kind === "remove" ? o.id === gone.id : gone.kind === "erase" ? o.owner === gone.owner : true) &&
+        Object.entries(removed).every(([other, yes]) => !yes === (other !== kind));
+    });
     if (read) return again(history, read);
   }
 };
-/** A read of a conversation that was written to by two who did not wait for each other's answer. */
+/** A read of a conversation that was written to by two who did not wait for each other's answer; once, without repeats. */
 const batch = (history: Operation[]) => {
+  const appends = all(history, "append");
   for (const read of reads(history, 3)) {
-    const append = all(history, "append").find((o) => o.id === read.id && o.answer && o.texts.length > 1);
-    const at = read.answer.messages.findIndex(({ text }) => text === append?.texts[0]);
-    if (at >= 0) return { read, append: append!, at };
+    for (const append of appends.filter((o) => o.id === read.id && o.answer && o.texts.length > 1)) {
+      const at = read.answer.messages.findIndex(({ text }) => text === append.texts[0]);
+      if (at >= 0 && !appends.some((o) => o !== append && o.texts[0] === append.texts[0])) return { read, append, at };
+    }
   }
 };
 
