@@ -182,7 +182,7 @@ Deno.test("a context looks at the newest 10,000 messages, and says so", async ()
         sql`
         insert into conversation_messages (conversation_id, user_id, sequence_order, role, content, author)
         select ${id}, ${alice.id}, (select max(sequence_order) from conversation_messages where conversation_id = ${id}) + n,
-          'user', '', 'user'
+          'user', 'x', 'user'
         from generate_series(1, ${count}::integer) n`
       );
     const context = async () => {
