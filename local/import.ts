@@ -2,16 +2,18 @@
 import { createClient } from "@supabase/supabase-js";
 import { decodeJwt } from "jose";
 import { readChatGpt } from "../supabase/functions/conversations/chatgpt.ts";
-import type { ImportRecord } from "../supabase/functions/conversations/records.ts";
+import type { ImportError, ImportRecord } from "../supabase/functions/conversations/records.ts";
 import type { ImportEntry, ImportReport } from "../supabase/functions/conversations/transfer.ts";
 import { dataDirOption, readArguments, run, runningStack } from "./command.ts";
 import { StackError } from "./errors.ts";
+import { findSources, type Source } from "./sources.ts";
 import { decode, lineType, readBytes, readElements, readLines, Splitter } from "./split.ts";
 
 const HELP =
-  `Imports conversations: the NDJSON of GET /conversations/export, or the conversations.json of a ChatGPT export.
+  `Imports conversations: the NDJSON of GET /conversations/export, or a ChatGPT export: its .zip, its folder, its
+conversations.json, or all of its conversations-000.json, conversations-001.json …
 
-Usage: npm run import -- FILE [options]
+Usage: npm run import -- FILE... [options]
 
   --url API_URL          the project (default: API_URL, else the running local stack)
   --key KEY              its publishable key, for logging in (with API_URL: PUBLISHABLE_KEY)
@@ -21,13 +23,14 @@ Usage: npm run import -- FILE [options]
   --verbose              show the notes on every conversation
   --help
 
+A ChatGPT export may be imported again: what is there is left as it is, and what is new is added.
 Says where it imports to before it sends anything. Ends with 1 if anything was not imported.`;
 
 /** How often a request is sent again that the API did not take. */
 const RETRIES = 2;
 
 interface Options {
-  file: string;
+  files: string[];
   url: string;
   key?: string;
   verbose: boolean;
@@ -37,7 +40,7 @@ interface Options {
 }
 
 async function readOptions(): Promise<Options> {
-  const { values, positionals: [file] } = readArguments(HELP, {
+  const { values, positionals: files } = readArguments(HELP, {
     url: { type: "string" },
     key: { type: "string" },
     ...dataDirOption,
@@ -45,7 +48,7 @@ async function readOptions(): Promise<Options> {
     email: { type: "string" },
     password: { type: "string" },
     verbose: { type: "boolean" },
-  }, [1, 1]);
+  }, [1, Infinity]);
   const token = values.token ?? (values.email ? undefined : Deno.env.get("ACCESS_TOKEN"));
   const email = values.email ?? Deno.env.get("EMAIL");
   const password = values.password ?? Deno.env.get("PASSWORD");
@@ -54,7 +57,7 @@ async function readOptions(): Promise<Options> {
   }
   const { url, key } = await findProject(values);
   if (!key && !token) throw new StackError(`Logging in at ${url} takes its publishable key: give it with --key.`);
-  return { file, url, key, verbose: values.verbose ?? false, token, email, password };
+  return { files, url, key, verbose: values.verbose ?? false, token, email, password };
 }
 
 /** Address and key come from one place: those of two projects are never mixed. */
@@ -97,10 +100,13 @@ function accountOf(token: string): string {
 
 /** Sums up, and tells how far it is. */
 class Progress {
-  readonly total = { imported: 0, failed: 0, skipped: 0, messages: 0, notes: 0 };
+  readonly total = { imported: 0, grown: 0, unchanged: 0, failed: 0, skipped: 0, messages: 0, notes: 0 };
+  readonly leftOut: Record<string, number> = {};
   readonly #size: number;
   readonly #verbose: boolean;
   bytesRead = 0;
+  /** Before whatever is told of the file that is being read, where there are several. */
+  prefix = "";
 
   constructor(size: number, verbose: boolean) {
     this.#size = size;
@@ -109,21 +115,25 @@ class Progress {
 
   add(report: ImportReport): void {
     for (const entry of report.conversations) this.#show(entry);
-    const { imported, failed, skipped, messages } = report;
-    for (const [name, count] of Object.entries({ imported, failed, skipped, messages })) {
-      this.total[name as keyof ImportReport & keyof typeof this.total] += count;
+    for (const name of ["imported", "grown", "unchanged", "failed", "skipped", "messages"] as const) {
+      this.total[name] += report[name];
     }
+    this.leaveOut(report.left_out);
     this.show();
   }
 
   fail(text: string): void {
     this.total.failed++;
-    console.error(text);
+    console.error(`${this.prefix}${text}`);
   }
 
   note(name: string, notes: string[]): void {
     this.total.notes += notes.length;
-    if (this.#verbose) { for (const note of notes) console.error(`${name}: ${note}`); }
+    if (this.#verbose) { for (const note of notes) console.error(`${this.prefix}${name}: ${note}`); }
+  }
+
+  leaveOut(counts: Record<string, number> = {}): void {
+    for (const [kind, count] of Object.entries(counts)) this.leftOut[kind] = (this.leftOut[kind] ?? 0) + count;
   }
 
   show(): void {
@@ -134,16 +144,20 @@ class Progress {
   }
 
   #show({ line, id, error, notes }: ImportEntry): void {
-    this.total.notes += notes.length;
     const name = `${line}${id === null ? "" : ` (${id})`}`;
-    if (this.#verbose) { for (const note of notes) console.error(`${name}: ${note}`); }
+    this.note(name, notes);
     if (!error) return;
-    const details = typeof error.details === "string"
-      ? error.details
-      : error.details?.map(({ path, message }) => `${path ? `${path}: ` : ""}${message}`).join("; ");
     const where = error.line && error.line !== line ? `, line ${error.line}` : "";
-    console.error(`${name}${where}: ${error.code}: ${details ?? error.message}`);
+    console.error(`${this.prefix}${name}${where}: ${inWords(error)}`);
   }
+}
+
+/** An error of the API, with what it says of the reason. */
+function inWords({ code, message, details, hint }: ImportError): string {
+  const reasons = Array.isArray(details)
+    ? details.map(({ path, message }) => `${path ? `${path}: ` : ""}${message}`).join("; ")
+    : details;
+  return `${code}: ${reasons || message}${hint ? ` ${hint}` : ""}`;
 }
 
 async function importNdjson(chunks: AsyncIterable<string>, splitter: Splitter, progress: Progress): Promise<void> {
@@ -202,10 +216,11 @@ async function importChatGpt(chunks: AsyncIterable<string>, splitter: Splitter, 
     for await (const element of readElements(chunks)) {
       number++;
       for (const record of convert(decode(element), number)) {
-        const { error, notes, ...rest } = record;
+        const { error, notes, left_out, ...rest } = record;
         progress.note(`${number} (${rest.id})`, notes);
+        progress.leaveOut(left_out);
         if (error) {
-          progress.fail(`${number}: ${error.code}: ${error.message}`);
+          progress.fail(`${number}: ${inWords(error)}`);
           continue;
         }
         await splitter.begin(JSON.stringify({ type: "conversation", id: rest.id, ...rest.conversation }), number);
@@ -237,14 +252,36 @@ function convert(element: string, number: number): ImportRecord[] {
   }
 }
 
+async function importSource(source: Source, splitter: Splitter, progress: Progress): Promise<void> {
+  const read = async function* () {
+    try {
+      for await (const chunk of source.open()) {
+        progress.bytesRead += chunk.length;
+        yield chunk;
+      }
+    } catch (error) {
+      // What was read until here is imported.
+      progress.fail(`${source.name}: ${(error as Error).message}`);
+    }
+  };
+  const chunks = readBytes(read());
+  const first = await chunks.next();
+  const all = (async function* () {
+    if (!first.done) yield first.value;
+    yield* { [Symbol.asyncIterator]: () => chunks };
+  })();
+  const isArray = /^\s*\[/.test(first.value ?? "");
+  await (isArray ? importChatGpt : importNdjson)(all, splitter, progress);
+}
+
 async function main(): Promise<number> {
   const options = await readOptions();
-  using file = await Deno.open(options.file).catch((error) => {
-    throw new StackError(`${options.file}: ${error.message}`);
-  });
-  const progress = new Progress((await file.stat()).size, options.verbose);
+  const sources = await findSources(options.files);
+  const progress = new Progress(sources.reduce((sum, { size }) => sum + size, 0), options.verbose);
   const account = options.token ? accountOf(options.token) : options.email;
-  console.error(`Importing ${options.file} into the account ${account} of ${options.url}`);
+  console.error(
+    `Importing ${sources.map(({ name }) => name).join(", ")} into the account ${account} of ${options.url}`,
+  );
   const token = await authenticate(options);
 
   const send = async (body: string, attempt = 0): Promise<ImportReport> => {
@@ -270,37 +307,27 @@ async function main(): Promise<number> {
     const answer = await response.text().catch((error: Error) => error.message);
     const report = parseLine(answer);
     if (response.ok && report) return report as unknown as ImportReport;
-    throw new StackError(`The API answered ${response.status}: ${answer.slice(0, 1000)}`);
+    const error = report as ImportError | undefined;
+    throw new StackError(
+      `The API answered ${response.status}: ${error?.code && error.message ? inWords(error) : answer.slice(0, 1000)}`,
+    );
   };
-  const splitter = new Splitter({ send, onReport: (report) => progress.add(report) });
-  const read = async function* () {
-    try {
-      for await (const chunk of file.readable) {
-        progress.bytesRead += chunk.length;
-        yield chunk;
-      }
-    } catch (error) {
-      // What was read until here is imported.
-      progress.fail(`${options.file}: ${(error as Error).message}`);
-    }
-  };
-  const chunks = readBytes(read());
-  const first = await chunks.next();
-  const all = (async function* () {
-    if (!first.done) yield first.value;
-    yield* { [Symbol.asyncIterator]: () => chunks };
-  })();
-  const isArray = /^\s*\[/.test(first.value ?? "");
   try {
-    await (isArray ? importChatGpt : importNdjson)(all, splitter, progress);
+    for (const source of sources) {
+      progress.prefix = sources.length > 1 ? `${source.name}: ` : "";
+      await importSource(source, new Splitter({ send, onReport: (report) => progress.add(report) }), progress);
+    }
   } catch (error) {
     if (!(error instanceof StackError)) throw error;
     progress.fail(`Stopped, and the rest was not sent. ${error.message}`);
   }
 
-  const { imported, failed, skipped, messages, notes } = progress.total;
+  const { imported, grown, unchanged, failed, skipped, messages, notes } = progress.total;
+  const leftOut = Object.entries(progress.leftOut).map(([kind, count]) => `${count} ${kind}`);
+  if (leftOut.length > 0) console.error(`Left out: ${leftOut.join(", ")}.`);
   console.log(
     `Imported ${imported} conversations with ${messages} messages; ${failed} failed, ${skipped} skipped` +
+      (grown + unchanged > 0 ? `; ${grown} were there and have grown, ${unchanged} are unchanged` : "") +
       (notes > 0 && !options.verbose ? `; ${notes} notes (--verbose).` : "."),
   );
   return failed > 0 ? 1 : 0;

@@ -1,7 +1,7 @@
 /** Reads files of any size for `npm run import`, and cuts them into requests that the API takes. */
 import { Buffer } from "node:buffer";
 import { shapeOf } from "../supabase/functions/_shared/json.ts";
-import type { ImportReport } from "../supabase/functions/conversations/transfer.ts";
+import type { ImportEntry, ImportReport } from "../supabase/functions/conversations/transfer.ts";
 
 /** Below what the API takes in a request, with room for the line of ids. */
 const MAX_BYTES = 3.75 * 1024 * 1024;
@@ -142,6 +142,10 @@ interface Unit {
   deleted: boolean;
   /** How many of its messages are there already, in parts. */
   sent: number;
+  /** What became of it in the parts before. */
+  status?: ImportEntry["status"];
+  /** Its first line without the part's own fields, where the database knows how much of it is there. */
+  sourced?: { source: object };
   /** Something was wrong with a part: the rest is not sent. */
   lost?: boolean;
 }
@@ -185,8 +189,9 @@ export class Splitter {
     if (this.#whole.length >= this.#maxConversations || !this.#fits(this.#size(), size)) await this.#flush();
     this.#current = { lines: [line], numbers: [number], size, deleted: false, sent: 0 };
     try {
-      const { id, parent_id, deleted } = JSON.parse(line);
+      const { id, parent_id, deleted, ...rest } = JSON.parse(line);
       Object.assign(this.#current, { id, parentId: parent_id ?? undefined, deleted: deleted === true });
+      if (typeof rest.source === "object" && rest.source) this.#current.sourced = { id, ...rest };
     } catch { /* the API tells what is wrong with it */ }
     if (size.bytes > MAX_LINE_BYTES) this.#tooLong(number);
   }
@@ -247,10 +252,15 @@ export class Splitter {
   async #sendPart(): Promise<void> {
     const unit = this.#current!;
     unit.lines[0] = unit.lines[0].replace(/^\s*\{/, '{"more":true,');
+    const last = unit.lines.at(-1)!;
     const [entry] = (await this.#request([unit], true)).conversations;
     if (entry?.new_id) {
-      this.#hidden.set(unit.id ?? entry.new_id, entry.new_id);
-      const line = JSON.stringify({ type: "conversation", id: unit.id, continues: entry.new_id });
+      if (!unit.sourced) this.#hidden.set(unit.id ?? entry.new_id, entry.new_id);
+      const line = JSON.stringify(
+        unit.sourced
+          ? { ...unit.sourced, source: { ...unit.sourced.source, after: JSON.parse(last).item_id } }
+          : { type: "conversation", id: unit.id, continues: entry.new_id },
+      );
       const numbers = [unit.numbers[0]];
       Object.assign(unit, { lines: [line], numbers, size: sizeOf(line), parentId: undefined });
     } else {
@@ -265,9 +275,12 @@ export class Splitter {
     const entry = { line: unit.numbers[0] ?? line, id: unit.id ?? null, new_id: null, messages: 0, notes: [], error };
     this.#onReport({
       imported: 0,
+      grown: 0,
+      unchanged: 0,
       failed: 1,
       skipped: 0,
       messages: 0,
+      left_out: {},
       conversations: [{ ...entry, status: "failed" }],
     });
     Object.assign(unit, { lines: [], numbers: [], size: NOTHING, lost: true });
@@ -293,7 +306,17 @@ export class Splitter {
         // A conversation counts when it is whole.
         unit.sent += entry.messages;
         report.messages += isPart ? -entry.messages : unit.sent - entry.messages;
-        if (isPart) report.imported--;
+        const status = entry.status;
+        if (status === "imported" || status === "grown" || status === "unchanged") {
+          report[status]--;
+          unit.status = [unit.status, status].includes("imported")
+            ? "imported"
+            : [unit.status, status].includes("grown")
+            ? "grown"
+            : "unchanged";
+          entry.status = unit.status;
+          if (!isPart) report[unit.status]++;
+        }
       }
       if (entry.new_id && unit?.deleted) this.#hidden.set(entry.id ?? entry.new_id, entry.new_id);
     }

@@ -2019,6 +2019,12 @@ begin
         insert into private.prune_queue (conversation_id, user_id)
         select h.id, h.user_id from hidden h
         on conflict do nothing
+      ),
+      -- Of the chat that it came from nothing is known any more, either.
+      forgotten as (
+        delete from private.import_sources s
+        using hidden h
+        where s.user_id = h.user_id and s.conversation_id = h.id
       )
       select count(*) from hidden
     $sql$,
@@ -2260,6 +2266,7 @@ declare
   v_messages bigint := 0;
   v_conversations bigint := 0;
   v_imports bigint := 0;
+  v_sources bigint := 0;
   v_made bigint := 0;
 begin
   -- Everything is hidden before anything is removed, and every message is removed before the first conversation: where a
@@ -2297,6 +2304,8 @@ begin
     -- An import that went on would show its conversation again when it is complete.
     delete from private.imports i where i.user_id = p_user_id and i.conversation_id = any (v_listed);
     get diagnostics v_imports = row_count;
+    delete from private.import_sources s where s.user_id = p_user_id and s.conversation_id = any (v_listed);
+    get diagnostics v_sources = row_count;
   end if;
   -- No fork is being made of what is locked so. What somebody is writing to is passed by: its turn comes.
   v_ids := array(
@@ -2314,7 +2323,7 @@ begin
       ));
       get diagnostics v_states = row_count;
       if v_states = c_states then
-        return jsonb_build_object('conversation_states', v_states, 'imports', v_imports);
+        return jsonb_build_object('conversation_states', v_states, 'imports', v_imports, 'import_sources', v_sources);
       end if;
     end if;
     perform private.hide_conversations(v_ids);
@@ -2364,6 +2373,7 @@ begin
     'conversation_messages', v_messages,
     'conversation_states', v_states,
     'imports', v_imports,
+    'import_sources', v_sources,
     'response_conversations', v_made
   );
 end;
@@ -2699,7 +2709,7 @@ declare
   v_detail text;
 begin
   if jsonb_typeof(p_conversation) is distinct from 'object'
-    or p_conversation - c_fields - '{deleted,more,continues}'::text[] <> '{}'
+    or p_conversation - c_fields - '{deleted,more,continues,source}'::text[] <> '{}'
     -- Nothing is turned into text.
     or exists (
       select
@@ -2709,8 +2719,21 @@ begin
     )
   then
     v_detail := 'A field of the conversation is unknown, or of the wrong type.';
-  elsif p_conversation ? 'continues' and p_conversation - '{continues,more}'::text[] <> '{}' then
+  elsif p_conversation ? 'continues' and p_conversation - '{continues,more,source}'::text[] <> '{}' then
     v_detail := 'A continuation has no fields of its own.';
+  elsif p_conversation ? 'source' and not coalesce(
+    jsonb_typeof(p_conversation -> 'source') = 'object'
+    and (p_conversation -> 'source') - '{name,id,after}'::text[] = '{}'
+    and jsonb_typeof(p_conversation -> 'source' -> 'name') = 'string'
+    and char_length(p_conversation -> 'source' ->> 'name') between 1 and 64
+    and jsonb_typeof(p_conversation -> 'source' -> 'id') = 'string'
+    and char_length(p_conversation -> 'source' ->> 'id') between 1 and 256
+    and coalesce(jsonb_typeof(p_conversation -> 'source' -> 'after'), 'null') in ('string', 'null')
+    and coalesce(p_conversation -> 'deleted', 'null') in ('false', 'null')
+    and not jsonb_path_exists(p_messages, '$[*] ? (!(exists (@.item_id)) || @.item_id.type() != "string")'),
+    false
+  ) then
+    v_detail := 'source is not {name, id, after?}, or a message of it has no item_id, or it is deleted.';
   else
     -- A message has a new id too, and is in the conversation that is imported.
     perform private.require_messages(
@@ -2835,16 +2858,62 @@ declare
   v_upper integer;
   v_misplaced bigint;
   v_row jsonb;
+  v_source jsonb := p_conversation -> 'source';
+  v_place record;
+  v_incomplete boolean;
+  v_status text := 'imported';
 begin
   perform private.check_import(p_conversation, p_messages);
   v_more := coalesce((p_conversation ->> 'more')::boolean, false);
+
+  if v_source is not null then
+    -- One import of a chat after the other: the second finds what the first has brought.
+    perform pg_advisory_xact_lock(hashtextextended(
+      format('import of %s by %s: %s', v_source ->> 'name', v_user_id, v_source ->> 'id'), 0
+    ));
+    select * into v_place from private.imported_place(v_user_id, v_source, p_messages);
+    if v_place.conversation_id is not null then
+      -- Whoever writes to it waits, and what they have written is seen.
+      select c.last_sequence_order, exists (
+        select from private.imports i where i.user_id = v_user_id and i.conversation_id = c.id and i.incomplete
+      ) into v_last, v_incomplete
+      from public.conversations c
+      where c.id = v_place.conversation_id
+      for no key update;
+      -- What is new follows what is there, whatever numbers it had.
+      select coalesce(jsonb_agg(
+        m.value || jsonb_build_object('sequence_order', v_place.sequence_order + m.n - v_place.messages) order by m.n
+      ), '[]') into p_messages
+      from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+      where m.n > v_place.messages;
+      p_conversation := p_conversation - '{last_sequence_order,continues}'::text[];
+      if p_messages = '[]' and (v_more or not v_incomplete) then
+        return jsonb_build_object(
+          'id', v_place.conversation_id, 'messages', 0, 'video_dropped', false, 'status', 'unchanged'
+        );
+      elsif v_incomplete and (p_messages = '[]' or v_last = v_place.sequence_order) then
+        p_conversation := jsonb_build_object('continues', v_place.conversation_id, 'more', v_more);
+      elsif v_last = v_place.sequence_order then
+        v_id := v_place.conversation_id;
+        v_status := 'grown';
+      else
+        -- It goes on otherwise: by a branch, or by what was written since.
+        p_conversation := p_conversation || jsonb_build_object(
+          'parent_id', v_place.conversation_id, 'fork_sequence', v_place.sequence_order
+        );
+      end if;
+    end if;
+    p_conversation := p_conversation - 'source';
+  end if;
   v_deleted := coalesce((p_conversation ->> 'deleted')::boolean, false);
-  v_id := (p_conversation ->> 'continues')::uuid;
   v_video_id := (p_conversation ->> 'video_id')::uuid;
   v_lower := coalesce((p_conversation ->> 'fork_sequence')::integer, 0);
   v_upper := (p_conversation ->> 'last_sequence_order')::integer;
 
-  if v_id is not null then
+  if v_status = 'grown' then
+    v_lower := v_last;
+  elsif p_conversation ->> 'continues' is not null then
+    v_id := (p_conversation ->> 'continues')::uuid;
     -- Only what an import has begun and not finished: nobody inserts into a history that is somebody's already.
     select c.last_sequence_order, i.tombstone into v_last, v_deleted
     from private.imports i
@@ -2889,7 +2958,12 @@ begin
     perform private.refuse(format('last_sequence_order is %s, the conversation shows %s messages.', v_upper, v_last));
   end if;
 
-  if v_id is null then
+  if v_status = 'grown' then
+    update public.conversations c set
+      last_sequence_order = v_last,
+      updated_at = greatest(c.updated_at, least((p_conversation ->> 'updated_at')::timestamptz, now()))
+    where c.id = v_id;
+  elsif v_id is null then
     perform private.expire_imports(v_user_id);
     perform private.import_parent(p_conversation, v_user_id);
     -- Videos belong to an account. One that is not here is left out, and the answer says so.
@@ -2956,8 +3030,15 @@ begin
   )))
   from jsonb_array_elements(p_messages) with ordinality as m (value, n);
 
+  if v_source is not null then
+    insert into private.import_sources as s (user_id, source, source_id, conversation_id, last_item, last_sequence)
+    values (v_user_id, v_source ->> 'name', v_source ->> 'id', v_id, p_messages -> -1 ->> 'item_id', v_last)
+    on conflict on constraint import_sources_pkey do update
+      set last_item = coalesce(excluded.last_item, s.last_item), last_sequence = excluded.last_sequence;
+  end if;
   return jsonb_build_object(
-    'id', v_id, 'messages', jsonb_array_length(p_messages), 'video_dropped', v_video_dropped and not v_deleted
+    'id', v_id, 'messages', jsonb_array_length(p_messages), 'video_dropped', v_video_dropped and not v_deleted,
+    'status', v_status
   );
 end;
 $$;
@@ -2975,7 +3056,10 @@ comment on routine public.import_conversation is
   'item, author and created_at: all of it or nothing. Ids are new; numbers and timestamps stay; author is the caller''s '
   'role, and where that differs the metadata keeps the original as imported_author. parent_id is one''s own conversation. '
   'deleted: true imports a tombstone, hidden and gone with public.finish_import unless a fork shares it. more: true hides '
-  'the conversation until {continues: id} brings the rest. Answers {id, messages, video_dropped}.';
+  'the conversation until {continues: id} brings the rest. source {name, id, after?} says which chat of another system it is, '
+  'and after which item_id of that chat a fork begins: what an earlier import of it has brought is not brought again. Answers '
+  '{id, messages, video_dropped, status}; status is imported, grown (messages were added to a conversation that was there) or '
+  'unchanged.';
 revoke all on routine private.import_conversation, public.import_conversation
   from public, anon, authenticated, service_role;
 grant execute on routine private.import_conversation, public.import_conversation to authenticated, service_role;
@@ -3046,8 +3130,79 @@ grant execute on routine private.finish_import, public.finish_import to authenti
 
 insert into private.repeatable_calls (name, keeps) values (
   -- conversation_id is where an erasure looks.
-  'import_conversation', '{"id": "{id}", "conversation_id": "{id}", "messages": "{messages}", "video_dropped": "{video_dropped}"}'
+  'import_conversation', '{"id": "{id}", "conversation_id": "{id}", "messages": "{messages}", "video_dropped": "{video_dropped}", '
+    '"status": "{status}"}'
 );
+
+-- Import, again: which chats of other systems are there already.
+
+create table private.import_sources (
+  user_id uuid not null,
+  source text not null,
+  source_id text not null,
+  conversation_id uuid not null,
+  -- The end of what was brought: its item_id, which is known where the message was deleted, and its number.
+  last_item text,
+  last_sequence integer not null,
+  constraint import_sources_pkey primary key (user_id, source, source_id, conversation_id),
+  constraint import_sources_conversation_id_fkey foreign key (user_id, conversation_id)
+    references public.conversations (user_id, id) on delete cascade,
+  constraint import_sources_check check (
+    char_length(source) between 1 and 64 and char_length(source_id) between 1 and 256
+  )
+);
+
+create index idx_import_sources_conversation_id on private.import_sources (user_id, conversation_id);
+
+comment on table private.import_sources is
+  'Which chat of which other system a conversation was imported from: the next import of that chat brings what is new in it. A '
+  'chat with branches is several conversations. It goes when they are deleted.';
+
+select private.close_table('private.import_sources', '{last_sequence}');
+
+
+create function private.imported_place(
+  p_user_id uuid, p_source jsonb, p_messages jsonb,
+  out conversation_id uuid, out sequence_order integer, out messages integer
+)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  with items as (
+    -- What follows nothing follows a chat that had no messages.
+    select coalesce(p_source ->> 'after', '') as item_id, 0 as n
+    union all
+    select m.value ->> 'item_id', m.n::integer
+    from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+  )
+  select c.id, f.sequence_order, i.n
+  from private.import_sources s
+  join public.conversations c on c.user_id = s.user_id and c.id = s.conversation_id
+  cross join lateral (
+    select m.item_id, m.sequence_order
+    from public.conversation_messages m
+    where m.conversation_id = c.id and m.item_id = any (array(select i.item_id from items i))
+    union all
+    -- The last one, if it was deleted.
+    select coalesce(s.last_item, ''), s.last_sequence
+  ) f
+  join items i using (item_id)
+  where s.user_id = p_user_id and s.source = p_source ->> 'name' and s.source_id = p_source ->> 'id'
+    -- What was deleted may come again; what is hidden because parts of it are missing is there.
+    and (
+      c.deleted_at is null
+      or exists (select from private.imports p where p.user_id = s.user_id and p.conversation_id = c.id and p.incomplete)
+    )
+  -- Where two show it, the one that ends there goes on.
+  order by i.n desc, c.last_sequence_order - f.sequence_order, c.id
+  limit 1;
+$$;
+comment on routine private.imported_place is
+  'How much of an imported way is there already: how many of its messages, 0 if it is only what they follow, and where the last '
+  'of these stands. Null: nothing of it. A chat is a tree, so what comes before that is there, or was deleted.';
+revoke all on routine private.imported_place from public, anon, authenticated, service_role;
 
 -- Loading: pages of messages, through the lineage of forks.
 

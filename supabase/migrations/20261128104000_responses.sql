@@ -500,12 +500,24 @@ begin
       )
     when p_part ->> 'type' = 'file' and jsonb_typeof(p_part -> 'file') = 'object'
       then (p_part -> 'file') || '{"type": "input_file"}'
-    else p_part
+    when p_part ->> 'type' in (
+      'input_text', 'output_text', 'summary_text', 'reasoning_text', 'refusal', 'input_image', 'input_file', 'input_audio',
+      'input_video', 'output_audio', 'computer_screenshot'
+    )
+      then p_part
+    -- OpenAI's clients throw on a part of a type that they do not know, and the whole conversation with it.
+    else private.text_part(p_role, case
+      when jsonb_typeof(p_part -> 'text') = 'string' then p_part ->> 'text'
+      else '[' || concat_ws(
+        ' ', coalesce(p_part ->> 'type', p_part ->> 'content_type', 'part'), coalesce(p_part ->> 'asset_pointer', p_part ->> 'name')
+      ) || ']'
+    end, true)
   end;
 end;
 $$;
 comment on routine private.item_part is
-  'A content part of the chat completions API as the Responses API has it; other parts as they are.';
+  'A content part of the chat completions API as the Responses API has it. A part that is of neither is its text, or its type and '
+  'name in brackets: nobody else''s parts are read by OpenAI''s clients.';
 revoke all on routine private.item_part from public, anon, authenticated, service_role;
 
 

@@ -122,6 +122,7 @@ select results_eq(
     ('erasures', 'created_at finished_at scope updated_at'),
     ('event_logs', 'created_at sequence'),
     ('idempotency_keys', 'created_at'),
+    ('import_sources', 'last_sequence'),
     ('imports', 'created_at incomplete tombstone'),
     ('prune_queue', 'failed_at'),
     ('search_filters', 'block up_to_sequence'),

@@ -129,8 +129,8 @@ async function plantUser(user: TestUser, marker: string): Promise<string[]> {
     select c.id, c.user_id from conversations c where c.user_id = ${user.id} and c.deleted_at is not null
     returning conversation_id as id`;
   const { data: begun } = await user.client.rpc("import_conversation", {
-    p_conversation: { title: marker, last_sequence_order: 1, more: true },
-    p_messages: [{ role: "user", content: marker, sequence_order: 1 }],
+    p_conversation: { title: marker, last_sequence_order: 1, more: true, source: { name: "chats", id: marker } },
+    p_messages: [{ role: "user", content: marker, item_id: marker, sequence_order: 1 }],
   });
   const { id: imported } = begun as { id: string };
   await sql`

@@ -54,6 +54,7 @@ const LEFT_OUT: Record<string, string> = {
   "private.erasures": "Receipts: how much was removed, and when.",
   "private.erasure_conversations": "A queue: conversations that an erasure is about to remove.",
   "private.imports": "Imports that are not finished: nobody sees them before they are, and after a day they are gone.",
+  "private.import_sources": "Which chat of an import a conversation was: its metadata and its messages' ids say so.",
   "private.quotas": "What the operator allows: GET /users/me/quotas tells it.",
   "private.quota_use": "Counts of a day: GET /users/me/quotas tells them.",
   "private.prune_queue": "A queue: what deletions have left behind.",

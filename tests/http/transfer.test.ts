@@ -518,7 +518,8 @@ Deno.test("the request itself: content types, size, verbs, and for whom a backen
       body,
       headers: { "content-type": type ?? "application/x-ndjson" },
     });
-  const empty = { imported: 0, failed: 0, skipped: 0, messages: 0, conversations: [] };
+  const counts = { imported: 0, grown: 0, unchanged: 0, failed: 0, skipped: 0, messages: 0 };
+  const empty = { ...counts, left_out: {}, conversations: [] };
   assertEquals([(await send("")).body, (await send("[]", "application/json")).body], [empty, empty]);
   assertEquals((await send("x", "text/plain")).body.code, "unsupported_media_type");
   assertEquals((await send("{}", "application/json")).body.code, "invalid_request");
@@ -576,7 +577,11 @@ Deno.test("a ChatGPT export becomes conversations and forks, times and models ke
     [4, "assistant", null, "gpt-4o", "n-answer", "2024-05-01T10:00:09+00:00"],
     [5, "user", null, null, "n-image", "2024-05-01T10:01:00+00:00"],
   ]);
-  assertEquals(messages[1].content, "print(21 * 2)");
+  const [{ id: callId, function: called }] = messages[1].tool_calls as {
+    id: string;
+    function: { arguments: string };
+  }[];
+  assertEquals([JSON.parse(called.arguments).code, messages[2].tool_call_id], ["print(21 * 2)", callId]);
   assertEquals((messages[4].parts as { content_type?: string }[])[0].content_type, "image_asset_pointer");
   assertEquals(messages[4].content, "And this?");
   const forked: Message[] = await load(edited.new_id);
@@ -587,7 +592,8 @@ Deno.test("a ChatGPT export becomes conversations and forks, times and models ke
     [conversation.title, conversation.parent_id, conversation.fork_sequence, conversation.created_at],
     ["Half of 84", trip.new_id, 4, "2024-05-01T10:00:30+00:00"],
   );
-  assertEquals(conversation.metadata, { source: "chatgpt", source_id: "11111111-aaaa" });
+  const chatgpt = { default_model_slug: "gpt-4o" };
+  assertEquals(conversation.metadata, { source: "chatgpt", source_id: "11111111-aaaa", chatgpt });
 });
 
 Deno.test("one conversation of a ChatGPT export that cannot be stored, or is too wide, leaves the others alone", async () => {

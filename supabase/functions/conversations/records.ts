@@ -14,5 +14,7 @@ export interface ImportRecord {
   conversation: Fields;
   messages: Fields[];
   notes: string[];
+  /** How much of a ChatGPT conversation was left out, by kind. */
+  left_out?: { [kind: string]: number };
   error?: ImportError;
 }

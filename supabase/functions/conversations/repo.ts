@@ -213,14 +213,21 @@ export async function exportPage(
   ));
 }
 
+interface Imported {
+  id: string;
+  messages: number;
+  video_dropped: boolean;
+  status: "imported" | "grown" | "unchanged";
+}
+
 /** @param idempotencyKey That of this conversation: a request has many. */
 export async function importConversation(
   caller: Caller,
   conversation: { [key: string]: unknown },
   messages: { [key: string]: unknown }[],
   idempotencyKey?: string,
-): Promise<{ id: string; messages: number; video_dropped: boolean }> {
-  const { answer } = await callOnce<{ id: string; messages: number; video_dropped: boolean }>(
+): Promise<Imported> {
+  const { answer } = await callOnce<Imported>(
     caller,
     idempotencyKey,
     "import_conversation",

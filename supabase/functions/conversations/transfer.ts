@@ -45,6 +45,14 @@ const { archived: __, ...written } = updateBody.shape;
 /** What is left of a deleted conversation: `private.tombstone_columns`. */
 const TOMBSTONE_FIELDS = ["id", "parent_id", "fork_sequence", "last_sequence_order", "created_at", "updated_at"];
 
+/** Which chat of which other system a conversation is: what an earlier import of it has brought is not brought again. */
+const source = z.strictObject({
+  name: z.string().min(1).max(64),
+  id: oldId,
+  /** The `item_id` of that chat's message after which a fork, or the rest of a conversation, begins. */
+  after: oldId.nullish(),
+});
+
 const conversationLine = z.strictObject({
   ...conversationShape,
   ...written,
@@ -61,6 +69,7 @@ const conversationLine = z.strictObject({
   deleted: z.boolean().optional(),
   /** Its messages go on in the next request, below a line with `continues`. It is hidden until then. */
   more: z.boolean().optional(),
+  source: source.optional(),
 }).superRefine((line, context) => {
   if ((line.parent_id == null) !== (line.fork_sequence == null)) {
     context.addIssue({ code: "custom", path: ["fork_sequence"], message: "Goes together with parent_id." });
@@ -131,11 +140,13 @@ const importEntry = z.strictObject({
   line: z.int().describe("Where it begins in the file, from 1 on; in a ChatGPT export its place in the array."),
   id: z.string().nullable().describe("Its id in the file."),
   new_id: z.guid().nullable(),
-  status: z.enum(["imported", "failed", "skipped"]).describe(
-    "skipped: a deleted conversation that no fork in the file shares.",
+  status: z.enum(["imported", "grown", "unchanged", "failed", "skipped"]).describe(
+    "grown, unchanged: an earlier import has brought it, and this one the messages that are new, or none. skipped: a deleted " +
+      "conversation that no fork in the file shares.",
   ),
-  messages: z.int(),
+  messages: z.int().describe("How many are new."),
   notes: z.array(z.string()),
+  left_out: z.record(z.string(), z.int()).optional().describe("What of a ChatGPT conversation was left out, by kind."),
   error: z.strictObject({
     code: z.string(),
     message: z.string(),
@@ -149,9 +160,12 @@ export type ImportEntry = z.infer<typeof importEntry>;
 
 export const importReport = z.strictObject({
   imported: z.int(),
+  grown: z.int(),
+  unchanged: z.int(),
   failed: z.int(),
   skipped: z.int(),
   messages: z.int(),
+  left_out: z.record(z.string(), z.int()),
   conversations: z.array(importEntry),
 }).meta({ id: "ImportReport" });
 export type ImportReport = z.infer<typeof importReport>;
@@ -404,8 +418,8 @@ async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile
   /** What the rest of the file fails with, too, when the database hangs: it would take a time-out for each. */
   let hanging: ImportError | undefined;
   for (const record of records) {
-    const { line, id, notes } = record;
-    const entry: ImportEntry = { line, id, new_id: null, status: "failed", messages: 0, notes };
+    const { line, id, notes, left_out } = record;
+    const entry: ImportEntry = { line, id, new_id: null, status: "failed", messages: 0, notes, left_out };
     conversations.push(entry);
     // Whoever names it as a parent from here on means this one, or nothing if it fails.
     if (id !== null) ids.delete(id);
@@ -414,14 +428,14 @@ async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile
         entry.error = record.error ?? hanging;
         continue;
       }
-      const { id: newId, messages, video_dropped } = await repo.importConversation(
+      const { id: newId, messages, video_dropped, status } = await repo.importConversation(
         c.var.caller,
         withNewParent(record.conversation, ids),
         record.messages,
         key && `${conversations.length}/${key}`,
       );
       if (video_dropped) notes.push(`Left out video_id ${record.conversation.video_id}: it is not a video of yours.`);
-      Object.assign(entry, { status: "imported", new_id: newId, messages });
+      Object.assign(entry, { status, new_id: newId, messages });
       if (id !== null) ids.set(id, newId);
       if (record.conversation.deleted) tombstones.push(newId);
     } catch (error) {
@@ -446,11 +460,23 @@ async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile
   const having = (status: ImportEntry["status"]) => conversations.filter((entry) => entry.status === status);
   return {
     imported: having("imported").length,
+    grown: having("grown").length,
+    unchanged: having("unchanged").length,
     failed: having("failed").length,
     skipped: having("skipped").length,
     messages: conversations.reduce((sum, entry) => sum + entry.messages, 0),
+    left_out: addUp(conversations),
     conversations,
   };
+}
+
+/** What was left out of all of them. */
+export function addUp(counted: { left_out?: Record<string, number> }[]): Record<string, number> {
+  const sum: Record<string, number> = {};
+  for (const { left_out = {} } of counted) {
+    for (const [kind, count] of Object.entries(left_out)) sum[kind] = (sum[kind] ?? 0) + count;
+  }
+  return sum;
 }
 
 function withNewParent(conversation: Fields, ids: Map<string, string>): Fields {

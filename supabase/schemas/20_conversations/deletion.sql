@@ -247,6 +247,12 @@ begin
         insert into private.prune_queue (conversation_id, user_id)
         select h.id, h.user_id from hidden h
         on conflict do nothing
+      ),
+      -- Of the chat that it came from nothing is known any more, either.
+      forgotten as (
+        delete from private.import_sources s
+        using hidden h
+        where s.user_id = h.user_id and s.conversation_id = h.id
       )
       select count(*) from hidden
     $sql$,

@@ -58,6 +58,7 @@ declare
   v_messages bigint := 0;
   v_conversations bigint := 0;
   v_imports bigint := 0;
+  v_sources bigint := 0;
   v_made bigint := 0;
 begin
   -- Everything is hidden before anything is removed, and every message is removed before the first conversation: where a
@@ -95,6 +96,8 @@ begin
     -- An import that went on would show its conversation again when it is complete.
     delete from private.imports i where i.user_id = p_user_id and i.conversation_id = any (v_listed);
     get diagnostics v_imports = row_count;
+    delete from private.import_sources s where s.user_id = p_user_id and s.conversation_id = any (v_listed);
+    get diagnostics v_sources = row_count;
   end if;
   -- No fork is being made of what is locked so. What somebody is writing to is passed by: its turn comes.
   v_ids := array(
@@ -112,7 +115,7 @@ begin
       ));
       get diagnostics v_states = row_count;
       if v_states = c_states then
-        return jsonb_build_object('conversation_states', v_states, 'imports', v_imports);
+        return jsonb_build_object('conversation_states', v_states, 'imports', v_imports, 'import_sources', v_sources);
       end if;
     end if;
     perform private.hide_conversations(v_ids);
@@ -162,6 +165,7 @@ begin
     'conversation_messages', v_messages,
     'conversation_states', v_states,
     'imports', v_imports,
+    'import_sources', v_sources,
     'response_conversations', v_made
   );
 end;

@@ -35,7 +35,7 @@ declare
   v_detail text;
 begin
   if jsonb_typeof(p_conversation) is distinct from 'object'
-    or p_conversation - c_fields - '{deleted,more,continues}'::text[] <> '{}'
+    or p_conversation - c_fields - '{deleted,more,continues,source}'::text[] <> '{}'
     -- Nothing is turned into text.
     or exists (
       select
@@ -45,8 +45,21 @@ begin
     )
   then
     v_detail := 'A field of the conversation is unknown, or of the wrong type.';
-  elsif p_conversation ? 'continues' and p_conversation - '{continues,more}'::text[] <> '{}' then
+  elsif p_conversation ? 'continues' and p_conversation - '{continues,more,source}'::text[] <> '{}' then
     v_detail := 'A continuation has no fields of its own.';
+  elsif p_conversation ? 'source' and not coalesce(
+    jsonb_typeof(p_conversation -> 'source') = 'object'
+    and (p_conversation -> 'source') - '{name,id,after}'::text[] = '{}'
+    and jsonb_typeof(p_conversation -> 'source' -> 'name') = 'string'
+    and char_length(p_conversation -> 'source' ->> 'name') between 1 and 64
+    and jsonb_typeof(p_conversation -> 'source' -> 'id') = 'string'
+    and char_length(p_conversation -> 'source' ->> 'id') between 1 and 256
+    and coalesce(jsonb_typeof(p_conversation -> 'source' -> 'after'), 'null') in ('string', 'null')
+    and coalesce(p_conversation -> 'deleted', 'null') in ('false', 'null')
+    and not jsonb_path_exists(p_messages, '$[*] ? (!(exists (@.item_id)) || @.item_id.type() != "string")'),
+    false
+  ) then
+    v_detail := 'source is not {name, id, after?}, or a message of it has no item_id, or it is deleted.';
   else
     -- A message has a new id too, and is in the conversation that is imported.
     perform private.require_messages(
@@ -171,16 +184,62 @@ declare
   v_upper integer;
   v_misplaced bigint;
   v_row jsonb;
+  v_source jsonb := p_conversation -> 'source';
+  v_place record;
+  v_incomplete boolean;
+  v_status text := 'imported';
 begin
   perform private.check_import(p_conversation, p_messages);
   v_more := coalesce((p_conversation ->> 'more')::boolean, false);
+
+  if v_source is not null then
+    -- One import of a chat after the other: the second finds what the first has brought.
+    perform pg_advisory_xact_lock(hashtextextended(
+      format('import of %s by %s: %s', v_source ->> 'name', v_user_id, v_source ->> 'id'), 0
+    ));
+    select * into v_place from private.imported_place(v_user_id, v_source, p_messages);
+    if v_place.conversation_id is not null then
+      -- Whoever writes to it waits, and what they have written is seen.
+      select c.last_sequence_order, exists (
+        select from private.imports i where i.user_id = v_user_id and i.conversation_id = c.id and i.incomplete
+      ) into v_last, v_incomplete
+      from public.conversations c
+      where c.id = v_place.conversation_id
+      for no key update;
+      -- What is new follows what is there, whatever numbers it had.
+      select coalesce(jsonb_agg(
+        m.value || jsonb_build_object('sequence_order', v_place.sequence_order + m.n - v_place.messages) order by m.n
+      ), '[]') into p_messages
+      from jsonb_array_elements(p_messages) with ordinality as m (value, n)
+      where m.n > v_place.messages;
+      p_conversation := p_conversation - '{last_sequence_order,continues}'::text[];
+      if p_messages = '[]' and (v_more or not v_incomplete) then
+        return jsonb_build_object(
+          'id', v_place.conversation_id, 'messages', 0, 'video_dropped', false, 'status', 'unchanged'
+        );
+      elsif v_incomplete and (p_messages = '[]' or v_last = v_place.sequence_order) then
+        p_conversation := jsonb_build_object('continues', v_place.conversation_id, 'more', v_more);
+      elsif v_last = v_place.sequence_order then
+        v_id := v_place.conversation_id;
+        v_status := 'grown';
+      else
+        -- It goes on otherwise: by a branch, or by what was written since.
+        p_conversation := p_conversation || jsonb_build_object(
+          'parent_id', v_place.conversation_id, 'fork_sequence', v_place.sequence_order
+        );
+      end if;
+    end if;
+    p_conversation := p_conversation - 'source';
+  end if;
   v_deleted := coalesce((p_conversation ->> 'deleted')::boolean, false);
-  v_id := (p_conversation ->> 'continues')::uuid;
   v_video_id := (p_conversation ->> 'video_id')::uuid;
   v_lower := coalesce((p_conversation ->> 'fork_sequence')::integer, 0);
   v_upper := (p_conversation ->> 'last_sequence_order')::integer;
 
-  if v_id is not null then
+  if v_status = 'grown' then
+    v_lower := v_last;
+  elsif p_conversation ->> 'continues' is not null then
+    v_id := (p_conversation ->> 'continues')::uuid;
     -- Only what an import has begun and not finished: nobody inserts into a history that is somebody's already.
     select c.last_sequence_order, i.tombstone into v_last, v_deleted
     from private.imports i
@@ -225,7 +284,12 @@ begin
     perform private.refuse(format('last_sequence_order is %s, the conversation shows %s messages.', v_upper, v_last));
   end if;
 
-  if v_id is null then
+  if v_status = 'grown' then
+    update public.conversations c set
+      last_sequence_order = v_last,
+      updated_at = greatest(c.updated_at, least((p_conversation ->> 'updated_at')::timestamptz, now()))
+    where c.id = v_id;
+  elsif v_id is null then
     perform private.expire_imports(v_user_id);
     perform private.import_parent(p_conversation, v_user_id);
     -- Videos belong to an account. One that is not here is left out, and the answer says so.
@@ -292,8 +356,15 @@ begin
   )))
   from jsonb_array_elements(p_messages) with ordinality as m (value, n);
 
+  if v_source is not null then
+    insert into private.import_sources as s (user_id, source, source_id, conversation_id, last_item, last_sequence)
+    values (v_user_id, v_source ->> 'name', v_source ->> 'id', v_id, p_messages -> -1 ->> 'item_id', v_last)
+    on conflict on constraint import_sources_pkey do update
+      set last_item = coalesce(excluded.last_item, s.last_item), last_sequence = excluded.last_sequence;
+  end if;
   return jsonb_build_object(
-    'id', v_id, 'messages', jsonb_array_length(p_messages), 'video_dropped', v_video_dropped and not v_deleted
+    'id', v_id, 'messages', jsonb_array_length(p_messages), 'video_dropped', v_video_dropped and not v_deleted,
+    'status', v_status
   );
 end;
 $$;
@@ -311,7 +382,10 @@ comment on routine public.import_conversation is
   'item, author and created_at: all of it or nothing. Ids are new; numbers and timestamps stay; author is the caller''s '
   'role, and where that differs the metadata keeps the original as imported_author. parent_id is one''s own conversation. '
   'deleted: true imports a tombstone, hidden and gone with public.finish_import unless a fork shares it. more: true hides '
-  'the conversation until {continues: id} brings the rest. Answers {id, messages, video_dropped}.';
+  'the conversation until {continues: id} brings the rest. source {name, id, after?} says which chat of another system it is, '
+  'and after which item_id of that chat a fork begins: what an earlier import of it has brought is not brought again. Answers '
+  '{id, messages, video_dropped, status}; status is imported, grown (messages were added to a conversation that was there) or '
+  'unchanged.';
 revoke all on routine private.import_conversation, public.import_conversation
   from public, anon, authenticated, service_role;
 grant execute on routine private.import_conversation, public.import_conversation to authenticated, service_role;
@@ -382,5 +456,6 @@ grant execute on routine private.finish_import, public.finish_import to authenti
 
 insert into private.repeatable_calls (name, keeps) values (
   -- conversation_id is where an erasure looks.
-  'import_conversation', '{"id": "{id}", "conversation_id": "{id}", "messages": "{messages}", "video_dropped": "{video_dropped}"}'
+  'import_conversation', '{"id": "{id}", "conversation_id": "{id}", "messages": "{messages}", "video_dropped": "{video_dropped}", '
+    '"status": "{status}"}'
 );
