@@ -28,6 +28,30 @@ for (const { name, app, routes, operations, openapi } of functions) {
   });
 }
 
+Deno.test("docs/limits.md has what each route and each function of the database may use, and no others", async () => {
+  const page = await Deno.readTextFile(new URL("../../docs/limits.md", import.meta.url));
+  const [, table] = page.match(/\n## Each call\n(.*?)\n## /s)!;
+  const named = (column: number) =>
+    table.split("\n").filter((line) => line.startsWith("|")).slice(2)
+      .flatMap((line) => [...line.split("|")[column].matchAll(/`([^`]+)`/g)].map(([, name]) => name));
+  const routes = Object.entries(openapi.paths as Record<string, Record<string, unknown>>)
+    .filter(([path]) => !/\/(health|openapi\.json)$/.test(path))
+    .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`));
+  const inTable = named(1).filter((name) => name.includes(" "));
+  assertEquals(inTable.toSorted(), routes.toSorted());
+
+  // Each function that a caller may execute is there once at least, whichever route it serves.
+  const schemas = new URL("../../supabase/schemas/", import.meta.url);
+  const rpcs = new Set<string>();
+  for (const { name: module } of Deno.readDirSync(schemas)) {
+    for (const { name } of Deno.readDirSync(new URL(`${module}/`, schemas))) {
+      const sql = await Deno.readTextFile(new URL(`${module}/${name}`, schemas));
+      for (const [, rpc] of sql.matchAll(/^create function public\.(\w+)/gm)) rpcs.add(rpc);
+    }
+  }
+  assertEquals([...new Set(named(2))].toSorted(), [...rpcs].toSorted());
+});
+
 Deno.test("a query parameter that is read as a number is an integer with its bounds and default", () => {
   const paths = openapi.paths as Record<string, Record<string, { parameters: Parameter[] }>>;
   const seen = new Set<string>();
