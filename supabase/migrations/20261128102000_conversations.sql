@@ -4127,15 +4127,18 @@ begin
         select
           m.conversation_id, m.sequence_order, m.role,
           private.search_score(
-            case when m.parts is null then m.content else private.message_text(m.content, m.parts) end,
+            case
+              when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.item) = 0 then m.content
+              else private.message_text(m)
+            end,
             v_search.o_groups, v_search.o_patterns, v_search.o_excluded
           ) as score
         from public.conversation_messages m
         where m.ctid = n.row_id
           -- A fifth of what a score costs, and as good where the text is short, and ASCII: nothing to cut off or to decompose.
           and (
-            m.content ~ all (v_required) or m.parts is not null or octet_length(m.content) > 32768
-            or octet_length(m.content) <> char_length(m.content)
+            m.content ~ all (v_required) or num_nonnulls(m.parts, m.function_call, m.tool_calls, m.item) > 0
+            or octet_length(m.content) > 32768 or octet_length(m.content) <> char_length(m.content)
           )
         offset 0
       ) m
@@ -4177,7 +4180,7 @@ begin
             )
           end,
           'snippet', private.search_snippet(
-            case when m.id is null then c.title else private.message_text(m.content, m.parts) end, v_search.o_highlight
+            case when m.id is null then c.title else private.message_text(m) end, v_search.o_highlight
           ),
           'score', p.score
         ) order by p.n
@@ -4387,7 +4390,7 @@ begin
   into v_last, v_words
   from public.conversation_messages m
   left join lateral string_to_table(
-    private.text_lexemes(private.fold_text(left(private.message_text(m.content, m.parts), 32768))), ' '
+    private.text_lexemes(private.fold_text(left(private.message_text(m), 32768))), ' '
   ) as w (word) on true
   where m.conversation_id = p_conversation_id
     and m.sequence_order > p_block * 64 and m.sequence_order <= p_block::bigint * 64 + 64;
@@ -4567,24 +4570,58 @@ comment on routine private.text_lexemes is
 revoke all on routine private.text_lexemes from public, anon, authenticated, service_role;
 
 
-create function private.message_text(p_content text, p_parts jsonb) returns text
-language sql
+create function private.json_text(p_value jsonb) returns text
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  select concat_ws(
-    E'\n',
-    p_content,
-    (
+begin
+  -- Looking everywhere costs a microsecond a value, in which nothing can cancel it.
+  if octet_length(p_value::text) > 262144 then
+    return (
       select string_agg(p.value ->> 'text', E'\n' order by p.n)
-      from jsonb_array_elements(p_parts) with ordinality as p (value, n)
-      where p.value ->> 'type' in ('text', 'input_text', 'output_text') and jsonb_typeof(p.value -> 'text') = 'string'
-    )
+      from jsonb_array_elements(case jsonb_typeof(p_value) when 'array' then p_value end) with ordinality p (value, n)
+      where jsonb_typeof(p.value -> 'text') = 'string'
+    );
+  end if;
+  return (
+    select string_agg(t.value #>> '{}', E'\n')
+    from (
+      select jsonb_path_query(p_value, 'strict $.** ? (@.type() == "object").keyvalue() ? (
+        @.value.type() == "string" && !(@.key == "type" || @.key == "role" || @.key == "status" || @.key == "state"
+          || @.key == "id" || @.key like_regex "(_id|Id)$" || @.key == "url" || @.key like_regex "(_url|Uri)$"
+          || @.key == "data" || @.key == "file_data" || @.key == "encrypted_content" || @.key like_regex "[sS]ignature$"
+          || @.key == "fingerprint" || @.key == "format" || @.key == "detail" || @.key like_regex "^(mime|media)_?[tT]ype$")
+      ).value')
+      union all
+      select jsonb_path_query(p_value, 'strict $.** ? (@.type() == "array")[*] ? (@.type() == "string")')
+    ) t (value)
   );
+end;
+$$;
+comment on routine private.json_text is
+  'The strings in a content part, a call or an item that say something: text, arguments and outputs of tools, refusals, summaries of '
+  'reasoning, transcripts. Not ids, types, addresses, data and what only a provider can read. Of more than 256 KiB only the text of '
+  'its elements.';
+revoke all on routine private.json_text from public, anon, authenticated, service_role;
+
+
+create function private.message_text(p_message public.conversation_messages) returns text
+language plpgsql
+immutable
+parallel safe
+set search_path = ''
+as $$
+begin
+  return concat_ws(
+    E'\n', p_message.content, private.json_text(p_message.parts), private.json_text(p_message.function_call),
+    private.json_text(p_message.tool_calls), private.json_text(p_message.item)
+  );
+end;
 $$;
 comment on routine private.message_text is
-  'What people read of a message: its content and the text of its parts of type text, input_text and output_text.';
+  'What is said in a message, in whichever shape: its content, and what private.json_text finds in its parts, calls and item.';
 revoke all on routine private.message_text from public, anon, authenticated, service_role;
 
 reset check_function_bodies;

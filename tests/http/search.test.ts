@@ -132,19 +132,102 @@ Deno.test("Chinese, Japanese and Korean text is found by any part of it", async 
   assertEquals(hit.snippet, "大<mark>语言模型</mark>的上下文很长");
 });
 
-Deno.test("text parts are searched, other parts and calls are not", async () => {
-  await newConversation(alice, {
+Deno.test("what is said is found in every shape: parts, calls, results, refusals, reasoning, transcripts", async () => {
+  const user = await signUp();
+  const call = { id: "call_1", type: "function", function: { name: "weather", arguments: '{"city":"Oslo"}' } };
+  const id = await newConversation(user, {
     messages: [
-      { role: "user", parts: [{ type: "text", text: "zebra one" }, { type: "image_url", text: "zebra image" }] },
-      { role: "user", content: "a herd", parts: [{ type: "input_text", text: "zebra two" }, { type: "input_text" }] },
-      { role: "assistant", parts: [{ type: "output_text", text: "zebra three" }] },
-      { role: "assistant", content: null, function_call: { name: "zebra", arguments: "{}" } },
-      { role: "user", parts: [{ type: "image_url", text: "zebra image" }, "zebra", 3, null] },
+      { role: "user", content: null, parts: [{ type: "text", text: "giraffe" }, { type: "text", text: "neck" }] },
+      { role: "assistant", content: null, tool_calls: [call] },
+      { role: "tool", tool_call_id: "call_1", content: "rainfall" },
+      { role: "assistant", function_call: { name: "g", arguments: '{"where":"Bergen"}' } },
+      {
+        role: "assistant",
+        parts: [{ type: "tool_use", id: "t", name: "f", input: { streets: ["Karl Johan"], n: 1 } }],
+      },
+      {
+        role: "user",
+        parts: [{ type: "tool_result", tool_use_id: "t", content: [{ type: "text", text: "crossing" }] }],
+      },
+      { role: "assistant", parts: [{ functionCall: { name: "f", args: { quarter: "Frogner" } } }] },
+      { role: "user", parts: [{ functionResponse: { name: "f", response: { found: "fountain" } } }] },
+      {
+        role: "assistant",
+        parts: [
+          { type: "reasoning", text: "pondering" },
+          {
+            type: "tool-f",
+            toolCallId: "x",
+            state: "output-available",
+            input: { dish: "lutefisk" },
+            output: "delicious",
+          },
+        ],
+      },
+      { role: "assistant", parts: [{ type: "refusal", refusal: "unwilling" }] },
+      {
+        role: "user",
+        parts: [{ type: "audio_transcription", text: "umbrella" }, { type: "input_audio", transcript: "tram" }],
+      },
+      {
+        role: "user",
+        parts: [{ type: "image_url", image_url: { url: "https://secretive.example.com/hidden.png" } }, {
+          type: "file",
+          file: { file_id: "file_concealed", file_data: "data:text/plain;base64,unreadable" },
+        }],
+      },
     ],
   });
-  assertEquals(numbers(await search(alice, "zebra")), [1, 2, 3]);
-  assertEquals(numbers(await search(alice, "zebra image")), []);
-  assertEquals(numbers(await search(alice, "zebra herd")), [2]);
+  const items = [
+    {
+      type: "reasoning",
+      id: "rs_1",
+      summary: [{ type: "summary_text", text: "deliberation" }],
+      encrypted_content: "cipher",
+    },
+    { type: "function_call", call_id: "c", name: "f", arguments: '{"harbour":"Aker"}' },
+    { type: "function_call_output", call_id: "c", output: [{ type: "input_text", text: "ferry" }] },
+    { type: "custom_tool_call", call_id: "d", name: "f", input: "handwritten" },
+    { type: "mcp_call", id: "mcp_1", name: "f", arguments: "{}", output: "elsewhere", server_label: "label" },
+  ];
+  const path = `/openai/v1/conversations/conv_${id.replaceAll("-", "")}/items`;
+  assertEquals((await user.request("POST", path, { body: { items } })).status, 200);
+  const places = {
+    giraffe: 1,
+    neck: 1,
+    oslo: 2,
+    rainfall: 3,
+    bergen: 4,
+    "karl johan": 5,
+    crossing: 6,
+    frogner: 7,
+    fountain: 8,
+    pondering: 9,
+    lutefisk: 9,
+    delicious: 9,
+    unwilling: 10,
+    umbrella: 11,
+    tram: 11,
+    deliberation: 13,
+    aker: 14,
+    ferry: 15,
+    handwritten: 16,
+    elsewhere: 17,
+  };
+  for (const [q, place] of Object.entries(places)) assertEquals(numbers(await search(user, q)), [place], q);
+  // Two parts are two texts, but one message.
+  assertEquals(numbers(await search(user, "giraffe neck")), [1]);
+  assertEquals((await search(user, "oslo"))[0].snippet, "weather {&quot;city&quot;:&quot;<mark>Oslo</mark>&quot;}");
+  // Of JSON of more than 256 KiB the parts' own text.
+  const large = { type: "tool_use", id: "t", name: "f", input: { notes: `outsized ${"x".repeat(262_144)}` } };
+  await newConversation(user, {
+    messages: [{ role: "assistant", parts: [{ type: "text", text: "overflowing" }, large] }],
+  });
+  assertEquals([(await search(user, "overflowing")).length, (await search(user, "outsized")).length], [1, 0]);
+  // Addresses, ids, data, types and what only a provider can read say nothing.
+  for (const q of ["secretive", "concealed", "unreadable", "cipher", "tool_use", "call_1", "available"]) {
+    assertEquals(await search(user, q), [], q);
+  }
 });
 
 Deno.test("titles are searched, and follow a rename", async () => {

@@ -305,15 +305,18 @@ begin
         select
           m.conversation_id, m.sequence_order, m.role,
           private.search_score(
-            case when m.parts is null then m.content else private.message_text(m.content, m.parts) end,
+            case
+              when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.item) = 0 then m.content
+              else private.message_text(m)
+            end,
             v_search.o_groups, v_search.o_patterns, v_search.o_excluded
           ) as score
         from public.conversation_messages m
         where m.ctid = n.row_id
           -- A fifth of what a score costs, and as good where the text is short, and ASCII: nothing to cut off or to decompose.
           and (
-            m.content ~ all (v_required) or m.parts is not null or octet_length(m.content) > 32768
-            or octet_length(m.content) <> char_length(m.content)
+            m.content ~ all (v_required) or num_nonnulls(m.parts, m.function_call, m.tool_calls, m.item) > 0
+            or octet_length(m.content) > 32768 or octet_length(m.content) <> char_length(m.content)
           )
         offset 0
       ) m
@@ -355,7 +358,7 @@ begin
             )
           end,
           'snippet', private.search_snippet(
-            case when m.id is null then c.title else private.message_text(m.content, m.parts) end, v_search.o_highlight
+            case when m.id is null then c.title else private.message_text(m) end, v_search.o_highlight
           ),
           'score', p.score
         ) order by p.n

@@ -160,7 +160,7 @@ begin
   into v_last, v_words
   from public.conversation_messages m
   left join lateral string_to_table(
-    private.text_lexemes(private.fold_text(left(private.message_text(m.content, m.parts), 32768))), ' '
+    private.text_lexemes(private.fold_text(left(private.message_text(m), 32768))), ' '
   ) as w (word) on true
   where m.conversation_id = p_conversation_id
     and m.sequence_order > p_block * 64 and m.sequence_order <= p_block::bigint * 64 + 64;
