@@ -74,6 +74,7 @@ Deno.test("what a client appends comes back equal", async () => {
       sequence_order: i + 1,
       author: "user",
       created_at: row.created_at,
+      item: null,
     });
   }
 });

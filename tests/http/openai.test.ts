@@ -141,6 +141,15 @@ Deno.test("every type of item comes back as it was given", async () => {
   assertEquals(new Set(stored.map((item) => item.id)).size, ITEMS.length);
 });
 
+Deno.test("no item is an empty message for those who read it without OpenAI's API", async () => {
+  const { id } = await openai.conversations.create({ items: ITEMS as Input[] });
+  const { body } = await alice.request("GET", `/conversations/${uuidOf(id)}/messages?limit=1000`);
+  assertEquals(body.data.length, ITEMS.length);
+  for (const { type, content, parts, tool_calls, item } of body.data) {
+    assert(content ?? parts ?? tool_calls ?? (item as { type: string } | null)?.type, type);
+  }
+});
+
 Deno.test("generated ids have the prefix of their type: OpenAI refuses others as input", async () => {
   const { id } = await openai.conversations.create({
     items: [call(1), output(1), { type: "web_search_call", status: "completed" } as Input, user("x")],

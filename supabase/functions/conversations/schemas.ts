@@ -70,6 +70,9 @@ export const message = z.strictObject({
   author: z.enum(["user", "service"]).describe("Written by the user's own client, or by a backend."),
   metadata: jsonObject,
   created_at: answeredTimestamp,
+  item: jsonObject.nullable().describe(
+    "Of what came as an item of the Responses API: what the other fields leave out of it, or all of it where they are null.",
+  ),
 }).meta({ id: "Message" });
 export type Message = z.infer<typeof message>;
 

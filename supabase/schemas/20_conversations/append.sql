@@ -149,7 +149,7 @@ as $$
   select jsonb_build_object(
     'messages', coalesce(
       to_jsonb(array_agg(
-        to_jsonb(m) - '{user_id,item}'::text[] || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
+        to_jsonb(m) - 'user_id' || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
       )),
       '[]'
     ),

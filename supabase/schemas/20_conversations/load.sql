@@ -88,9 +88,10 @@ create type private.listed_message as (
   token_count integer,
   author text,
   metadata jsonb,
-  created_at timestamptz
+  created_at timestamptz,
+  item jsonb
 );
-comment on type private.listed_message is 'A message as the API answers it: without its owner, and without what only the OpenAI API shows.';
+comment on type private.listed_message is 'A message as the API answers it: without its owner.';
 
 
 -- Every column, so that an insert can return the message.
@@ -99,13 +100,13 @@ select
   m.*,
   row(
     m.id, m.conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
-    m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at
+    m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item
   )::private.listed_message as message,
   -- As printed: a number in JSON may be stored in a few bytes and print as thousands. octet_length(text) knows the size
   -- without reading the text.
   coalesce(octet_length(m.content), 0) + coalesce(octet_length(m.tool_call_id), 0) + case
-    when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.usage) > 0 or m.metadata <> '{}'
-    then octet_length(concat(m.parts, m.function_call, m.tool_calls, m.usage, m.metadata))
+    when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.usage, m.item) > 0 or m.metadata <> '{}'
+    then octet_length(concat(m.parts, m.function_call, m.tool_calls, m.usage, m.metadata, m.item))
     else 0
   end as bytes
 from public.conversation_messages m;
@@ -136,10 +137,10 @@ begin
     select * from private.read_messages(p_conversation_id, p_after, p_before, p_limit + 1, p_order)
   loop
     v_bytes := v_bytes + coalesce(octet_length(v_message.content), 0) + coalesce(octet_length(v_message.tool_call_id), 0) + case
-      when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage) > 0
+      when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.item) > 0
         or v_message.metadata <> '{}'
       then octet_length(concat(
-        v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.metadata
+        v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.metadata, v_message.item
       ))
       else 0
     end;
@@ -152,7 +153,7 @@ begin
     json_agg(
       row(
         m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
-        m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at
+        m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item
       )::private.listed_message
       order by case when p_order = 'desc' then -m.sequence_order else m.sequence_order end
     ),
