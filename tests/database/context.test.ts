@@ -228,6 +228,75 @@ Deno.test("over 10,000 random histories and budgets the context keeps its guaran
   }
 });
 
+Deno.test("the checker of requests finds what model APIs refuse, in every shape", () => {
+  const user = { role: "user", content: "q" };
+  const done = { role: "assistant", content: "done" };
+  const call = (...ids: string[]) => ({ role: "assistant", tool_calls: ids.map((id) => ({ id, type: "function" })) });
+  const result = (tool_call_id: string) => ({ role: "tool", tool_call_id, content: "r" });
+  const item = (type: string, rest: Json = {}) => ({ type, item: { type, ...rest } });
+  const parts = (role: string, ...parts: Json[]) => ({ role, parts });
+  const use = (id: string) => ({ type: "tool_use", id, name: "f", input: {} });
+  const used = (tool_use_id: string) => ({ type: "tool_result", tool_use_id, content: "42" });
+  const gemini = (name: string) => ({ functionCall: { name, args: {} } });
+  const answered = (name: string) => ({ functionResponse: { name, response: {} } });
+  const reasoning = item("reasoning");
+  const right: Json[][] = [
+    [user, call("a", "b"), result("b"), result("a"), done],
+    [user, reasoning, item("function_call", { call_id: "a" }), item("function_call_output", { call_id: "a" }), done],
+    [user, parts("assistant", use("a")), parts("user", used("a"), { type: "text", text: "and?" }), done],
+    [user, parts("assistant", gemini("f"), gemini("f")), parts("user", answered("f"), answered("f"))],
+    [user, parts("assistant", { type: "thinking" }, use("a")), parts("user", used("a"))],
+  ];
+  for (const messages of right) checkRequest(messages);
+  const faults: Record<string, Json[]> = {
+    "a call without its result": [user, call("a")],
+    "one of two calls without its result": [user, call("a", "b"), result("a"), done],
+    "a result without its call": [user, result("a"), done],
+    "a result before its call": [user, result("a"), call("a")],
+    "a second result": [user, call("a"), result("a"), result("a")],
+    "a user between call and result": [user, call("a"), user, result("a")],
+    "a system message between call and result": [user, call("a"), { role: "system", content: "n" }, result("a")],
+    "an answer between call and result": [user, call("a"), done, result("a")],
+    "a result of another call": [user, call("a"), result("b")],
+    "the next step before the result of the last": [user, call("a"), done, call("b"), result("a"), result("b")],
+    "an item's call without its result": [user, item("function_call", { call_id: "a" })],
+    "an item's result without its call": [user, item("custom_tool_call_output", { call_id: "a" })],
+    "an approval without its request": [user, item("mcp_approval_response", { approval_request_id: "a" })],
+    "a request for approval without an answer": [user, item("mcp_approval_request", { id: "a" }), done],
+    "reasoning without what followed": [user, reasoning],
+    "reasoning before a user": [user, reasoning, user, done],
+    "reasoning before a result": [user, call("a"), reasoning, result("a")],
+    "an empty answer": [user, { role: "assistant", content: "" }],
+    "an empty part alone": [user, parts("assistant", { type: "text", text: " " })],
+    "a tool_use without its tool_result": [user, parts("assistant", use("a")), user],
+    "words before the tool_result": [
+      user,
+      parts("assistant", use("a")),
+      parts("user", { type: "text", text: "?" }, used("a")),
+    ],
+    "one of two functionCalls without its response": [
+      user,
+      parts("assistant", gemini("f"), gemini("f")),
+      parts("user", answered("f")),
+    ],
+    "a tool of a UIMessage that has not answered": [
+      user,
+      parts("assistant", { type: "tool-f", toolCallId: "a", state: "input-available" }),
+      user,
+    ],
+    "thinking alone": [user, parts("assistant", { type: "thinking" })],
+  };
+  for (const [name, messages] of Object.entries(faults)) {
+    let found = false;
+    try {
+      checkRequest(messages);
+    } catch {
+      found = true;
+    }
+    assert(found, name);
+  }
+});
+
 Deno.test("what keeps reading bounded: a result 256 messages after its call, a question 10,000 before the end", async () => {
   const chat = (n: number, role: string): Row => ({ sequence_order: n, role, content: "x", token_count: 1 });
   const filled = (length: number, special: Record<number, Partial<Row>>) =>
