@@ -6,7 +6,8 @@ import * as http from "./http.ts";
 import { writePage } from "./page.ts";
 import { emptyTables } from "./peers/all.ts";
 import { Progress } from "./progress.ts";
-import { printed, type Section } from "./report.ts";
+import { RELIABILITY, writeBetween } from "../support/written.ts";
+import { markdown, printed, type Section } from "./report.ts";
 import * as sql from "./sql.ts";
 import { readStack, type Stack } from "./stack.ts";
 
@@ -35,7 +36,7 @@ const levels = [
   levelOf("http", quick ? http.QUICK : http.FULL, http.STEPS, http.httpLevel),
   levelOf("growth", growthSizes, growth.steps(growthSizes), growth.growthLevel),
   levelOf("attack", quick ? attack.QUICK : attack.FULL, attack.STEPS, attack.attackLevel),
-].filter(({ name }) => level === undefined || level === name);
+].filter(({ name }) => level === undefined ? name !== "attack" : level === name);
 
 const stack = readStack();
 const progress = new Progress(levels.reduce((sum, { steps }) => sum + steps, 0));
@@ -46,7 +47,13 @@ for (const { run } of levels) {
   console.log(printed(section));
   sections.push(section);
 }
-if (write || !quick && level === undefined) {
+if (write && level === "attack") {
+  await writeBetween(
+    RELIABILITY,
+    "npm run bench -- --level attack --write",
+    markdown(sections[0]).replace(/^## .*\n+/, ""),
+  );
+} else if (write || !quick && level === undefined) {
   await writePage(stack, sections, `npm run bench${quick ? " -- --quick --write" : ""}`);
   console.log("\ndocs/benchmarks.md is written.");
 }

@@ -14,7 +14,7 @@ Usage: npm run bench -- [options]
 
                        everything, half an hour; writes docs/benchmarks.md and its plots
   --quick              smaller sizes, under two minutes; prints the tables
-  --write              with --quick: writes the page as well
+  --write              with --quick: writes the page as well; with --level attack: docs/reliability.md
   --level LEVEL        only sql, http, growth or attack; prints its tables
   --postgres-bin DIR   initdb and postgres of another Postgres (default: the embedded one; or set POSTGRES_BIN)
   --rest-url URL       a PostgREST that serves /rest/v1 instead of the stand-in: prints the settings it needs, and waits for it
