@@ -62,15 +62,20 @@ export function check(history: Operation[]): Violation[] {
   const appends = Map.groupBy(all("append"), ({ id }) => id);
   const reads = Map.groupBy(all("read"), ({ id }) => id);
   const streams = Map.groupBy(all("stream"), ({ id }) => id);
+  const removing = history.filter((o) => !isRefused(o) && ["remove", "erase", "retain"].includes(o.kind));
+  const removed = new Map<string, Operation[]>();
   const removals = (id: string): Operation[] => {
+    const known = removed.get(id);
+    if (known) return known;
     const { owner, kind, ...thing } = made.get(id) ?? {};
     const expires = kind === "create" && (thing as Of<"create">).expires;
     const isSession = kind === "create" && !(thing as Of<"create">).listed; // conversations are what is erased
-    return history.filter((o) =>
-      !isRefused(o) &&
-      (o.kind === "remove" && o.id === id || o.kind === "erase" && o.owner === owner && !isSession ||
-        o.kind === "retain" && expires)
+    const found = removing.filter((o) =>
+      o.kind === "remove" && o.id === id || o.kind === "erase" && o.owner === owner && !isSession ||
+      o.kind === "retain" && expires
     );
+    removed.set(id, found);
+    return found;
   };
   /** Whether a removal that had it before its eyes was done before this began. */
   const isGone = (id: string, { startedAt }: Operation) =>
