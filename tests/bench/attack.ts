@@ -25,10 +25,10 @@ const MAX_RATIO = 3;
 const ABOUT =
   `One user appends a message and loads 20, over and over, with one connection. Another one has ${CONNECTIONS} connections and does
 one thing as fast as it is answered, refusals included. Idle and attacked take turns; a ratio is the median of the pairs, with the
-least and the most. The last three columns are both calls made in SQL, so with Postgres alone between the two users. Through the
-local stack they share one process for each function and one for the gateway and the stand-in for PostgREST, each with one thread:
-whatever one of them has to read of another's 4 MB is waited for. On the platform functions run in as many isolates as there is work
-for, and PostgREST in threads.`;
+least and the most. The last three columns are both calls of the one user made in SQL: what the other one's calls, at the rate at
+which the stack lets them through, cost in Postgres. Through the local stack the two share one process for each function and one for
+the gateway and the stand-in for PostgREST, each with one thread: whatever one of them has to read of another's 4 MB is waited for.
+On the platform functions run in as many isolates as there is work for, and PostgREST in threads.`;
 
 export const STEPS = 1 + attacks({ conversation: "", session: "" }).length;
 

@@ -82,7 +82,9 @@ async function answers(
       method,
       body,
       headers: { ...credentials, ...headers },
-      signal: mayBeLong ? AbortSignal.timeout(path.includes("/stream") ? ANSWER_MS : 10 * ANSWER_MS) : undefined,
+      signal: mayBeLong
+        ? AbortSignal.timeout(path.includes("/stream") ? ANSWER_MS : 10 * ANSWER_MS * slowness)
+        : undefined,
     });
     const text = await response.text().catch(() => ""); // a stream that is left
     const ms = performance.now() - startedAt;
@@ -161,7 +163,7 @@ class Watch {
             where pid = ${pid} and query_start::text = ${query_start} and state = 'active'`).length > 0;
         if (!await runs()) continue;
         await this.sql`select pg_cancel_backend(${pid})`;
-        await delay(CANCEL_MS);
+        await delay(CANCEL_MS * slowness);
         if (await runs()) this.problems.push(`cannot be cancelled: ${query}`);
       }
       await delay(100);

@@ -61,20 +61,22 @@ export async function soak({ seconds, directory, log, ...options }: SoakOptions)
 
   const end = Date.now() + seconds * 1000;
   const progress = setInterval(() => log(`${history.length} operations, ${service.restarts} restarts`), PROGRESS_MS);
+  let over = false;
   const work = clients.map(async (client) => {
-    while (Date.now() < end) {
+    while (!over) {
       await client.step();
       if (history.at(-1)?.status === 0) await delay(50); // nobody listens
     }
   });
-  // Each once, in random order, and then any.
+  // Each once, however slow the machine is, in random order; and then any.
   const queue = faults.toSorted(() => Math.random() - 0.5);
-  while (Date.now() < end - PAUSE_MS) {
+  while (queue.length > 0 || Date.now() < end - PAUSE_MS) {
     await delay(PAUSE_MS * (0.5 + Math.random()));
     const fault = queue.shift() ?? faults[Math.floor(Math.random() * faults.length)];
     await fault.run();
     counts[fault.name]++;
   }
+  over = true;
   await Promise.all(work);
   clearInterval(progress);
   await service.up();

@@ -6,6 +6,7 @@ import { cors } from "hono/cors";
 import { HTTPException } from "hono/http-exception";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
+import { matchedRoutes } from "hono/route";
 import type { AppEnv } from "./caller.ts";
 import type { Database } from "./database.types.ts";
 import { ApiError, type ErrorBody } from "./errors.ts";
@@ -111,14 +112,17 @@ export function describeError(c: Context<AppEnv>, error: unknown): ErrorBody {
   return known.body(c.var.requestId);
 }
 
-/** One JSON line. The database's `details` stay out: "failing row contains …" would log what people wrote. */
+/**
+ * One JSON line. The database's `details` stay out: "failing row contains …" would log what people wrote; and so do the names in a
+ * path, of collections and items, which people give.
+ */
 function logError(c: Context<AppEnv>, error: ApiError): void {
   const { cause } = error.extra;
   console.error(JSON.stringify({
     level: "error",
     request_id: c.var.requestId,
     method: c.req.method,
-    path: c.req.path,
+    route: matchedRoutes(c).findLast(({ path }) => !path.endsWith("*"))?.path,
     code: error.code,
     cause: cause instanceof Error
       ? { code: (cause as { code?: string }).code, message: cause.message, stack: cause.stack }
