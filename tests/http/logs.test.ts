@@ -27,7 +27,7 @@ Deno.test("no log of the stack has what a user wrote, nor their id", async () =>
     const response = await fetch(stack.apiUrl + path, {
       method,
       headers: { "content-type": "application/json", ...headers },
-      body: typeof body === "string" ? body : body && JSON.stringify(body),
+      body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
     });
     const text = await response.text();
     return { status: response.status, body: text ? JSON.parse(text) : null };
