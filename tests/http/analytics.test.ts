@@ -138,7 +138,8 @@ Deno.test("a run of chunks is one message, however it is sent, and the message t
       }
       // The counts; then, by a window whose borders are within the quarter, the events themselves.
       const to = new Date(Date.now() + 1000).toISOString();
-      for (const window of [{}, { from: new Date(Date.now() - 3_600_000).toISOString(), to }]) {
+      const windows: Record<string, string>[] = [{}, { from: new Date(Date.now() - 3_600_000).toISOString(), to }];
+      for (const window of windows) {
         const { totals } = await analyze({ user_id, ...window });
         assertEquals(
           [totals.messages, totals.messages_per_session],

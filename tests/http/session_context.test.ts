@@ -249,7 +249,7 @@ Deno.test("turns in the shapes of voice platforms are said, found by the audit, 
   const found = (await caller("GET", "/sessions/audit?q=ZEBRA")).body.data;
   assertEquals(found.length, shapes.length);
 
-  const unknown = [{ utterance: "zebra" }, 7, { content: null, tool_calls: [{ id: "c" }] }, {
+  const unknown: unknown[] = [{ utterance: "zebra" }, 7, { content: null, tool_calls: [{ id: "c" }] }, {
     type: "response.audio.delta",
     delta: "AAAA",
   }];

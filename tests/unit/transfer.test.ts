@@ -398,9 +398,19 @@ function fakeApi(maxBytes = 4 * 1024 * 1024) {
       status: "imported" as const,
       messages: messages.length,
       notes: [],
+      left_out: {},
     }));
     const messages = conversations.reduce((sum, entry) => sum + entry.messages, 0);
-    return Promise.resolve({ imported: conversations.length, failed: 0, skipped: 0, messages, conversations });
+    return Promise.resolve({
+      imported: conversations.length,
+      grown: 0,
+      unchanged: 0,
+      failed: 0,
+      skipped: 0,
+      messages,
+      left_out: {},
+      conversations,
+    });
   };
   const splitter = new Splitter({ send, onReport: (report) => reports.push(report), maxBytes });
   return { requests, reports, splitter };
