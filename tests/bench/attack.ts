@@ -1,5 +1,5 @@
 /** Level 4: what one user feels while another does the worst that the limits allow, through the local stack. */
-import type { Orders } from "./attacker.ts";
+import type { Orders, Sent } from "./attacker.ts";
 import { attacks, type Things } from "./attacks.ts";
 import { connect } from "./peers/peer.ts";
 import type { Progress } from "./progress.ts";
@@ -30,7 +30,7 @@ which the stack lets them through, cost in Postgres. Through the local stack the
 the gateway and the stand-in for PostgREST, each with one thread: whatever one of them has to read of another's 4 MB is waited for.
 On the platform functions run in as many isolates as there is work for, and PostgREST in threads.`;
 
-export const STEPS = 1 + attacks({ conversation: "", session: "" }).length;
+export const STEPS = 1 + attacks({ conversation: "", written: "", writtenSession: "" }).length;
 
 export async function attackLevel(stack: Stack, sizes: Sizes, progress: Progress): Promise<Section> {
   progress.step("Attack: a victim, and an attacker with 10,000 messages, 20,000 events and 5,000 documents");
@@ -78,6 +78,8 @@ export async function attackLevel(stack: Stack, sizes: Sizes, progress: Progress
      from generate_series(1, 5000) n`,
     attacker,
   );
+  const { id: written } = JSON.parse(await request(attacker, "POST", "/conversations", "{}"));
+  const { id: writtenSession } = JSON.parse(await request(attacker, "POST", "/sessions", "{}"));
   const { id: victims } = JSON.parse(await request(stack.userId, "POST", "/conversations", "{}"));
 
   /** Milliseconds of each append and load of the victim; the same as one RPC each without what is in front of the database. */
@@ -111,7 +113,7 @@ export async function attackLevel(stack: Stack, sizes: Sizes, progress: Progress
   await feel(); // what is served first is compiled first
 
   const worker = new Worker(new URL("attacker.ts", import.meta.url), { type: "module" });
-  const things: Things = { conversation, session };
+  const things: Things = { conversation, written, writtenSession };
   const orders: Omit<Orders, "name"> = {
     ...things,
     connections: CONNECTIONS,
@@ -120,23 +122,32 @@ export async function attackLevel(stack: Stack, sizes: Sizes, progress: Progress
   };
   const rows: string[][] = [];
   const worst = { stack: 0, database: 0 };
-  for (const { name } of attacks({ conversation, session })) {
+  for (const { name, refused } of attacks(things)) {
     progress.step(`Attack: ${name}`);
     const pairs: Record<Kind, { idle: number; attacked: number }[]> = { append: [], load: [], database: [] };
-    let sent = 0;
+    const calls: Sent = { sent: 0, done: 0 };
     for (let pair = 0; pair < sizes.pairs; pair++) {
       const idle = await feel();
       worker.postMessage({ ...orders, name });
       const attacked = await feel();
-      const { promise, resolve } = Promise.withResolvers<number>();
+      const { promise, resolve } = Promise.withResolvers<Sent>();
       worker.onmessage = ({ data }) => resolve(data);
       worker.postMessage(null);
-      sent += await promise;
+      const { sent, done } = await promise;
+      calls.sent += sent;
+      calls.done += done;
       for (const kind of KINDS) {
         pairs[kind].push({ idle: quantile(idle[kind], 0.99), attacked: quantile(attacked[kind], 0.99) });
       }
     }
-    const row = [name, count(sent / (sizes.pairs * sizes.seconds))];
+    if (refused ? calls.done > 0 : calls.done === 0) {
+      throw new Error(`${name}: ${calls.done} of ${calls.sent} were done`);
+    }
+    const row = [
+      name,
+      count(calls.sent / (sizes.pairs * sizes.seconds)),
+      `${Math.round(100 * calls.done / calls.sent)} %`,
+    ];
     for (const kind of KINDS) {
       const ratios = pairs[kind].map(({ idle, attacked }) => attacked / idle);
       const median = quantile(ratios, 0.5);
@@ -164,6 +175,7 @@ export async function attackLevel(stack: Stack, sizes: Sizes, progress: Progress
       columns: [
         "the other user's",
         "calls a second",
+        "done",
         "append idle",
         "attacked",
         "ratio",

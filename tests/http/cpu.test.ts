@@ -12,20 +12,6 @@ const PIECE_MS = 500;
 /** What the machine does beside it costs cache, and that costs CPU: the cheapest of so many times counts. */
 const ATTEMPTS = 5;
 const SETTLE_MS = 50;
-/** What takes a core that has nothing beside it so long: where two of them share their units, all work takes more. */
-const YARDSTICK = JSON.stringify(Array.from({ length: 60_000 }, (_, i) => ({ name: `value ${i}`, at: i })));
-const YARDSTICK_MS = 20;
-
-/** How much more CPU work takes at the moment than on a quiet machine: at least 1. */
-function slowness(): number {
-  const used = () => Number(Deno.readTextFileSync("/proc/thread-self/schedstat").split(" ")[0]) / 1e6;
-  const costs = Array.from({ length: 5 }, () => {
-    const before = used();
-    JSON.stringify(JSON.parse(YARDSTICK));
-    return used() - before;
-  });
-  return Math.max(1, Math.min(...costs) / YARDSTICK_MS);
-}
 
 const ignore = !canMeasure;
 if (ignore) console.warn("CPU is measured on Linux alone: the CPU budget of requests is NOT tested.");
@@ -296,8 +282,7 @@ async function costOf(
     const answer = await request();
     await answer.bytes();
     await new Promise((resolve) => setTimeout(resolve, SETTLE_MS)); // a collection of garbage that is on its way
-    let cost = await worker.cpuMs() - before;
-    if (cost > limit) cost /= slowness();
+    const cost = await worker.cpuMs() - before;
     if (answer.status < 500) cheapest = Math.min(cheapest, cost);
     else unanswered = Math.min(unanswered, cost);
     // On a busy machine the database has no time for some of them, ever. What it was sent has been paid for by then.

@@ -198,11 +198,15 @@ function trim(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   return bytes.subarray(start, end);
 }
 
-/** Where the string that begins at a quote ends. */
+/** Where the string that begins at a quote ends. Most of the bytes are never looked at one by one: a text may have megabytes. */
 function endOfString(bytes: Uint8Array, start: number): number {
-  let end = start + 1;
-  while (end < bytes.length && bytes[end] !== QUOTE) end += bytes[end] === BACKSLASH ? 2 : 1;
-  return end;
+  for (let end = start;;) {
+    end = bytes.indexOf(QUOTE, end + 1);
+    if (end < 0) return bytes.length;
+    let escapes = 0;
+    while (bytes[end - 1 - escapes] === BACKSLASH) escapes++;
+    if (escapes % 2 === 0) return end;
+  }
 }
 
 /**

@@ -134,11 +134,7 @@ export function readChatGpt(value: unknown, line: number): ImportRecord[] {
       if (other.json === json && shows(branch, other.branch, other.at)) return "repeated";
       message.item_id = n === 1 ? nodeId.slice(0, MAX_ID) : `${nodeId.slice(0, MAX_ID - 8)}~${n}`;
     }
-    try {
-      refuseUnstorable(message);
-    } catch {
-      return "unstorable";
-    }
+    if (!isStorable(message)) return "unstorable";
 
     const previous = messageAt(branch, branch.last);
     const call = previous && calls.get(previous);

@@ -471,7 +471,7 @@ async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile
 }
 
 /** What was left out of all of them. */
-export function addUp(counted: { left_out?: Record<string, number> }[]): Record<string, number> {
+function addUp(counted: { left_out?: Record<string, number> }[]): Record<string, number> {
   const sum: Record<string, number> = {};
   for (const { left_out = {} } of counted) {
     for (const [kind, count] of Object.entries(left_out)) sum[kind] = (sum[kind] ?? 0) + count;

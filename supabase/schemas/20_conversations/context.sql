@@ -31,7 +31,7 @@ declare
   v_json text;
   v_blobs bigint := 0;
   v_images bigint := 0;
-  v_low bigint;
+  v_low bigint := 0;
   v_media bigint := 0;
 begin
   if p_message.token_count is not null then
@@ -63,7 +63,7 @@ begin
     v_images := greatest(v_images, 0) - v_low;
   end if;
   return 4 + (3 * octet_length(v_text)::bigint - char_length(v_text) - 2 * v_media + 7) / 8
-    + c_image * (v_blobs + v_images) + c_low_detail * coalesce(v_low, 0);
+    + c_image * (v_blobs + v_images) + c_low_detail * v_low;
 end;
 $$;
 comment on routine private.message_tokens is
@@ -295,6 +295,8 @@ declare
   v_user_id uuid := private.caller_id(p_user_id);
   v_tokens bigint := 0;
   v_count integer := 0;
+  v_tokens_left bigint;
+  v_messages_left bigint;
   v_after integer;
   v_messages jsonb := '[]';
   v_included jsonb := '[]';
@@ -367,6 +369,8 @@ begin
   v_count := v_count + v_part.messages;
   v_messages := v_messages || v_part.shown;
   v_included := v_included || v_part.included;
+  v_tokens_left := coalesce(p_max_tokens, 2147483647) - v_tokens;
+  v_messages_left := coalesce(p_max_messages, 2147483647) - v_count;
   if v_part.leading < v_compaction - 1 then
     v_left_out := jsonb_build_array(
       jsonb_build_object('from', v_part.leading + 1, 'to', v_compaction - 1, 'reason', 'compacted')
@@ -391,13 +395,12 @@ begin
       v_all := private.read_context_pieces(p_conversation_id, v_after, v_first, 1) = '{}';
     end if;
     -- Until the budget is read, there is no question what fits.
-    continue when not v_all and v_chunk > 0 and v_read_tokens <= p_max_tokens - v_tokens and v_read_bytes <= c_bytes
-      and v_looked_at <= coalesce(p_max_messages, 2147483647)::bigint - v_count;
+    continue when not v_all and v_chunk > 0 and v_read_tokens <= v_tokens_left and v_read_bytes <= c_bytes
+      and v_looked_at <= v_messages_left;
     select * into v_fit
     from private.fit_context(
       v_pieces, v_first, v_all,
-      coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count,
-      c_bytes, p_begin, p_explain
+      v_tokens_left, v_messages_left, c_bytes, p_begin, p_explain
     );
     exit when v_all or v_chunk = 0 or v_fit.over;
   end loop;
@@ -406,8 +409,7 @@ begin
     select * into v_fit
     from private.fit_context(
       private.read_context_pieces(p_conversation_id, v_user - 1, v_user + 1, 1) || v_pieces, v_first, v_all,
-      coalesce(p_max_tokens, 2147483647) - v_tokens, coalesce(p_max_messages, 2147483647)::bigint - v_count,
-      c_bytes, p_begin, p_explain
+      v_tokens_left, v_messages_left, c_bytes, p_begin, p_explain
     );
   end if;
 
