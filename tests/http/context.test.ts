@@ -386,7 +386,7 @@ Deno.test("one request is one RPC", async () => {
     begin: "any",
     explain: true,
   });
-  const { messages } = context.parse();
+  const { messages } = await new Response(context.body).json();
   assertEquals([messages.length, calls], [1, ["get_context"]]);
   assert(messages[0].sequence_order === 1);
 });

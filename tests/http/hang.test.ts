@@ -1,9 +1,12 @@
 // A database that hangs: Postgres stopped by SIGSTOP, on a stack of its own.
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Stack, startStack } from "../../local/stack.ts";
 import { functions } from "../support/apps.ts";
+import { ApiError } from "../../supabase/functions/_shared/errors.ts";
+import { callRaw, callThrough, clientOptions } from "../../supabase/functions/_shared/rpc.ts";
+import { createClient } from "@supabase/supabase-js";
 import { countCalls } from "../support/calls.ts";
 import { secretKey } from "../support/stack.ts";
 
@@ -230,4 +233,32 @@ Deno.test("a REST API that accepts a call and never answers is not waited for ei
   assertEquals(counted.calls.length, 2);
   assert(health < HEALTH_MS + MARGIN_MS, `${health} ms`);
   assert(list < FIRST_BYTE_MS + MARGIN_MS, `${list} ms`);
+});
+
+Deno.test("an answer that is passed on takes as long as its reader, and one that is read here comes in time", async () => {
+  const slow = Promise.withResolvers<void>();
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, () => {
+    const encoder = new TextEncoder();
+    const body = new ReadableStream({
+      async start(controller) {
+        controller.enqueue(encoder.encode('{"first":1,'));
+        await slow.promise;
+        controller.enqueue(encoder.encode('"last":2}'));
+        controller.close();
+      },
+    });
+    return new Response(body, { headers: { "content-type": "application/json" } });
+  });
+  const client = createClient(`http://127.0.0.1:${server.addr.port}`, "key", {
+    ...clientOptions,
+    auth: { persistSession: false },
+  });
+  const startedAt = performance.now();
+  const passed = await callThrough(client.rpc("get")); // with the rest to come
+  const error = await assertRejects(() => callRaw(client.rpc("get")), ApiError);
+  const ms = performance.now() - startedAt;
+  assertEquals(error.code, "database_unavailable");
+  assert(ms < FIRST_BYTE_MS + MARGIN_MS, `${ms} ms`);
+  slow.resolve();
+  assertEquals(await new Response(passed.body).json(), { first: 1, last: 2 });
 });

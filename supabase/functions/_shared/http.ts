@@ -11,6 +11,7 @@ import {
   MAX_DEPTH,
   MAX_NAMES,
   MAX_VALUES,
+  PassedJson,
   type RawJson,
   shapeOf,
 } from "./json.ts";
@@ -40,11 +41,17 @@ export function replayHeader(replayed?: true): Record<string, string> {
 /** Answers JSON that was not parsed, such as a page of large rows. */
 export function sendJson<T, S extends ContentfulStatusCode = 200>(
   c: Context<AppEnv>,
-  json: RawJson<T>,
+  json: RawJson<T> | PassedJson<T>,
   status = 200 as S,
   headers: Record<string, string> = {},
 ): Response & TypedResponse<T, S, "json"> {
-  return c.body(json.bytes, status, { ...headers, "content-type": "application/json" }) as unknown as
+  let body = json instanceof PassedJson ? json.body : json.bytes;
+  if (json instanceof PassedJson && c.req.method === "HEAD") {
+    // Hono sends the headers alone, and would leave the body where it is, its connection with it.
+    json.body.cancel().catch(() => {});
+    body = new Uint8Array();
+  }
+  return c.body(body, status, { ...headers, "content-type": "application/json" }) as unknown as
     & Response
     & TypedResponse<T, S, "json">;
 }

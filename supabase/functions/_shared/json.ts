@@ -191,6 +191,13 @@ export class RawJson<T = unknown> {
   }
 }
 
+/** JSON of a known type on its way through. Whoever has it sends it, or cancels it. */
+export class PassedJson<T = unknown> {
+  declare readonly type: T;
+
+  constructor(readonly body: ReadableStream<Uint8Array<ArrayBuffer>>) {}
+}
+
 function trim(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   let [start, end] = [0, bytes.length];
   while (start < end && bytes[start] <= 0x20) start++;

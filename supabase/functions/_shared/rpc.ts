@@ -1,8 +1,8 @@
 import type { PostgrestError, PostgrestSingleResponse } from "@supabase/supabase-js";
 import type { Caller } from "./caller.ts";
 import type { Database, Json } from "./database.types.ts";
-import { fromDatabase } from "./errors.ts";
-import { joinJson, RawJson } from "./json.ts";
+import { ApiError, fromDatabase } from "./errors.ts";
+import { joinJson, PassedJson, RawJson } from "./json.ts";
 import type { Page } from "./schemas.ts";
 
 /**
@@ -20,14 +20,23 @@ export const clientOptions = {
   global: { fetch: fetchInTime },
 };
 
-async function fetchInTime(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
-  const late = AbortSignal.timeout(CALL_TIMEOUT_MS);
-  const signal = init?.signal ? AbortSignal.any([init.signal, late]) : late;
+interface CallInit extends RequestInit {
+  /** The answer is passed on as fast as its reader takes it: what has to come in time is its beginning. */
+  isPassedOn?: boolean;
+}
+
+async function fetchInTime(input: RequestInfo | URL, { isPassedOn, ...init }: CallInit = {}): Promise<Response> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), CALL_TIMEOUT_MS);
+  Deno.unrefTimer(timer);
+  const signal = init.signal ? AbortSignal.any([init.signal, late.signal]) : late.signal;
   try {
-    return await fetch(input, { ...init, body: sentOnce(init?.body), signal });
+    return await fetch(input, { ...init, body: sentOnce(init.body), signal });
   } catch (error) {
-    if (!late.aborted || init?.signal?.aborted) throw error;
+    if (!late.signal.aborted || init.signal?.aborted) throw error;
     return Response.json({ code: "PGRST003", message: `No answer within ${CALL_TIMEOUT_MS} ms.` }, { status: 504 });
+  } finally {
+    if (isPassedOn) clearTimeout(timer);
   }
 }
 
@@ -64,25 +73,48 @@ interface Prepared {
   fetch: typeof fetch;
 }
 
-/**
- * The result of an RPC as the database printed it, or the {@link ApiError} it means: for what may be large.
- *
- * @example await callRaw<History>(supabase.rpc("get_response", { p_response_id: id }))
- */
-export async function callRaw<T>(call: PromiseLike<PostgrestSingleResponse<unknown>>): Promise<RawJson<T>> {
+/** Sends it. Throws the {@link ApiError} that its answer means, if it means one. */
+async function send(
+  call: PromiseLike<PostgrestSingleResponse<unknown>>,
+  init: CallInit = {},
+): Promise<Response> {
   const { url, headers, schema, body, signal, fetch } = call as unknown as Prepared;
   headers.set("Content-Type", "application/json");
   if (schema) headers.set("Content-Profile", schema);
-  let response: Response;
-  let bytes: Uint8Array<ArrayBuffer>;
   try {
-    response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body), signal });
-    bytes = new Uint8Array(await response.arrayBuffer());
+    const response = await fetch(url, { ...init, method: "POST", headers, body: JSON.stringify(body), signal });
+    if (response.ok) return response;
+    throw fromDatabase(readError(await response.text()), response.status);
   } catch (error) {
-    throw fromDatabase({ code: "", message: String(error) } as PostgrestError, 0);
+    throw notSent(error);
   }
-  if (response.ok) return new RawJson(bytes);
-  throw fromDatabase(readError(new TextDecoder().decode(bytes)), response.status);
+}
+
+const notSent = (error: unknown) =>
+  error instanceof ApiError ? error : fromDatabase({ code: "", message: String(error) } as PostgrestError, 0);
+
+/**
+ * The result of an RPC as the database printed it, or the {@link ApiError} it means: for what may be large.
+ *
+ * @example await callRaw<Page<Event>>(supabase.rpc("list_events", { p_session_id: id }))
+ */
+export async function callRaw<T>(call: PromiseLike<PostgrestSingleResponse<unknown>>): Promise<RawJson<T>> {
+  const response = await send(call);
+  try {
+    return new RawJson(new Uint8Array(await response.arrayBuffer()));
+  } catch (error) {
+    throw notSent(error);
+  }
+}
+
+/**
+ * The result of an RPC on its way through, or the {@link ApiError} it means: for what may be large and is the whole answer. To
+ * hold it, and to send it from there, costs ten times as much.
+ *
+ * @example await callThrough<History>(supabase.rpc("get_response", { p_response_id: id }))
+ */
+export async function callThrough<T>(call: PromiseLike<PostgrestSingleResponse<unknown>>): Promise<PassedJson<T>> {
+  return new PassedJson((await send(call, { isPassedOn: true })).body!);
 }
 
 type Functions = Database["public"]["Functions"];

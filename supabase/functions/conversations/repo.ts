@@ -2,8 +2,8 @@ import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
-import { joinJson, type RawJson } from "../_shared/json.ts";
-import { callOnce, callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
+import { joinJson, type PassedJson, type RawJson } from "../_shared/json.ts";
+import { callOnce, callRaw, callThrough, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { Erasure, Page } from "../_shared/schemas.ts";
 import {
   type appendBody,
@@ -141,8 +141,8 @@ export async function getContext(
   { supabase, userId }: Caller,
   id: string,
   { max_tokens, max_messages, begin, explain }: z.output<typeof contextQuery>,
-): Promise<RawJson<Context>> {
-  return await callRaw(
+): Promise<PassedJson<Context>> {
+  return await callThrough(
     supabase.rpc("get_context", {
       p_conversation_id: id,
       p_max_tokens: max_tokens,

@@ -1,8 +1,8 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { joinJson, type RawJson } from "../_shared/json.ts";
-import { callOnce, callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
+import { joinJson, type PassedJson, type RawJson } from "../_shared/json.ts";
+import { callOnce, callRaw, callThrough, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { JsonObject, Page } from "../_shared/schemas.ts";
 import {
   type Collection,
@@ -61,8 +61,8 @@ export async function findOne(
   { supabase, userId }: Caller,
   collection: string,
   { filters, sort }: z.output<typeof findOneBody>,
-): Promise<RawJson<{ document: Document | null }>> {
-  return await callRaw(
+): Promise<PassedJson<{ document: Document | null }>> {
+  return await callThrough(
     supabase.rpc("find_document", {
       p_collection: collection,
       p_filters: filters as Json,
@@ -76,8 +76,8 @@ export async function count(
   { supabase, userId }: Caller,
   collection: string,
   { filters }: z.output<typeof filterBody>,
-): Promise<RawJson<{ count: number }>> {
-  return await callRaw(
+): Promise<PassedJson<{ count: number }>> {
+  return await callThrough(
     supabase.rpc("count_documents", {
       p_collection: collection,
       p_filters: filters as Json,

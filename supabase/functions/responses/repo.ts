@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
-import type { RawJson } from "../_shared/json.ts";
-import { callOnce, callRaw, type Replayable } from "../_shared/rpc.ts";
+import type { PassedJson, RawJson } from "../_shared/json.ts";
+import { callOnce, callRaw, callThrough, type Replayable } from "../_shared/rpc.ts";
 import type { History, mergeBody, putBody, Response } from "./schemas.ts";
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
@@ -16,13 +16,13 @@ export async function put({ supabase, userId }: Caller, id: string, body: z.outp
   return stored.parse();
 }
 
-export async function get({ supabase, userId }: Caller, id: string): Promise<RawJson<Response & History>> {
-  return await callRaw(supabase.rpc("get_response", { p_response_id: id, p_user_id: userId }));
+export async function get({ supabase, userId }: Caller, id: string): Promise<PassedJson<Response & History>> {
+  return await callThrough(supabase.rpc("get_response", { p_response_id: id, p_user_id: userId }));
 }
 
 /** The response without its items; an error if there is none. */
-export async function head({ supabase, userId }: Caller, id: string): Promise<RawJson<Response>> {
-  return await callRaw(supabase.rpc("get_response", { p_response_id: id, p_items: false, p_user_id: userId }));
+export async function head({ supabase, userId }: Caller, id: string): Promise<PassedJson<Response>> {
+  return await callThrough(supabase.rpc("get_response", { p_response_id: id, p_items: false, p_user_id: userId }));
 }
 
 export async function remove(
@@ -37,6 +37,6 @@ export async function merge(
   { supabase, userId }: Caller,
   id: string,
   body: z.output<typeof mergeBody>,
-): Promise<RawJson<History>> {
-  return await callRaw(supabase.rpc("merge_response", { p_response_id: id, p_body: body, p_user_id: userId }));
+): Promise<PassedJson<History>> {
+  return await callThrough(supabase.rpc("merge_response", { p_response_id: id, p_body: body, p_user_id: userId }));
 }

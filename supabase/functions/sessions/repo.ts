@@ -1,8 +1,8 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { joinJson, type RawJson } from "../_shared/json.ts";
-import { callOnce, callRaw, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
+import { joinJson, type PassedJson, type RawJson } from "../_shared/json.ts";
+import { callOnce, callRaw, callThrough, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { Page } from "../_shared/schemas.ts";
 import {
   type Analytics,
@@ -150,8 +150,8 @@ export async function audit(
 export async function analyze(
   { supabase, userId }: Caller,
   { from, to, bucket, time_zone, user_id }: z.output<typeof analyticsQuery>,
-): Promise<RawJson<Analytics>> {
-  return await callRaw(
+): Promise<PassedJson<Analytics>> {
+  return await callThrough(
     supabase.rpc("session_analytics", {
       p_from: from,
       p_to: to,
@@ -166,8 +166,8 @@ export async function analyze(
 export async function getContext(
   { supabase, userId }: Caller,
   { max_tokens, max_sessions, user_id }: z.output<typeof contextQuery>,
-): Promise<RawJson<Context>> {
-  return await callRaw(
+): Promise<PassedJson<Context>> {
+  return await callThrough(
     supabase.rpc("get_session_context", {
       p_max_tokens: max_tokens,
       p_max_sessions: max_sessions,
@@ -180,8 +180,8 @@ export async function getContext(
 export async function takeUnsummarized(
   { supabase, userId }: Caller,
   { limit, lease_seconds }: z.output<typeof unsummarizedQuery>,
-): Promise<RawJson<Unsummarized>> {
-  return await callRaw(
+): Promise<PassedJson<Unsummarized>> {
+  return await callThrough(
     supabase.rpc("take_unsummarized", { p_limit: limit, p_lease_seconds: lease_seconds, p_user_id: userId }),
   );
 }
