@@ -2137,11 +2137,21 @@ begin
   if private.retention_is_running() or not private.begin_step('private.prune_queue_step') then
     return false;
   end if;
+  delete from private.deleted_messages d
+  where d.ctid = any (array(
+    select d.ctid
+    from private.deleted_messages d
+    where d.deleted_at < now() - interval '1 day'
+    order by d.deleted_at
+    limit 5000
+    for update skip locked
+  ));
   return (private.drain_prune_queue(5000)).progress;
 end;
 $$;
 comment on routine private.prune_queue_step is
-  'Removes up to 5,000 messages that deletions have left behind. True while there may be more to do.';
+  'Removes up to 5,000 messages that deletions have left behind, and forgets where 5,000 stood that were deleted more than a day '
+  'ago. True while there may be more to do.';
 revoke all on routine private.prune_queue_step from public, anon, authenticated, service_role;
 
 select private.schedule_job('threadbase-prune-queue', '* * * * *', 'private.prune_queue_step()');
@@ -2172,24 +2182,90 @@ revoke all on routine private.delete_conversation, public.delete_conversation
 grant execute on routine private.delete_conversation, public.delete_conversation to authenticated, service_role;
 
 
-create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
+create table private.deleted_messages (
+  user_id uuid not null,
+  conversation_id uuid not null,
+  message_id uuid not null,
+  sequence_order integer not null,
+  item_id text,
+  deleted_at timestamptz not null default now(),
+  constraint deleted_messages_pkey primary key (user_id, conversation_id, message_id),
+  constraint deleted_messages_conversation_id_fkey foreign key (user_id, conversation_id)
+    references public.conversations (user_id, id) on delete cascade
+);
+
+create index idx_deleted_messages_item_id
+  on private.deleted_messages (user_id, conversation_id, item_id) where item_id is not null;
+create index idx_deleted_messages_deleted_at on private.deleted_messages (deleted_at);
+
+comment on table private.deleted_messages is
+  'Where messages stood that were deleted one by one, for a day: who pages by the id of one goes on behind it. Ids and a number, '
+  'never content.';
+comment on column private.deleted_messages.item_id is 'The client''s own id of it.';
+
+select private.close_table('private.deleted_messages', '{sequence_order, deleted_at}');
+
+
+create function private.remove_message(p_conversation_id uuid, p_message_id uuid) returns boolean
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  v_conversation_id uuid;
-  v_sequence_order integer;
+  v_message record;
 begin
-  perform private.require_conversation(p_conversation_id, private.caller_id(p_user_id));
   delete from public.conversation_messages m
   using private.lineage(p_conversation_id) l
   where m.id = p_message_id and m.conversation_id = l.id and m.sequence_order <= l.upper
-  returning m.conversation_id, m.sequence_order into v_conversation_id, v_sequence_order;
+  returning m.user_id, m.conversation_id, m.id, m.sequence_order, m.item_id into v_message;
   if not found then
+    return false;
+  end if;
+  insert into private.deleted_messages (user_id, conversation_id, message_id, sequence_order, item_id)
+  values (v_message.user_id, v_message.conversation_id, v_message.id, v_message.sequence_order, v_message.item_id)
+  on conflict do nothing;
+  perform private.forget_words(v_message.conversation_id, v_message.sequence_order);
+  return true;
+end;
+$$;
+comment on routine private.remove_message is
+  'Deletes one message that a conversation shows, and keeps for a day where it stood. False if it shows none such. Checks '
+  'nobody''s rights.';
+revoke all on routine private.remove_message from public, anon, authenticated, service_role;
+
+
+create function private.deleted_place(p_conversation_id uuid, p_item_id text, p_message_id uuid) returns integer
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select d.sequence_order
+  from public.conversations c
+  cross join private.lineage(c.id) l
+  join private.deleted_messages d
+    on d.user_id = c.user_id and d.conversation_id = l.id and d.sequence_order <= l.upper
+    and (d.item_id = p_item_id or d.message_id = p_message_id)
+  where c.id = p_conversation_id
+  order by d.deleted_at desc
+  limit 1;
+$$;
+comment on routine private.deleted_place is
+  'The number that a message had which was deleted within the day, by its item_id or its id. Null if there was none such. Checks '
+  'nobody''s rights.';
+revoke all on routine private.deleted_place from public, anon, authenticated, service_role;
+
+
+create function private.delete_message(p_conversation_id uuid, p_message_id uuid, p_user_id uuid) returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform private.require_conversation(p_conversation_id, private.caller_id(p_user_id));
+  if not private.remove_message(p_conversation_id, p_message_id) then
     raise sqlstate 'PT404' using message = 'message_not_found';
   end if;
-  perform private.forget_words(v_conversation_id, v_sequence_order);
 end;
 $$;
 comment on routine private.delete_message is 'See public.delete_message.';
@@ -3622,7 +3698,13 @@ begin
 
   if p_message.item is not null and private.is_whole_item(p_message) then
     v_piece := private.piece_of(p_message.item, v_kind);
-    return next (0, c_end, coalesce(v_piece.kind, v_kind), v_piece.key)::private.piece;
+    return next (
+      0, c_end, coalesce(v_piece.kind, v_kind),
+      -- Without an id of its own it is approved by the one that the OpenAI API lists it with.
+      coalesce(v_piece.key, case
+        when v_type = 'mcp_approval_request' then 'approval mcpr_' || replace(p_message.id::text, '-', '')
+      end)
+    )::private.piece;
     return;
   elsif v_type like '%\_output' or v_type = 'mcp_approval_response'
     or v_kind = 'result' and (p_message.tool_call_id is not null or p_message.role = 'function' or p_message.parts is null)

@@ -116,6 +116,7 @@ select results_eq(
   $$values ('conversation_messages', 'author created_at sequence_order'),
     ('conversation_states', 'after_sequence created_at input_sequence sequence_order updated_at'),
     ('conversations', 'created_at deleted_at last_sequence_order updated_at'),
+    ('deleted_messages', 'deleted_at sequence_order'),
     ('document_failures', 'failed_at'),
     ('documents', 'collection data owner_id sort_at'),
     ('erasure_conversations', 'stage'),

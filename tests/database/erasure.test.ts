@@ -138,6 +138,9 @@ async function plantUser(user: TestUser, marker: string): Promise<string[]> {
       insert into private.erasures (scope, user_id) values ('conversations', ${user.id}) returning id
     )
     insert into private.erasure_conversations (erasure_id, conversation_id) select id, ${conversation} from receipt`;
+  await sql`
+    insert into private.deleted_messages (user_id, conversation_id, message_id, sequence_order, item_id)
+    values (${user.id}, ${conversation}, gen_random_uuid(), 1, ${marker})`;
   return [
     ...[conversation, fork, tombstone, imported, response, session, collection],
     ...await plantCaller(user.id, marker),
@@ -203,8 +206,9 @@ Deno.test("a user who is erased is in no table any more, and the receipt counts 
     assertEquals(await rowsWith(others), untouched);
     assertEquals((await rowsWith([user.id]))["auth.users"], 1, "the user of Auth stays");
 
-    // Queues and search filters are the database's own, and not counted.
-    const { prune_queue: _, erasure_conversations: __, search_filters: ___, ...counted } = planted;
+    // Queues, search filters and places are the database's own, and not counted.
+    const { prune_queue: _, erasure_conversations: __, search_filters: ___, deleted_messages: ____, ...counted } =
+      planted;
     assertEquals(removed, Object.fromEntries(Object.entries(counted).filter(([table]) => !table.startsWith("auth."))));
     assertEquals(
       [...await sql`select user_id from private.erasures where id = ${body.id}`],

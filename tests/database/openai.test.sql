@@ -1,6 +1,6 @@
 -- What OpenAI adds to an item, and how an item is found again.
 begin;
-select plan(16);
+select plan(44);
 
 select is(private.normal_item(given::jsonb), expected::jsonb, given)
 from (values
@@ -65,6 +65,50 @@ from (values
   ('rs_000000000000400080000000000001e1', null),
   ('00000000-0000-4000-8000-0000000001e1', null)
 ) as v (id, place);
+
+-- Ids that OpenAI takes, by type.
+select is(private.is_openai_id(id, type), taken, format('%s of a %s', id, type))
+from (values
+  ('msg_1', 'message', true),
+  ('fc_1', 'message', false),
+  ('25fdab0e-8ec3-413c-8703-7ce5668ec990', 'message', false),
+  ('msg_' || repeat('x', 60), 'message', true),
+  ('msg_' || repeat('x', 61), 'message', false),
+  ('msg_1:2', 'message', false),
+  ('', 'message', false),
+  ('fc_1', 'function_call', true),
+  ('ctc_1', 'function_call', false),
+  ('fc_1', 'function_call_output', true),
+  ('fco_1', 'function_call_output', true),
+  ('ctco_1', 'function_call_output', false),
+  ('ctco_1', 'custom_tool_call_output', true),
+  ('tsc_1', 'tool_search_call', true),
+  ('ts_1', 'tool_search_call', false),
+  ('tsc_1', 'tool_search_output', false),
+  ('mcp_1', 'mcp_list_tools', false),
+  ('mcpr_1', 'mcp_approval_response', true),
+  ('prog_1', 'program_output', true),
+  ('anything at all', 'of_next_year', true),
+  ('anything at all', null, true)
+) as v (id, type, taken);
+
+insert into public.conversation_messages (id, conversation_id, role, content, item_id, tool_call_id)
+values
+  ('00000000-0000-4000-8000-0000000001e2', '00000000-0000-4000-8000-0000000001d1', 'user', 'Hi', 'foreign', null),
+  ('00000000-0000-4000-8000-0000000001e3', '00000000-0000-4000-8000-0000000001d1', 'tool', '3', 'msg_taken', 'c1');
+select is(
+  (select (f.message).content from private.find_item('00000000-0000-4000-8000-0000000001d1', id) f), content, id || ' finds it'
+)
+from (values
+  ('foreign', 'Hi'),
+  ('msg_000000000000400080000000000001e2', 'Hi'),
+  ('msg_taken', '3'),
+  ('fco_000000000000400080000000000001e3', '3'),
+  -- As it is shown where its call is not of a function.
+  ('ctco_000000000000400080000000000001e3', '3'),
+  ('prog_out_000000000000400080000000000001e3', '3'),
+  ('msg_000000000000400080000000000001e3', null)
+) as v (id, content);
 select is_empty(
   $$ select private.find_item('00000000-0000-4000-8000-0000000001d2', 'msg_000000000000400080000000000001e1') $$,
   'an item is found in the conversation that shows it, and in no other'

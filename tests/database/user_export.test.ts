@@ -53,6 +53,7 @@ const EXPORTED: Record<string, {
 const LEFT_OUT: Record<string, string> = {
   "private.erasures": "Receipts: how much was removed, and when.",
   "private.erasure_conversations": "A queue: conversations that an erasure is about to remove.",
+  "private.deleted_messages": "Where messages stood that were deleted within the day: ids and a number.",
   "private.imports": "Imports that are not finished: nobody sees them before they are, and after a day they are gone.",
   "private.import_sources": "Which chat of an import a conversation was: its metadata and its messages' ids say so.",
   "private.quotas": "What the operator allows: GET /users/me/quotas tells it.",

@@ -19,8 +19,6 @@ import type {
 
 // One function for each request, one database call in each. Nothing else in this directory talks to the database.
 
-type ItemPage = { data: Item[]; has_more: boolean };
-type RawItemPage = ReturnType<RawJson<ItemPage>["members"]>;
 type ConversationRow = { id: string; created_at: string; metadata: JsonObject };
 type ResponseRow = Pick<Response, "id" | "created_at" | "model" | "output" | "previous_response_id"> & {
   is_complete: boolean;
@@ -35,12 +33,6 @@ const toConversation = ({ id, created_at, metadata }: ConversationRow): Conversa
   created_at: Math.floor(Date.parse(created_at) / 1000),
   metadata,
 });
-
-const toList = ({ data, has_more }: RawItemPage): RawJson<ItemList> => {
-  const items = data.elements();
-  const id = (item?: RawJson<Item>): string | null => item ? item.members().id.parse() as string : null;
-  return joinJson<ItemList>({ object: "list", data, first_id: id(items[0]), last_id: id(items.at(-1)), has_more });
-};
 
 export async function create(
   { supabase, userId }: Caller,
@@ -94,15 +86,17 @@ export async function append(
   items: JsonObject[],
   idempotencyKey?: string,
 ): Promise<Replayable<{ list: RawJson<ItemList> }>> {
-  const { replayed, ...page } = (await callRaw<Replayable<ItemPage>>(
+  const list = await callRaw<Replayable<ItemList>>(
     supabase.rpc("append_items", {
       p_conversation_id: id,
       p_items: items as Json,
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
-  )).members();
-  return { list: toList(page), ...(replayed && { replayed: true }) };
+  );
+  if (idempotencyKey === undefined) return { list };
+  const { replayed, ...members } = list.members();
+  return { list: joinJson<ItemList>(members), ...(replayed && { replayed: true }) };
 }
 
 export async function listItems(
@@ -110,7 +104,7 @@ export async function listItems(
   id: string,
   { limit, order, after }: z.output<typeof listQuery>,
 ): Promise<RawJson<ItemList>> {
-  const page = await callRaw<ItemPage>(
+  return await callRaw<ItemList>(
     supabase.rpc("list_items", {
       p_conversation_id: id,
       p_after: after,
@@ -119,7 +113,6 @@ export async function listItems(
       p_user_id: userId,
     }),
   );
-  return toList(page.members());
 }
 
 export async function getItem(
@@ -181,7 +174,7 @@ export async function listInputItems(
   id: string,
   { limit, order, after }: z.output<typeof listQuery>,
 ): Promise<RawJson<ItemList>> {
-  const page = await callRaw<ItemPage>(
+  return await callRaw<ItemList>(
     supabase.rpc("list_input_items", {
       p_response_id: id,
       p_after: after,
@@ -190,5 +183,4 @@ export async function listInputItems(
       p_user_id: userId,
     }),
   );
-  return toList(page.members());
 }

@@ -147,7 +147,13 @@ begin
 
   if p_message.item is not null and private.is_whole_item(p_message) then
     v_piece := private.piece_of(p_message.item, v_kind);
-    return next (0, c_end, coalesce(v_piece.kind, v_kind), v_piece.key)::private.piece;
+    return next (
+      0, c_end, coalesce(v_piece.kind, v_kind),
+      -- Without an id of its own it is approved by the one that the OpenAI API lists it with.
+      coalesce(v_piece.key, case
+        when v_type = 'mcp_approval_request' then 'approval mcpr_' || replace(p_message.id::text, '-', '')
+      end)
+    )::private.piece;
     return;
   elsif v_type like '%\_output' or v_type = 'mcp_approval_response'
     or v_kind = 'result' and (p_message.tool_call_id is not null or p_message.role = 'function' or p_message.parts is null)

@@ -35,6 +35,9 @@ declare
   end;
   v_content jsonb := p_item -> 'content';
   v_output jsonb := p_item -> 'output';
+  v_name text := case
+    when jsonb_typeof(p_item -> 'name') = 'string' and char_length(p_item ->> 'name') <= 256 then p_item ->> 'name'
+  end;
   v_part jsonb;
   v_message jsonb;
   v_rest jsonb;
@@ -66,7 +69,8 @@ begin
     else
       v_message := jsonb_build_object('parts', v_content);
     end if;
-    v_message := v_message || jsonb_build_object('role', v_role);
+    v_message := v_message || jsonb_build_object('role', v_role, 'name', v_name);
+    v_rest := case when v_name is null then v_rest else v_rest - 'name' end;
   elsif v_type = 'function_call' and jsonb_typeof(p_item -> 'call_id') = 'string'
     and jsonb_typeof(p_item -> 'name') = 'string' and jsonb_typeof(p_item -> 'arguments') = 'string'
   then
@@ -86,8 +90,10 @@ begin
     v_message := jsonb_build_object(
       'role', 'tool',
       'tool_call_id', p_item -> 'call_id',
+      'name', v_name,
       case jsonb_typeof(v_output) when 'string' then 'content' else 'parts' end, v_output
     );
+    v_rest := case when v_name is null then v_rest else v_rest - 'name' end;
   end if;
 
   if v_message is not null then
@@ -117,10 +123,10 @@ begin
 end;
 $$;
 comment on routine private.message_from_item is
-  'An item as the fields of a message for private.store_messages: {type, role, content, parts, tool_calls, tool_call_id, '
-  'item, item_id, status}. item is what the other fields leave out, or the whole item where private.is_whole_item says '
-  'so; a type that no column holds becomes item. item_id is the item''s own id: private.place_items takes it back where '
-  'it is not free. Raises PT400 invalid_request for what is not an object.';
+  'An item as the fields of a message for private.store_messages: {type, role, content, parts, name, tool_calls, '
+  'tool_call_id, item, item_id, status}. item is what the other fields leave out, or the whole item where '
+  'private.is_whole_item says so; a type that no column holds becomes item. item_id is the item''s own id: '
+  'private.place_items takes it back where it is not free. Raises PT400 invalid_request for what is not an object.';
 revoke all on routine private.message_from_item from public, anon, authenticated, service_role;
 
 
@@ -150,7 +156,7 @@ begin
     when v_item -> 'status' = 'false' then v_item - 'status'
     when v_generated and not v_item ? 'status' then v_item || '{"status": "completed"}'
     else v_item
-  end;
+  end || case when p_message.name is not null then jsonb_build_object('name', p_message.name) else '{}' end;
   if v_call is not null then
     v_item := v_item || jsonb_build_object(
       'type', 'function_call', 'call_id', v_call -> 'id',
@@ -178,129 +184,6 @@ comment on routine private.items_from_message is
   'A message as items, a JSON array. What came as an item is that one item, as it came. A message of the conversations '
   'API is one or more (private.native_items).';
 revoke all on routine private.items_from_message from public, anon, authenticated, service_role;
-
-
-create function private.item_part(p_part jsonb, p_role text) returns jsonb
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  return case
-    when p_part ->> 'type' = 'text' and jsonb_typeof(p_part -> 'text') = 'string'
-      then private.text_part(p_role, p_part ->> 'text', true)
-    when p_part ->> 'type' = 'image_url' and jsonb_typeof(p_part -> 'image_url') = 'object'
-      then jsonb_build_object(
-        'type', 'input_image', 'image_url', p_part -> 'image_url' -> 'url',
-        'detail', coalesce(p_part -> 'image_url' -> 'detail', '"auto"')
-      )
-    when p_part ->> 'type' = 'file' and jsonb_typeof(p_part -> 'file') = 'object'
-      then (p_part -> 'file') || '{"type": "input_file"}'
-    when p_part ->> 'type' in (
-      'input_text', 'output_text', 'summary_text', 'reasoning_text', 'refusal', 'input_image', 'input_file', 'input_audio',
-      'input_video', 'output_audio', 'computer_screenshot'
-    )
-      then p_part
-    -- OpenAI's clients throw on a part of a type that they do not know, and the whole conversation with it.
-    else private.text_part(p_role, case
-      when jsonb_typeof(p_part -> 'text') = 'string' then p_part ->> 'text'
-      else '[' || concat_ws(
-        ' ', coalesce(p_part ->> 'type', p_part ->> 'content_type', 'part'), coalesce(p_part ->> 'asset_pointer', p_part ->> 'name')
-      ) || ']'
-    end, true)
-  end;
-end;
-$$;
-comment on routine private.item_part is
-  'A content part of the chat completions API as the Responses API has it. A part that is of neither is its text, or its type and '
-  'name in brackets: nobody else''s parts are read by OpenAI''s clients.';
-revoke all on routine private.item_part from public, anon, authenticated, service_role;
-
-
-create function private.native_items(p_message public.conversation_messages) returns jsonb
-language plpgsql
-immutable
-set search_path = ''
-as $$
-declare
-  v_role text := coalesce(p_message.role, 'assistant');
-  v_status text := case p_message.status when 'complete' then 'completed' else 'incomplete' end;
-  v_content jsonb;
-  v_items jsonb := '[]';
-begin
-  if v_role in ('tool', 'function') then
-    return jsonb_build_array(jsonb_build_object(
-      'type', 'function_call_output',
-      -- The legacy call has no id: its result is found by the function's name.
-      'call_id', coalesce(p_message.tool_call_id, 'call_' || coalesce(p_message.name, '')),
-      'output', case
-        when p_message.parts is null then to_jsonb(coalesce(p_message.content, ''))
-        else (
-          select to_jsonb(array_agg(private.item_part(p.value, 'tool') order by p.n))
-          from jsonb_array_elements(
-            case when p_message.content is null then '[]' else jsonb_build_array(private.text_part('tool', p_message.content, true)) end
-              || p_message.parts
-          ) with ordinality as p (value, n)
-        )
-      end,
-      'status', v_status
-    ));
-  end if;
-
-  select coalesce(to_jsonb(array_agg(private.item_part(p.value, v_role) order by p.n)), '[]') into v_content
-  from jsonb_array_elements(
-    case when p_message.content <> '' then jsonb_build_array(private.text_part(v_role, p_message.content, true)) else '[]' end
-      || coalesce(p_message.parts, '[]')
-  ) with ordinality as p (value, n);
-
-  if p_message.type = 'reasoning' and v_role = 'assistant' then
-    v_items := jsonb_build_array(jsonb_build_object(
-      'type', 'reasoning',
-      'summary', case
-        when p_message.content is null then '[]'
-        else jsonb_build_array(jsonb_build_object('type', 'summary_text', 'text', p_message.content))
-      end
-    ));
-  elsif v_content <> '[]' or v_role <> 'assistant'
-    or p_message.function_call is null and coalesce(p_message.tool_calls, '[]') = '[]'
-  then
-    v_items := jsonb_build_array(jsonb_build_object(
-      'type', 'message', 'role', v_role, 'status', v_status, 'content', v_content
-    ));
-  end if;
-  if v_role = 'assistant' then
-    v_items := v_items || (
-      select coalesce(to_jsonb(array_agg(
-        case
-          when t.value ->> 'type' = 'custom' then jsonb_build_object(
-            'type', 'custom_tool_call', 'call_id', coalesce(t.value ->> 'id', ''),
-            'name', coalesce(t.value -> 'custom' ->> 'name', ''), 'input', coalesce(t.value -> 'custom' ->> 'input', '')
-          )
-          else jsonb_build_object(
-            'type', 'function_call', 'call_id', coalesce(t.value ->> 'id', ''),
-            'name', coalesce(t.value -> 'function' ->> 'name', ''),
-            'arguments', coalesce(t.value -> 'function' ->> 'arguments', ''), 'status', v_status
-          )
-        end
-        order by t.n
-      )), '[]')
-      from jsonb_array_elements(p_message.tool_calls) with ordinality as t (value, n)
-    );
-    if p_message.function_call is not null then
-      v_items := v_items || jsonb_build_object(
-        'type', 'function_call', 'call_id', 'call_' || coalesce(p_message.function_call ->> 'name', ''),
-        'name', coalesce(p_message.function_call ->> 'name', ''),
-        'arguments', coalesce(p_message.function_call ->> 'arguments', ''), 'status', v_status
-      );
-    end if;
-  end if;
-  return v_items;
-end;
-$$;
-comment on routine private.native_items is
-  'The items that say what a message of the conversations API says, at least one: its content, then each of its calls; a '
-  'tool''s result is a function_call_output. Without ids.';
-revoke all on routine private.native_items from public, anon, authenticated, service_role;
 
 
 create function private.place_items(p_conversation_id uuid, p_items jsonb) returns jsonb
@@ -338,7 +221,7 @@ begin
     cross join line l
     join public.conversation_messages s
       on s.conversation_id = l.id
-      and s.id = substring(m.value ->> 'item_id' from '^[a-z]+_([0-9a-f]{32})(?:_\d+)?$')::uuid
+      and s.id = substring(m.value ->> 'item_id' from '^[a-z_]+_([0-9a-f]{32})(?:_\d+)?$')::uuid
       and s.sequence_order <= l.upper
     union
     select m.n from messages m where m.repeated

@@ -1,101 +1,5 @@
 -- The part of the OpenAI API that remembers: the same conversations and messages, as items. One function for each request.
 
-create function private.normal_item(p_item jsonb) returns jsonb
--- A third of the time that a function in SQL takes, which no caller can inline.
-language plpgsql
-immutable
-set search_path = ''
-as $$
-declare
-  v_content jsonb := p_item -> 'content';
-begin
-  case coalesce(p_item ->> 'type', case when p_item ? 'role' then 'message' end)
-    when 'message' then
-      if jsonb_typeof(v_content) = 'string' then
-        v_content := jsonb_build_array(private.text_part(p_item ->> 'role', p_item ->> 'content', true));
-      elsif v_content @> '[{"type": "output_text"}]' then
-        select coalesce(to_jsonb(array_agg(
-          case
-            when p.value ->> 'type' = 'output_text' then '{"annotations": [], "logprobs": []}' || p.value
-            else p.value
-          end
-          order by p.n
-        )), '[]') into v_content
-        from jsonb_array_elements(v_content) with ordinality as p (value, n);
-      elsif jsonb_typeof(v_content) is distinct from 'array' then
-        v_content := '[]';
-      end if;
-      return '{"status": "completed"}' || p_item || jsonb_build_object('type', 'message', 'content', v_content);
-    when 'function_call', 'function_call_output' then
-      return '{"status": "completed"}' || p_item;
-    when 'reasoning' then
-      return '{"summary": []}' || p_item;
-    else
-      return p_item;
-  end case;
-end;
-$$;
-comment on routine private.normal_item is
-  'An item with what OpenAI adds to it: the type, status and content parts of an easy message, and the fields that its '
-  'clients read without asking whether they are there.';
-revoke all on routine private.normal_item from public, anon, authenticated, service_role;
-
-
-create function private.item_prefix(p_type text) returns text
-language sql
-immutable
-set search_path = ''
-as $$
-  select case p_type
-    when 'function_call' then 'fc_'
-    when 'function_call_output' then 'fco_'
-    when 'custom_tool_call' then 'ctc_'
-    when 'custom_tool_call_output' then 'ctco_'
-    when 'reasoning' then 'rs_'
-    when 'web_search_call' then 'ws_'
-    when 'file_search_call' then 'fs_'
-    when 'code_interpreter_call' then 'ci_'
-    when 'image_generation_call' then 'ig_'
-    when 'computer_call' then 'cu_'
-    when 'mcp_call' then 'mcp_'
-    when 'mcp_list_tools' then 'mcpl_'
-    when 'mcp_approval_request' then 'mcpr_'
-    else 'msg_'
-  end;
-$$;
-comment on routine private.item_prefix is
-  'How the id of an item of this type begins. OpenAI refuses an input item whose id begins like that of another type.';
-revoke all on routine private.item_prefix from public, anon, authenticated, service_role;
-
-
-create function private.openai_items(p_message public.conversation_messages) returns jsonb
-language plpgsql
-immutable
-set search_path = ''
-as $$
-declare
-  v_items jsonb := private.items_from_message(p_message);
-  v_uuid text := replace(p_message.id::text, '-', '');
-begin
-  return (
-    select to_jsonb(array_agg(
-      private.normal_item(i.value) || jsonb_build_object('id', case
-        when i.n = 1 and p_message.item_id is not null then p_message.item_id
-        else private.item_prefix(i.value ->> 'type') || v_uuid || case when i.n > 1 then '_' || i.n else '' end
-      end)
-      order by i.n
-    ))
-    from jsonb_array_elements(v_items) with ordinality as i (value, n)
-  );
-end;
-$$;
-comment on routine private.openai_items is
-  'A message as the items that the OpenAI API answers, a JSON array of one or more, each with an id that is unique in the '
-  'conversation: the first has the message''s item_id, or else a prefix and the message''s uuid without dashes; the n-th '
-  'has that and _n.';
-revoke all on routine private.openai_items from public, anon, authenticated, service_role;
-
-
 create function private.require_input_items(p_items jsonb) returns void
 language plpgsql
 immutable
@@ -131,44 +35,6 @@ comment on routine private.require_input_items is
 revoke all on routine private.require_input_items from public, anon, authenticated, service_role;
 
 
-create function private.find_item(p_conversation_id uuid, p_item_id text)
-returns table (message public.conversation_messages, place integer)
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-  with line as materialized (
-    select * from private.lineage(p_conversation_id)
-  ),
-  -- An id is a message's item_id, or made of its uuid and a place in it. Each is an index probe for a step of the line,
-  -- however few rows the planner believes there to be.
-  candidates as (
-    select i.message, 1 as place
-    from line l
-    cross join lateral (
-      select m as message
-      from public.conversation_messages m
-      where m.conversation_id = l.id and m.item_id = p_item_id and m.sequence_order <= l.upper
-      offset 0
-    ) i
-    union all
-    select m, coalesce(p.parts[2]::integer, 1)
-    from regexp_match(p_item_id, '^[a-z]+_([0-9a-f]{32})(?:_([0-9]{1,6}))?$') p (parts)
-    join public.conversation_messages m on m.id = p.parts[1]::uuid
-    join line l on l.id = m.conversation_id and m.sequence_order <= l.upper
-  )
-  select c.message, c.place
-  from candidates c
-  where private.openai_items(c.message) -> (c.place - 1) ->> 'id' = p_item_id
-  limit 1;
-$$;
-comment on routine private.find_item is
-  'The message that shows an item in the conversation, and the item''s place among those it shows, from 1. Checks nobody''s '
-  'rights.';
-revoke all on routine private.find_item from public, anon, authenticated, service_role;
-
-
 create function private.page_of_items(
   p_conversation_id uuid, p_upper integer, p_after text, p_limit integer, p_order text
 ) returns jsonb
@@ -180,9 +46,12 @@ as $$
 declare
   -- A worker has 256 MB for the answer and its copies; items may have 4 MiB each.
   c_max_bytes constant bigint := 8 * 1024 * 1024;
+  -- So far behind its call a result is still known for what it is.
+  c_calls constant integer := 32;
   v_sequence integer;
   v_place integer;
   v_message public.conversation_messages;
+  v_calls jsonb;
   v_items jsonb;
   v_count integer;
   v_n integer;
@@ -199,6 +68,11 @@ begin
     from private.find_item(p_conversation_id, p_after) f
     where (f.message).sequence_order <= p_upper;
     if not found then
+      v_sequence := private.deleted_place(
+        p_conversation_id, p_after, substring(p_after from '^[a-z_]+_([0-9a-f]{32})(?:_[0-9]{1,6})?$')::uuid
+      );
+    end if;
+    if v_sequence is null or v_sequence > p_upper then
       perform private.refuse('after is not the id of an item in the list.');
     end if;
   end if;
@@ -213,7 +87,15 @@ begin
       p_limit + 2, p_order
     )
   loop
-    v_items := private.openai_items(v_message);
+    if v_calls is null and private.is_plain_result(v_message) then
+      v_calls := case p_order
+        when 'asc' then private.calls_near(
+          p_conversation_id, v_message.sequence_order - c_calls - 1, p_upper + 1, p_limit + c_calls, 'asc'
+        )
+        else private.calls_near(p_conversation_id, 0, v_message.sequence_order, p_limit + c_calls, 'desc')
+      end;
+    end if;
+    v_items := private.shown_items(p_conversation_id, v_message, v_calls);
     v_count := jsonb_array_length(v_items);
     for i in 1 .. v_count loop
       v_n := case when p_order = 'asc' then i else v_count + 1 - i end;
@@ -222,17 +104,18 @@ begin
       v_item := v_items -> (v_n - 1);
       v_bytes := v_bytes + octet_length(v_item::text);
       if cardinality(v_data) = p_limit or (v_bytes > c_max_bytes and v_data <> '{}') then
-        return jsonb_build_object('data', to_jsonb(v_data), 'has_more', true);
+        return private.item_list(v_data, true);
       end if;
       v_data := v_data || v_item;
     end loop;
   end loop;
-  return jsonb_build_object('data', to_jsonb(v_data), 'has_more', false);
+  return private.item_list(v_data, false);
 end;
 $$;
 comment on routine private.page_of_items is
   'A page of the items that a conversation''s messages up to number p_upper show, after the item p_after, in p_order. '
-  'Answers {data, has_more}. Ends early at 8 MiB, after one item at the least. Checks nobody''s rights.';
+  'p_after may have been deleted within the day. Answers {object, data, first_id, last_id, has_more}. Ends early at 8 MiB, '
+  'after one item at the least. Checks nobody''s rights.';
 revoke all on routine private.page_of_items from public, anon, authenticated, service_role;
 
 
@@ -248,28 +131,35 @@ declare
 begin
   perform private.acting_user(p_user_id); -- store_messages asks nobody who has no claims
   perform private.require_input_items(p_items);
-  -- An item that was listed and comes back is a new one: the id it was given stands for the first.
   select coalesce(to_jsonb(array_agg(private.message_from_item(private.normal_item(
+    -- An item that was listed and comes back is a new one: the id it was given stands for the first.
     case
-      when i.value ->> 'id' ~ '^[a-z]+_[0-9a-f]{32}(_\d+)?$' and exists (
+      when i.value ->> 'id' ~ '^[a-z_]+_[0-9a-f]{32}(_\d+)?$' and exists (
         select
         from private.find_item(p_conversation_id, i.value ->> 'id') f
         where (f.message).item_id is distinct from i.value ->> 'id'
       ) then i.value - 'id'
       else i.value
     end
+    -- What names the request of an approval by the id that it was listed with is stored with that one's own.
+    || case when i.value ->> 'approval_request_id' ~ '^mcpr_[0-9a-f]{32}$' then (
+      select coalesce(jsonb_object_agg('approval_request_id', (f.message).item_id), '{}')
+      from private.find_item(p_conversation_id, i.value ->> 'approval_request_id') f
+      where (f.message).item_id is not null
+    ) else '{}' end
   )) order by i.n)), '[]') into v_messages
   from jsonb_array_elements(p_items) with ordinality as i (value, n);
   v_result := private.store_messages(
     p_conversation_id, v_messages, null, p_idempotency_key,
     'POST /openai/v1/conversations/' || p_conversation_id || '/items', p_user_id
   );
-  return jsonb_build_object('has_more', false, 'data', (
-    select coalesce(to_jsonb(array_agg(i.value order by s.n, i.n)), '[]')
+  return private.item_list(array(
+    select i.value
     from jsonb_array_elements(v_result -> 'messages') with ordinality as s (value, n)
     join public.conversation_messages m on m.id = (s.value ->> 'id')::uuid
-    cross join lateral jsonb_array_elements(private.openai_items(m)) with ordinality as i (value, n)
-  )) || case when v_result ? 'replayed' then '{"replayed": true}'::jsonb else '{}' end;
+    cross join lateral jsonb_array_elements(private.shown_items(p_conversation_id, m)) with ordinality as i (value, n)
+    order by s.n, i.n
+  ), false) || case when v_result ? 'replayed' then '{"replayed": true}'::jsonb else '{}' end;
 end;
 $$;
 comment on routine private.append_items is 'See public.append_items.';
@@ -283,8 +173,8 @@ set search_path = ''
 return private.append_items(p_conversation_id, p_items, p_idempotency_key, p_user_id);
 comment on routine public.append_items is
   'Appends items of the OpenAI API (a JSON array of at most 1,000) to a conversation: contiguous, all or none. Answers '
-  '{data, has_more}: the items as they are stored. An item''s own id stands for it for ever: the same item again keeps its '
-  'place, another one is PT409. A repeated p_idempotency_key answers as the first time, with replayed: true.';
+  '{object, data, first_id, last_id, has_more}: the items as they are listed. An item''s own id stands for it for ever: the same '
+  'item again keeps its place, another one is PT409. A repeated p_idempotency_key answers as the first time, with replayed: true.';
 revoke all on routine private.append_items, public.append_items from public, anon, authenticated, service_role;
 grant execute on routine private.append_items, public.append_items to authenticated, service_role;
 
@@ -388,8 +278,8 @@ stable
 set search_path = ''
 return private.list_items(p_conversation_id, p_after, p_limit, p_order, p_user_id);
 comment on routine public.list_items is
-  'A page of a conversation''s items after the item with the id p_after, in p_order (asc or desc). Answers {data, '
-  'has_more}.';
+  'A page of a conversation''s items after the item with the id p_after, which may have been deleted within the day, in p_order '
+  '(asc or desc). Answers {object, data, first_id, last_id, has_more}.';
 revoke all on routine private.list_items, public.list_items from public, anon, authenticated, service_role;
 grant execute on routine private.list_items, public.list_items to authenticated, service_role;
 
@@ -404,7 +294,7 @@ declare
   v_item jsonb;
 begin
   perform private.require_conversation(p_conversation_id, private.caller_id(p_user_id));
-  select private.openai_items(f.message) -> (f.place - 1) into v_item
+  select private.shown_items(p_conversation_id, f.message) -> (f.place - 1) into v_item
   from private.find_item(p_conversation_id, p_item_id) f;
   if not found then
     raise sqlstate 'PT404' using message = 'item_not_found';
@@ -432,18 +322,13 @@ set search_path = ''
 as $$
 declare
   v_user_id uuid := private.caller_id(p_user_id);
-  v_conversation_id uuid;
-  v_sequence_order integer;
 begin
   perform private.require_conversation(p_conversation_id, v_user_id);
-  delete from public.conversation_messages m
-  using private.find_item(p_conversation_id, p_item_id) f
-  where m.id = (f.message).id
-  returning m.conversation_id, m.sequence_order into v_conversation_id, v_sequence_order;
-  if not found then
+  if not private.remove_message(
+    p_conversation_id, (select (f.message).id from private.find_item(p_conversation_id, p_item_id) f)
+  ) then
     raise sqlstate 'PT404' using message = 'item_not_found';
   end if;
-  perform private.forget_words(v_conversation_id, v_sequence_order);
   return public.get_conversation(p_conversation_id, v_user_id);
 end;
 $$;

@@ -19,7 +19,7 @@ begin
   from private.read_messages(
     v_state.conversation_id, v_state.input_sequence, v_state.sequence_order + 1, 2147483647, 'asc'
   ) m
-  cross join lateral jsonb_array_elements(private.openai_items(m)) with ordinality as i (value, n);
+  cross join lateral jsonb_array_elements(private.shown_items(v_state.conversation_id, m)) with ordinality as i (value, n);
   select c.id into v_conversation_id
   from public.conversations c
   where c.id = v_state.conversation_id and c.deleted_at is null;
@@ -77,6 +77,6 @@ set search_path = ''
 return private.list_input_items(p_response_id, p_after, p_limit, p_order, p_user_id);
 comment on routine public.list_input_items is
   'A page of the items that a response was generated from: the history before it and its own input, without its output. '
-  'Answers {data, has_more}. Raises PT404 response_not_found.';
+  'Answers {object, data, first_id, last_id, has_more}. Raises PT404 response_not_found.';
 revoke all on routine private.list_input_items, public.list_input_items from public, anon, authenticated, service_role;
 grant execute on routine private.list_input_items, public.list_input_items to authenticated, service_role;
