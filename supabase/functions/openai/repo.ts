@@ -1,8 +1,8 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { joinJson, type RawJson } from "../_shared/json.ts";
-import { callOnce, callRaw, type Replayable, unwrap } from "../_shared/rpc.ts";
+import { joinJson, type PassedJson, type RawJson } from "../_shared/json.ts";
+import { callOnce, callRaw, callThrough, type Replayable, unwrap } from "../_shared/rpc.ts";
 import type { JsonObject } from "../_shared/schemas.ts";
 import type {
   Conversation,
@@ -85,26 +85,24 @@ export async function append(
   id: string,
   items: JsonObject[],
   idempotencyKey?: string,
-): Promise<Replayable<{ list: RawJson<ItemList> }>> {
-  const list = await callRaw<Replayable<ItemList>>(
-    supabase.rpc("append_items", {
-      p_conversation_id: id,
-      p_items: items as Json,
-      p_idempotency_key: idempotencyKey,
-      p_user_id: userId,
-    }),
-  );
-  if (idempotencyKey === undefined) return { list };
-  const { replayed, ...members } = list.members();
-  return { list: joinJson<ItemList>(members), ...(replayed && { replayed: true }) };
+): Promise<Replayable<{ list: RawJson<ItemList> | PassedJson<ItemList> }>> {
+  const call = supabase.rpc("append_items", {
+    p_conversation_id: id,
+    p_items: items as Json,
+    p_idempotency_key: idempotencyKey,
+    p_user_id: userId,
+  });
+  if (idempotencyKey === undefined) return { list: await callThrough<ItemList>(call) };
+  const { replayed, ...list } = (await callRaw<Replayable<ItemList>>(call)).members();
+  return { list: joinJson<ItemList>(list), ...(replayed && { replayed: true }) };
 }
 
 export async function listItems(
   { supabase, userId }: Caller,
   id: string,
   { limit, order, after }: z.output<typeof listQuery>,
-): Promise<RawJson<ItemList>> {
-  return await callRaw<ItemList>(
+): Promise<PassedJson<ItemList>> {
+  return await callThrough(
     supabase.rpc("list_items", {
       p_conversation_id: id,
       p_after: after,
@@ -118,8 +116,8 @@ export async function listItems(
 export async function getItem(
   { supabase, userId }: Caller,
   { conversation_id, item_id }: z.output<typeof itemParam>,
-): Promise<RawJson<Item>> {
-  return await callRaw(
+): Promise<PassedJson<Item>> {
+  return await callThrough(
     supabase.rpc("get_item", { p_conversation_id: conversation_id, p_item_id: item_id, p_user_id: userId }),
   );
 }
@@ -173,8 +171,8 @@ export async function listInputItems(
   { supabase, userId }: Caller,
   id: string,
   { limit, order, after }: z.output<typeof listQuery>,
-): Promise<RawJson<ItemList>> {
-  return await callRaw<ItemList>(
+): Promise<PassedJson<ItemList>> {
+  return await callThrough(
     supabase.rpc("list_input_items", {
       p_response_id: id,
       p_after: after,
