@@ -71,8 +71,8 @@ grant execute on routine private.check_conversation to authenticated, service_ro
 
 create function private.check_message(
   p_sequence_order integer, p_type text, p_role text, p_content text, p_parts jsonb, p_name text, p_function_call jsonb,
-  p_tool_calls jsonb, p_tool_call_id text, p_item jsonb, p_item_id text, p_model text, p_usage jsonb, p_status text,
-  p_token_count integer, p_author text, p_metadata jsonb
+  p_tool_calls jsonb, p_tool_call_id text, p_item jsonb, p_source jsonb, p_item_id text, p_model text, p_usage jsonb,
+  p_status text, p_token_count integer, p_author text, p_metadata jsonb
 ) returns boolean
 language plpgsql
 immutable
@@ -95,7 +95,7 @@ declare
     when p_metadata <> '{}' and (
       jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 or jsonb_path_exists(p_metadata, 'strict $.**{101}')
     ) then '{metadata,"is no object, or larger than 64 KiB or deeper than 100 levels as Postgres prints it"}'
-    when num_nonnulls(p_parts, p_function_call, p_tool_calls, p_usage, p_item) = 0 then
+    when num_nonnulls(p_parts, p_function_call, p_tool_calls, p_usage, p_item, p_source) = 0 then
       case when p_content is null then '{body,"is missing: content, parts, function_call, tool_calls and item are null"}' end
     when num_nonnulls(p_content, p_parts, p_function_call, p_tool_calls, p_item) = 0
       then '{body,"is missing: content, parts, function_call, tool_calls and item are null"}'
@@ -104,19 +104,26 @@ declare
     when jsonb_typeof(p_tool_calls) <> 'array' then '{tool_calls,"is no array"}'
     when jsonb_typeof(p_item) <> 'object' then '{item,"is no object"}'
     when jsonb_typeof(p_usage) <> 'object' then '{usage,"is no object"}'
+    when case
+      when p_source is null then false
+      when jsonb_typeof(p_source) <> 'object' then true
+      else p_source - '{dialect,rest}'::text[] <> '{}'
+        or coalesce(p_source ->> 'dialect', '') not in ('chat', 'responses', 'anthropic', 'gemini', 'ai-sdk', 'langchain')
+        or jsonb_typeof(p_source -> 'rest') is distinct from 'object'
+    end then '{source,"is not {dialect, rest}, the name of another API and an object"}'
     -- As printed: a number such as 1e-16383 is stored in a few bytes and prints as sixteen thousand. A megabyte of them could
     -- be written and never be read again.
-    when octet_length(concat(p_parts, p_function_call, p_tool_calls, p_usage, p_item)) > 8388608
-      then '{size,"(parts, function_call, tool_calls, usage, item) is more than 8 MiB as Postgres prints it"}'
+    when octet_length(concat(p_parts, p_function_call, p_tool_calls, p_usage, p_item, p_source)) > 8388608
+      then '{size,"(parts, function_call, tool_calls, usage, item, source) is more than 8 MiB as Postgres prints it"}'
     -- A level takes eight bytes.
     when greatest(
         pg_column_size(p_parts), pg_column_size(p_function_call), pg_column_size(p_tool_calls), pg_column_size(p_usage),
-        pg_column_size(p_item)
+        pg_column_size(p_item), pg_column_size(p_source)
       ) > 800
       and jsonb_path_exists(
-        jsonb_build_array(p_parts, p_function_call, p_tool_calls, p_usage, p_item), 'strict $.**{102}'
+        jsonb_build_array(p_parts, p_function_call, p_tool_calls, p_usage, p_item, p_source), 'strict $.**{102}'
       )
-      then '{depth,"(parts, function_call, tool_calls, usage, item) is more than 100 levels"}'
+      then '{depth,"(parts, function_call, tool_calls, usage, item, source) is more than 100 levels"}'
   end;
 begin
   return v_broken is null or private.refuse_row('conversation_messages', v_broken::text[]);
@@ -227,6 +234,7 @@ create table public.conversation_messages (
   tool_calls jsonb,
   tool_call_id text,
   item jsonb,
+  source jsonb,
   item_id text,
   model text,
   usage jsonb,
@@ -241,8 +249,8 @@ create table public.conversation_messages (
   constraint conversation_messages_conversation_id_fkey foreign key (user_id, conversation_id)
     references public.conversations (user_id, id) on delete cascade,
   constraint conversation_messages_check check (private.check_message(
-    sequence_order, type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
-    status, token_count, author, metadata
+    sequence_order, type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, source, item_id, model,
+    usage, status, token_count, author, metadata
   ))
 );
 
@@ -274,6 +282,8 @@ comment on column public.conversation_messages.tool_calls is 'The calls of an as
 comment on column public.conversation_messages.tool_call_id is 'The call that a tool message answers.';
 comment on column public.conversation_messages.item is
   'Set on what came as a provider''s item: what the other columns leave out of it, or all of it where they hold nothing.';
+comment on column public.conversation_messages.source is
+  '{dialect, rest}: what a message of another API says beyond the other columns. Shown in that dialect alone.';
 comment on column public.conversation_messages.item_id is 'The client''s own id of the message.';
 comment on column public.conversation_messages.usage is 'What the model reported: an object of token counts.';
 comment on column public.conversation_messages.status is 'incomplete: cut off while it was generated.';
@@ -287,7 +297,7 @@ revoke all on public.conversation_messages from anon, authenticated, service_rol
 grant select on public.conversation_messages to authenticated, service_role;
 grant insert (
   id, conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
-  tool_call_id, item, item_id, model, usage, status, token_count, metadata
+  tool_call_id, item, source, item_id, model, usage, status, token_count, metadata
 ) on public.conversation_messages to authenticated, service_role;
 
 -- The conversations' own policy hides tombstones, and with them the messages that only forks still show.
@@ -347,7 +357,7 @@ set search_path = ''
 as $$
 declare
   v_fields text[] := p_more_fields
-    || '{type,role,content,parts,name,function_call,tool_calls,tool_call_id,item_id,model,usage,status,token_count,metadata}';
+    || '{type,role,content,parts,name,function_call,tool_calls,tool_call_id,item,source,item_id,model,usage,status,token_count,metadata}';
   v_invalid bigint;
 begin
   if jsonb_typeof(p_messages) is distinct from 'array' then
@@ -408,11 +418,11 @@ begin
         is not distinct from
         (s.type, s.role, s.content, s.parts, s.name, s.function_call, s.tool_calls, s.tool_call_id, s.model, s.usage,
           s.status, s.token_count, s.metadata)
-          -- A client that does not know of items repeats the message without one.
-          and coalesce(nullif(m.item, 'null') = s.item, true) as equal
+          -- A client that does not know of items repeats the message without one, and so for its source.
+          and coalesce(nullif(m.item, 'null') = s.item, true) and coalesce(nullif(m.source, 'null') = s.source, true) as equal
       from jsonb_to_recordset(p_messages) as m (
         type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
-        tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
+        tool_call_id text, item jsonb, source jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
         metadata jsonb
       )
       cross join private.lineage(p_conversation_id) l
@@ -453,7 +463,7 @@ as $$
   select jsonb_build_object(
     'messages', coalesce(
       to_jsonb(array_agg(
-        to_jsonb(m) - 'user_id' || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
+        to_jsonb(m) - '{user_id,source}'::text[] || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
       )),
       '[]'
     ),
@@ -486,22 +496,23 @@ begin
   with stored as (
     insert into private.listed_messages as s (
       conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
-      tool_call_id, item, item_id, model, usage, status, token_count, author, metadata
+      tool_call_id, item, source, item_id, model, usage, status, token_count, author, metadata
     )
     select
       p_conversation_id, p_user_id, p_last + m.n, coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'),
       m.name, nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id,
-      nullif(m.item, 'null'), m.item_id, m.model,
+      nullif(m.item, 'null'), nullif(m.source, 'null'), m.item_id, m.model,
       nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count, p_author,
       coalesce(nullif(m.metadata, 'null'), '{}')
     from rows from (
       jsonb_to_recordset(p_messages) as (
         type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
-        tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text, token_count integer, metadata jsonb
+        tool_call_id text, item jsonb, source jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
+        metadata jsonb
       )
     ) with ordinality as m (
-      type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
-      status, token_count, metadata, n
+      type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, source, item_id, model,
+      usage, status, token_count, metadata, n
     )
     returning s.message, s.sequence_order
   )
@@ -592,8 +603,8 @@ begin
 end;
 $$;
 comment on routine private.store_messages is
-  'Appends a batch under the conversation''s row lock: all of it, contiguously, or nothing. A message may have an item '
-  'beside the fields of an append. p_scope is where p_idempotency_key counts. Answers as public.append_messages.';
+  'Appends a batch under the conversation''s row lock: all of it, contiguously, or nothing. p_scope is where p_idempotency_key '
+  'counts. Answers as public.append_messages.';
 revoke all on routine private.store_messages from public, anon, authenticated, service_role;
 
 
@@ -837,7 +848,9 @@ comment on routine private.occurrences is 'How often a text has another in it.';
 revoke all on routine private.occurrences from public, anon, authenticated, service_role;
 
 
-create function private.context_message(p_message public.conversation_messages, p_places int4multirange) returns jsonb
+create function private.context_message(
+  p_message public.conversation_messages, p_places int4multirange, p_format text
+) returns jsonb
 language plpgsql
 immutable
 set search_path = ''
@@ -899,12 +912,18 @@ begin
     case when v_message.tool_call_id is null then 'tool_call_id' end,
     case when v_message.item_id is null then 'item_id' end,
     case when v_item is null then 'item' end
-  ];
+  ] || case
+    when p_format = 'message' then '{}'
+    else jsonb_strip_nulls(jsonb_build_object(
+      'status', nullif(v_message.status, 'complete'), 'model', v_message.model
+    )) || case when p_places is null and v_message.source is not null then jsonb_build_object('source', v_message.source) else '{}' end
+  end;
 end;
 $$;
 comment on routine private.context_message is
   'A message, or only what of it is at p_places (private.pieces), as a model needs it, with author and sequence_order. Fields '
-  'that are null are left out, except content.';
+  'that are null are left out, except content. For what converts it to a format of another API also its model, its status unless '
+  'it is complete, and the source of a whole message.';
 revoke all on routine private.context_message from public, anon, authenticated, service_role;
 
 
@@ -915,7 +934,8 @@ create type private.context_piece as (
   place integer,
   upto integer,
   kind text,
-  key text
+  key text,
+  type text
 );
 comment on type private.context_piece is
   'A piece (private.piece) of a message, with what the message costs and its size as stored. Bodies stay behind: what is read '
@@ -933,17 +953,17 @@ as $$
 begin
   return (
     select coalesce(array_agg(
-      (p.sequence_order, p.tokens, p.bytes, p.place, p.upto, p.kind, p.key)::private.context_piece
+      (p.sequence_order, p.tokens, p.bytes, p.place, p.upto, p.kind, p.key, p.type)::private.context_piece
       order by p.sequence_order, p.place
     ), '{}')
     from (
-      select m.sequence_order, m.tokens, m.bytes, p.place, p.upto, p.kind, p.key
+      select m.sequence_order, m.tokens, m.bytes, p.place, p.upto, p.kind, p.key, p.type
       from (
         -- Once for each message, however many pieces it has.
         select
           m as message, m.sequence_order, private.message_tokens(m) as tokens,
           coalesce(octet_length(m.content), 0) + coalesce(pg_column_size(m.parts), 0) + coalesce(pg_column_size(m.item), 0)
-            + coalesce(pg_column_size(m.tool_calls), 0) as bytes
+            + coalesce(pg_column_size(m.tool_calls), 0) + coalesce(pg_column_size(m.source), 0) as bytes
         from private.read_messages(p_conversation_id, p_after, p_before, p_limit, 'desc') m
         offset 0
       ) m
@@ -1023,7 +1043,8 @@ revoke all on routine private.last_user_message from public, anon, authenticated
 
 
 create function private.get_context(
-  p_conversation_id uuid, p_max_tokens integer, p_max_messages integer, p_explain boolean, p_begin text, p_user_id uuid
+  p_conversation_id uuid, p_max_tokens integer, p_max_messages integer, p_explain boolean, p_begin text, p_user_id uuid,
+  p_format text
 ) returns jsonb
 language plpgsql
 stable
@@ -1048,8 +1069,13 @@ declare
   v_messages jsonb := '[]';
   v_included jsonb := '[]';
   v_left_out jsonb := '[]';
+  v_not_read integer := 0;
   v_summary public.conversation_messages;
-  v_compaction integer := private.newest_compaction(p_conversation_id);
+  -- Where nobody could read the item, what it stands for is sent instead.
+  v_compaction integer := case
+    when not private.format_leaves_out('compaction', p_format) then private.newest_compaction(p_conversation_id)
+  end;
+  v_begin text := case when p_format in ('anthropic', 'gemini') then 'user' else p_begin end;
   v_user integer;
   v_read private.context_piece[];
   v_pieces private.context_piece[] := '{}';
@@ -1067,6 +1093,7 @@ begin
   if p_begin is null or p_begin not in ('any', 'user') then
     perform private.refuse('begin is neither any nor user.');
   end if;
+  perform private.require_format(p_format);
   select 'system', 'conversation_summary', c.summary into v_summary.role, v_summary.name, v_summary.content
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
@@ -1087,7 +1114,7 @@ begin
     coalesce(max(m.sequence_order) filter (where m.reason = 'leading'), 0) as leading,
     count(*) as messages,
     coalesce(sum(private.message_tokens(m.message)), 0) as tokens,
-    coalesce(jsonb_agg(private.context_message(m.message, null) order by m.sequence_order), '[]') as shown,
+    coalesce(jsonb_agg(private.context_message(m.message, null, p_format) order by m.sequence_order), '[]') as shown,
     coalesce(
       jsonb_agg(
         jsonb_build_object(
@@ -1119,6 +1146,7 @@ begin
   v_tokens_left := coalesce(p_max_tokens, 2147483647) - v_tokens;
   v_messages_left := coalesce(p_max_messages, 2147483647) - v_count;
   if v_part.leading < v_compaction - 1 then
+    v_not_read := v_compaction - 1 - v_part.leading;
     v_left_out := jsonb_build_array(
       jsonb_build_object('from', v_part.leading + 1, 'to', v_compaction - 1, 'reason', 'compacted')
     );
@@ -1147,7 +1175,7 @@ begin
     select * into v_fit
     from private.fit_context(
       v_pieces, v_first, v_all,
-      v_tokens_left, v_messages_left, c_bytes, p_begin, p_explain
+      v_tokens_left, v_messages_left, c_bytes, v_begin, p_explain, p_format
     );
     exit when v_all or v_chunk = 0 or v_fit.over;
   end loop;
@@ -1156,7 +1184,7 @@ begin
     select * into v_fit
     from private.fit_context(
       private.read_context_pieces(p_conversation_id, v_user - 1, v_user + 1, 1) || v_pieces, v_first, v_all,
-      v_tokens_left, v_messages_left, c_bytes, p_begin, p_explain
+      v_tokens_left, v_messages_left, c_bytes, v_begin, p_explain, p_format
     );
   end if;
 
@@ -1173,7 +1201,7 @@ begin
 
   if v_fit.slices is not null then
     select
-      jsonb_agg(private.context_message(m, s.places) order by s.n) as shown,
+      jsonb_agg(private.context_message(m, s.places, p_format) order by s.n) as shown,
       case when p_explain then
         jsonb_agg(
           jsonb_build_object(
@@ -1192,22 +1220,27 @@ begin
     v_included := v_included || v_part.included;
   end if;
 
-  v_result := jsonb_build_object('messages', v_messages, 'total_tokens', v_tokens, 'truncated', v_fit.truncated);
+  if not v_all then
+    v_not_read := v_not_read + greatest(v_first - v_after - 1, 0) - (v_user is not null)::integer;
+  end if;
+  v_result := jsonb_build_object(
+    'messages', v_messages, 'total_tokens', v_tokens, 'truncated', v_fit.truncated, 'left_out', v_not_read + v_fit.left_out
+  );
   if p_explain then
     -- What was not read lies before the first that was, or between it and the user's message.
     if not v_all then
       if v_after < v_user - 1 then
         v_left_out := v_left_out || jsonb_build_object('from', v_after + 1, 'to', v_user - 1, 'reason', 'over_budget');
       end if;
-      if v_fit.left_out -> 0 @> jsonb_build_object('from', v_first, 'reason', 'over_budget') then
-        v_fit.left_out := jsonb_set(v_fit.left_out, '{0,from}', to_jsonb(coalesce(v_user, v_after) + 1));
+      if v_fit.reasons -> 0 @> jsonb_build_object('from', v_first, 'reason', 'over_budget') then
+        v_fit.reasons := jsonb_set(v_fit.reasons, '{0,from}', to_jsonb(coalesce(v_user, v_after) + 1));
       elsif coalesce(v_user, v_after) < v_first - 1 then
         v_left_out := v_left_out
           || jsonb_build_object('from', coalesce(v_user, v_after) + 1, 'to', v_first - 1, 'reason', 'over_budget');
       end if;
     end if;
     v_result := v_result || jsonb_build_object(
-      'explain', jsonb_build_object('included', v_included, 'left_out', v_left_out || coalesce(v_fit.left_out, '[]'))
+      'explain', jsonb_build_object('included', v_included, 'left_out', v_left_out || coalesce(v_fit.reasons, '[]'))
     );
   end if;
   return v_result;
@@ -1222,20 +1255,23 @@ create function public.get_context(
   p_max_messages integer default null,
   p_explain boolean default false,
   p_begin text default 'any',
-  p_user_id uuid default null
+  p_user_id uuid default null,
+  p_format text default 'message'
 ) returns jsonb
 language sql
 stable
 set search_path = ''
-return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_begin, p_user_id);
+return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_begin, p_user_id, p_format);
 comment on routine public.get_context is
   'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system and '
   'developer messages, the newest compaction item, which stands for what is before it, then the newest messages. Results are '
   'directly behind their call; a call or a result without the other is left out, and so is what says nothing. A context that '
   'is cut begins with a user''s message, with p_begin user every one does. Never more than p_max_tokens '
   '(private.message_tokens counts) or p_max_messages. A turn that does not fit keeps its user''s message and the newest that '
-  'does, else PT409 budget_too_small. Answers {messages, total_tokens, truncated}, and with p_explain explain: '
-  '{included, left_out}.';
+  'does, else PT409 budget_too_small. Answers {messages, total_tokens, truncated, left_out}, left_out being how many messages '
+  'are not in it or only in part, and with p_explain explain: {included, left_out}. p_format is what the messages will be '
+  'converted to: what that API cannot take (private.format_leaves_out) is left out, and the compaction item stands for nothing '
+  'where it is; for anthropic and gemini it begins with a user''s message.';
 revoke all on routine private.get_context, public.get_context from public, anon, authenticated, service_role;
 grant execute on routine private.get_context, public.get_context to authenticated, service_role;
 
@@ -1256,6 +1292,7 @@ create function private.fit_context(
   p_bytes bigint,
   p_begin text,
   p_explain boolean,
+  p_format text,
   out over boolean,
   out has_user boolean,
   out fits boolean,
@@ -1264,7 +1301,8 @@ create function private.fit_context(
   out slices private.context_slice[],
   out tokens bigint,
   out truncated boolean,
-  out left_out jsonb
+  out left_out integer,
+  out reasons jsonb
 )
 language plpgsql
 stable
@@ -1280,7 +1318,8 @@ declare
   c_reach constant integer := 256;
 begin
   with pieces as (
-    select * from unnest(p_pieces) with ordinality p (sequence_order, tokens, bytes, place, upto, kind, key, n)
+    select p.*, p.type is not null and private.format_leaves_out(p.type, p_format) as is_out
+    from unnest(p_pieces) with ordinality p (sequence_order, tokens, bytes, place, upto, kind, key, type, n)
   ),
   -- Every result belongs to the nearest message before it that makes the call: some providers use their ids again. An id is one
   -- call however often a message says it; calls that have only a name are answered one after the other.
@@ -1290,7 +1329,7 @@ begin
       case when p.key ^@ 'name ' then row_number() over (partition by p.key, p.sequence_order, p.kind order by p.n) else 1 end as nth,
       max(p.sequence_order) filter (where p.kind = 'call') over (partition by p.key order by p.n) as call_row
     from pieces p
-    where p.key is not null
+    where p.key is not null and not p.is_out
   ),
   results as (
     -- A second answer to the same call is refused by some APIs.
@@ -1322,7 +1361,7 @@ begin
         p.kind in ('user', 'system', 'compaction') or p.is_apart
           or p.kind = 'reasoning' and lag(p.kind) over (order by p.n) is distinct from 'reasoning' as begins
       from paired p
-      where p.kind <> 'empty'
+      where p.kind <> 'empty' and not p.is_out
     ) p
   ),
   judged as (
@@ -1464,12 +1503,19 @@ begin
     from summed s
     join decided d on s.r >= d.cut or d.cut > d.user_r and s.r between d.user_r and d.user_last
   ),
+  counted as (
+    select
+      p.sequence_order, count(*) as pieces, count(c.n) as chosen
+    from pieces p
+    left join chosen c on c.n = p.n
+    group by p.sequence_order
+  ),
   sliced as (
     select
       c.slice, min(c.sequence_order) as sequence_order, sum(c.charge)::bigint as tokens, bool_or(c.in_turn) as in_turn,
       case when count(*) < min(a.pieces) then range_agg(int4range(c.place, c.upto, '[]')) end as places
     from (select c.*, count(*) filter (where c.begins_slice) over (order by c.r) as slice from chosen c) c
-    join (select p.sequence_order, count(*) as pieces from pieces p group by p.sequence_order) a using (sequence_order)
+    join counted a using (sequence_order)
     group by c.slice
   ),
   -- What is not shown, message by message. What lies where the budget ends is over it, whatever else it is.
@@ -1482,7 +1528,8 @@ begin
         when bool_or(s.n is not null and c.n is null) or p.sequence_order < f.first and f.is_cut
           or p.sequence_order > f.gap_from and p.sequence_order < f.gap_to then 'over_budget'
         when bool_and(p.kind = 'empty') then 'empty'
-        when bool_or(c.n is null) then 'unpaired'
+        when bool_or(c.n is null and not p.is_out) then 'unpaired'
+        when bool_or(p.is_out) then 'format'
       end as reason,
       bool_or(c.n is not null) as in_part
     from pieces p
@@ -1512,6 +1559,7 @@ begin
     (select array_agg((s.sequence_order, s.places, s.tokens, s.in_turn)::private.context_slice order by s.slice) from sliced s),
     coalesce((select sum(c.charge) from chosen c), 0),
     not p_all or exists (select from summed s where s.n not in (select c.n from chosen c)),
+    (select count(*) from counted c where c.chosen < c.pieces),
     (
       select jsonb_agg(
         jsonb_build_object('from', r.lower, 'to', r.upper, 'reason', r.reason)
@@ -1527,7 +1575,7 @@ begin
         group by m.reason, m.in_part, m.island
       ) r
     )
-  into over, has_user, fits, needed_tokens, needed_messages, slices, tokens, truncated, left_out
+  into over, has_user, fits, needed_tokens, needed_messages, slices, tokens, truncated, left_out, reasons
   from decided d;
 end;
 $$;
@@ -1535,7 +1583,8 @@ comment on routine private.fit_context is
   'What of these pieces fits into p_tokens and p_messages, and into p_bytes where it is more than the least. They are those of the newest messages of a conversation, from number '
   'p_first on, and of its last user message where that is older; p_all: there are no others. over: older messages cannot '
   'change the answer, except the last user message (has_user: it is there). Unless it fits, needed_ is what the least would '
-  'need. p_begin any: a context that is cut begins with a user message; user: every one does.';
+  'need. p_begin any: a context that is cut begins with a user message; user: every one does. What p_format leaves out is '
+  'not there for anything else. left_out: how many of their messages are not in, or in part; reasons: which, and why.';
 revoke all on routine private.fit_context from public, anon, authenticated, service_role;
 
 -- Creating, reading, listing and changing conversations.
@@ -1854,8 +1903,8 @@ begin
         m.ctid,
         coalesce(pg_column_size(m.content), 0) + coalesce(pg_column_size(m.parts), 0)
           + coalesce(pg_column_size(m.function_call), 0) + coalesce(pg_column_size(m.tool_calls), 0)
-          + coalesce(pg_column_size(m.item), 0) + coalesce(pg_column_size(m.usage), 0) + pg_column_size(m.metadata)
-          as bytes
+          + coalesce(pg_column_size(m.item), 0) + coalesce(pg_column_size(m.source), 0)
+          + coalesce(pg_column_size(m.usage), 0) + pg_column_size(m.metadata) as bytes
       from public.conversation_messages m
       where m.conversation_id = c.id and m.sequence_order > p_above
       order by m.sequence_order desc
@@ -3378,6 +3427,33 @@ create type private.listed_message as (
 comment on type private.listed_message is 'A message as the API answers it: without its owner.';
 
 
+create type private.sourced_message as (
+  id uuid,
+  conversation_id uuid,
+  sequence_order integer,
+  type text,
+  role text,
+  content text,
+  parts jsonb,
+  name text,
+  function_call jsonb,
+  tool_calls jsonb,
+  tool_call_id text,
+  item_id text,
+  model text,
+  usage jsonb,
+  status text,
+  token_count integer,
+  author text,
+  metadata jsonb,
+  created_at timestamptz,
+  item jsonb,
+  source jsonb
+);
+comment on type private.sourced_message is
+  'A message as what converts it to the format of another API gets it: private.listed_message and its source.';
+
+
 -- Every column, so that an insert can return the message.
 create view private.listed_messages with (security_invoker = true) as
 select
@@ -3389,8 +3465,8 @@ select
   -- As printed: a number in JSON may be stored in a few bytes and print as thousands. octet_length(text) knows the size
   -- without reading the text.
   coalesce(octet_length(m.content), 0) + coalesce(octet_length(m.tool_call_id), 0) + case
-    when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.usage, m.item) > 0 or m.metadata <> '{}'
-    then octet_length(concat(m.parts, m.function_call, m.tool_calls, m.usage, m.metadata, m.item))
+    when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.usage, m.item, m.source) > 0 or m.metadata <> '{}'
+    then octet_length(concat(m.parts, m.function_call, m.tool_calls, m.usage, m.metadata, m.item, m.source))
     else 0
   end as bytes
 from public.conversation_messages m;
@@ -3398,8 +3474,23 @@ comment on view private.listed_messages is 'Messages as private.list_messages an
 revoke all on private.listed_messages from public, anon, authenticated, service_role;
 
 
+create function private.require_format(p_format text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if p_format is null or p_format not in ('message', 'chat', 'responses', 'anthropic', 'gemini', 'ai-sdk', 'langchain') then
+    perform private.refuse('format is not message, chat, responses, anthropic, gemini, ai-sdk or langchain.');
+  end if;
+end;
+$$;
+comment on routine private.require_format is 'Raises PT400 invalid_request for a format that messages are not shown in.';
+revoke all on routine private.require_format from public, anon, authenticated, service_role;
+
+
 create function private.list_any_messages(
-  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text
+  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text, p_format text
 ) returns json
 language plpgsql
 stable
@@ -3421,10 +3512,12 @@ begin
     select * from private.read_messages(p_conversation_id, p_after, p_before, p_limit + 1, p_order)
   loop
     v_bytes := v_bytes + coalesce(octet_length(v_message.content), 0) + coalesce(octet_length(v_message.tool_call_id), 0) + case
-      when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.item) > 0
-        or v_message.metadata <> '{}'
+      when num_nonnulls(
+          v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.item, v_message.source
+        ) > 0 or v_message.metadata <> '{}'
       then octet_length(concat(
-        v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.metadata, v_message.item
+        v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.metadata, v_message.item,
+        v_message.source
       ))
       else 0
     end;
@@ -3435,10 +3528,16 @@ begin
 
   select coalesce(
     json_agg(
-      row(
-        m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
-        m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item
-      )::private.listed_message
+      case
+        when p_format = 'message' then to_json(row(
+          m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
+          m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item
+        )::private.listed_message)
+        else to_json(row(
+          m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
+          m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item, m.source
+        )::private.sourced_message)
+      end
       order by case when p_order = 'desc' then -m.sequence_order else m.sequence_order end
     ),
     '[]'
@@ -3448,13 +3547,13 @@ begin
 end;
 $$;
 comment on routine private.list_any_messages is
-  'private.list_messages for conversations that share messages with others, and for pages of more than 8 MiB. Checks nobody''s '
-  'rights.';
+  'private.list_messages for conversations that share messages with others, for pages of more than 8 MiB, and for the formats of '
+  'other APIs. Checks nobody''s rights.';
 revoke all on routine private.list_any_messages from public, anon, authenticated, service_role;
 
 
 create function private.list_messages(
-  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text, p_user_id uuid
+  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text, p_user_id uuid, p_format text
 ) returns json
 language plpgsql
 stable
@@ -3478,14 +3577,17 @@ begin
     perform private.require_limit(p_limit);
     perform private.refuse('order is not asc or desc.');
   end if;
+  if p_format = 'message' is not true then
+    perform private.require_format(p_format);
+  end if;
   v_max_bytes := 8 * 1024 * 1024 / p_limit;
   select c.fork_sequence into v_fork_sequence
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
   if not found then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
-  elsif v_fork_sequence is not null then
-    return private.list_any_messages(p_conversation_id, v_after, v_before, p_limit, p_order);
+  elsif v_fork_sequence is not null or p_format <> 'message' then
+    return private.list_any_messages(p_conversation_id, v_after, v_before, p_limit, p_order, p_format);
   end if;
 
   if p_order = 'asc' then
@@ -3512,7 +3614,9 @@ begin
     ) m;
   end if;
   if v_bytes > v_max_bytes then
-    return private.list_any_messages(p_conversation_id, coalesce(p_after, 0), coalesce(p_before, 2147483647), p_limit, p_order);
+    return private.list_any_messages(
+      p_conversation_id, coalesce(p_after, 0), coalesce(p_before, 2147483647), p_limit, p_order, p_format
+    );
   end if;
   return json_build_object(
     'data', coalesce(v_data, '[]'),
@@ -3533,30 +3637,33 @@ create function public.list_messages(
   p_before integer default null,
   p_limit integer default 50,
   p_order text default 'asc',
-  p_user_id uuid default null
+  p_user_id uuid default null,
+  p_format text default 'message'
 ) returns json
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  return private.list_messages(p_conversation_id, p_after, p_before, p_limit, p_order, p_user_id);
+  return private.list_messages(p_conversation_id, p_after, p_before, p_limit, p_order, p_user_id, p_format);
 end;
 $$;
 comment on routine public.list_messages is
   'A page of a conversation''s messages with p_after < sequence_order < p_before, in p_order (asc or desc). Answers '
-  '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed.';
+  '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed. With a p_format of '
+  'another API than message each message has its source, too.';
 revoke all on routine private.list_messages, public.list_messages from public, anon, authenticated, service_role;
 grant execute on routine private.list_messages, public.list_messages to authenticated, service_role;
 
 -- Pieces: what a message says, does and answers, whichever API it was written for. The one place that knows what a call and
 -- what a result looks like. Computed on reading, so that rows of plain REST and of earlier versions are known too.
 
-create type private.piece as (place integer, upto integer, kind text, key text);
+create type private.piece as (place integer, upto integer, kind text, key text, type text);
 comment on type private.piece is
   'A piece of a message: the places from place to upto, where 0 is content (or all of an item), 1 and on are the elements of '
   'parts, then function_call and the elements of tool_calls. kind is user, system, model, reasoning, call, result, compaction '
-  'or empty; key is what a call and its result share, null where none can.';
+  'or empty; key is what a call and its result share, null where none can. type is which reasoning or compaction it is '
+  '(private.format_leaves_out), null for everything else.';
 
 
 create function private.piece_of(p_value jsonb, p_kind text) returns private.piece
@@ -3568,6 +3675,7 @@ declare
   v_type text := p_value ->> 'type';
   v_kind text;
   v_key text;
+  v_which text;
 begin
   case
     when jsonb_typeof(p_value) <> 'object' then
@@ -3656,13 +3764,60 @@ begin
     else
       v_kind := p_kind;
   end case;
-  return (null, null, v_kind, v_key)::private.piece;
+  if v_kind = 'compaction' then
+    v_which := 'compaction';
+  elsif v_kind = 'reasoning' then
+    -- Only who signed it takes it back. The AI SDK keeps that in providerMetadata, or, in what it sends, in providerOptions.
+    v_which := case
+      when p_value @? 'strict $ ? (
+        @.type == "thinking" && @.signature > "" || @.type == "redacted_thinking" && @.data >= ""
+        || @.type == "reasoning" && (
+          @.providerMetadata.anthropic.signature > "" || @.providerMetadata.anthropic.redactedData > ""
+          || @.providerOptions.anthropic.signature > "" || @.providerOptions.anthropic.redactedData > ""
+        )
+      )' then 'thinking'
+      when p_value @? 'strict $ ? (
+        @.thought == true
+        || @.type == "reasoning" && (
+          @.providerMetadata.google.thoughtSignature > "" || @.providerOptions.google.thoughtSignature > ""
+        )
+      )' then 'thought'
+      else 'reasoning_text'
+    end;
+  end if;
+  return (null, null, v_kind, v_key, v_which)::private.piece;
 end;
 $$;
 comment on routine private.piece_of is
   'What a content part or an item is, in a message whose text is of p_kind (user, system, model or result): its kind and key. '
   'Kind null: it says nothing by itself, and goes with its message.';
 revoke all on routine private.piece_of from public, anon, authenticated, service_role;
+
+
+create function private.format_leaves_out(p_type text, p_format text) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  return coalesce(
+    case p_type
+      -- An item of the Responses API, which only OpenAI can read.
+      when 'reasoning' then p_format in ('chat', 'anthropic', 'gemini')
+      -- Signed by Anthropic, by Google, and by nobody.
+      when 'thinking' then p_format in ('chat', 'responses', 'gemini')
+      when 'thought' then p_format in ('chat', 'responses', 'anthropic')
+      when 'reasoning_text' then p_format in ('chat', 'responses', 'anthropic', 'gemini')
+      when 'compaction' then p_format in ('chat', 'anthropic', 'gemini', 'ai-sdk', 'langchain')
+    end,
+    false
+  );
+end;
+$$;
+comment on routine private.format_leaves_out is
+  'Whether a context in this format is without the pieces of this type (private.piece): what thinks takes back only what it '
+  'has signed itself, ai-sdk and langchain hand all of it on, and message is everything as stored.';
+revoke all on routine private.format_leaves_out from public, anon, authenticated, service_role;
 
 
 create function private.pieces(p_message public.conversation_messages) returns setof private.piece
@@ -3692,18 +3847,22 @@ begin
   if v_type = 'message' and num_nonnulls(p_message.parts, p_message.function_call, p_message.tool_calls, p_message.item) = 0
     and v_kind <> 'result' and p_message.tool_call_id is null
   then
-    return next (0, c_end, case when p_message.content ~ '\S' then v_kind else 'empty' end, null)::private.piece;
+    return next (0, c_end, case when p_message.content ~ '\S' then v_kind else 'empty' end, null, null)::private.piece;
     return;
   end if;
 
-  if p_message.item is not null and private.is_whole_item(p_message) then
+  if v_type = 'compaction' then
+    return next (0, c_end, 'compaction', null, 'compaction')::private.piece;
+    return;
+  elsif p_message.item is not null and private.is_whole_item(p_message) then
     v_piece := private.piece_of(p_message.item, v_kind);
     return next (
       0, c_end, coalesce(v_piece.kind, v_kind),
       -- Without an id of its own it is approved by the one that the OpenAI API lists it with.
       coalesce(v_piece.key, case
         when v_type = 'mcp_approval_request' then 'approval mcpr_' || replace(p_message.id::text, '-', '')
-      end)
+      end),
+      case when v_piece.kind = 'reasoning' and p_message.item ->> 'type' = 'reasoning' then 'reasoning' else v_piece.type end
     )::private.piece;
     return;
   elsif v_type like '%\_output' or v_type = 'mcp_approval_response'
@@ -3712,29 +3871,34 @@ begin
     return next (0, c_end, 'result', case
       when p_message.tool_call_id is not null then 'id ' || p_message.tool_call_id
       when p_message.role = 'function' then 'name ' || p_message.name
-    end)::private.piece;
+    end, null)::private.piece;
     return;
-  elsif v_kind = 'model' and not v_calls and v_type in ('function_call', 'mcp_approval_request', 'reasoning', 'compaction') then
-    return next (0, c_end, case v_type when 'function_call' then 'call' when 'mcp_approval_request' then 'call' else v_type end,
-      case when v_type = 'function_call' then 'id ' || p_message.tool_call_id end)::private.piece;
+  elsif v_kind = 'model' and not v_calls and v_type in ('function_call', 'mcp_approval_request', 'reasoning') then
+    return next (
+      0, c_end, case when v_type = 'reasoning' then 'reasoning' else 'call' end,
+      case when v_type = 'function_call' then 'id ' || p_message.tool_call_id end,
+      case when v_type = 'reasoning' then 'reasoning_text' end
+    )::private.piece;
     return;
   end if;
 
   for v_piece in
-    select 0, 0, case when p_message.content ~ '\S' then v_kind end, null
+    select 0, 0, case when p_message.content ~ '\S' then v_kind end, null, null
     union all
-    select p.place, p.place, nullif(k.kind, 'empty'), k.key
+    select p.place, p.place, nullif(k.kind, 'empty'), k.key, k.type
     from jsonb_array_elements(p_message.parts) with ordinality p (value, place)
     cross join lateral private.piece_of(p.value, v_kind) k
     union all
-    select v_parts + 1, v_parts + 1, 'call', 'name ' || (p_message.function_call ->> 'name')
+    select v_parts + 1, v_parts + 1, 'call', 'name ' || (p_message.function_call ->> 'name'), null
     where v_calls and p_message.function_call is not null
     union all
-    select v_parts + 1 + c.place, v_parts + 1 + c.place, 'call', 'id ' || (c.value ->> 'id')
+    select v_parts + 1 + c.place, v_parts + 1 + c.place, 'call', 'id ' || (c.value ->> 'id'), null
     from jsonb_array_elements(case when v_calls then p_message.tool_calls end) with ordinality c (value, place)
   loop
     continue when v_piece.kind is null;
-    if v_last.kind = v_piece.kind and v_last.key is null and v_piece.key is null then
+    if v_last.kind = v_piece.kind and v_last.key is null and v_piece.key is null
+      and v_last.type is not distinct from v_piece.type
+    then
       v_last.upto := v_piece.upto;
     else
       if v_last.kind is not null then
@@ -3743,9 +3907,9 @@ begin
       v_last := v_piece;
     end if;
   end loop;
-  v_pieces := v_pieces || case when v_last.kind is null then (0, c_end, 'empty', null)::private.piece else v_last end;
+  v_pieces := v_pieces || case when v_last.kind is null then (0, c_end, 'empty', null, null)::private.piece else v_last end;
   if cardinality(v_pieces) > c_pieces then
-    v_pieces := array[(0, c_end, 'result', null)::private.piece];
+    v_pieces := array[(0, c_end, 'result', null, null)::private.piece];
   end if;
   foreach v_piece in array v_pieces loop
     return next v_piece;
@@ -3753,7 +3917,7 @@ begin
 end;
 $$;
 comment on routine private.pieces is
-  'The pieces of a message, in the order of their places. What is one kind and has no key is one piece; places in none go with '
+  'The pieces of a message, in the order of their places. What is one kind and type and has no key is one piece; places in none go with '
   'their message. A message without any is one piece of the kind empty; one of more than 1,000 a result that answers nothing.';
 revoke all on routine private.pieces from public, anon, authenticated, service_role;
 

@@ -2,7 +2,18 @@
 import { assert, assertEquals } from "@std/assert";
 import type postgres from "postgres";
 import { connect } from "../support/stack.ts";
-import { expectContext, type Json, piecesOf, random, randomRows, type Row } from "../support/context.ts";
+import {
+  compacts,
+  expectContext,
+  type Format,
+  FORMATS,
+  isOut,
+  type Json,
+  piecesOf,
+  random,
+  randomRows,
+  type Row,
+} from "../support/context.ts";
 
 const HISTORIES = 10_000;
 const BATCH = 1000;
@@ -72,11 +83,11 @@ async function store(tx: postgres.TransactionSql, user: string, conversations: C
   await tx`
     insert into conversation_messages (
       conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
-      tool_call_id, item, token_count
+      tool_call_id, item, source, model, status, token_count
     )
     select
       m.conversation_id, ${user}, m.sequence_order, coalesce(m.type, 'message'), m.role, m.content, m.parts, m.name,
-      m.function_call, m.tool_calls, m.tool_call_id, m.item, m.token_count
+      m.function_call, m.tool_calls, m.tool_call_id, m.item, m.source, m.model, coalesce(m.status, 'complete'), m.token_count
     from jsonb_populate_recordset(null::conversation_messages, ${JSON.stringify(rows)}::text::jsonb) m`;
 }
 
@@ -85,42 +96,51 @@ interface Question {
   max_tokens: number;
   max_messages?: number;
   begin?: "any" | "user";
+  format?: Format;
 }
 
 /** Answers in bulk; an error is {error, detail}. */
 async function ask(tx: postgres.TransactionSql, questions: Question[]): Promise<Json[]> {
   await tx`
-    create or replace function pg_temp.try_context(p_id uuid, p_max_tokens integer, p_max_messages integer, p_begin text)
-    returns jsonb
+    create or replace function pg_temp.try_context(
+      p_id uuid, p_max_tokens integer, p_max_messages integer, p_begin text, p_format text
+    ) returns jsonb
     language plpgsql as $$
     declare
       v_detail text;
     begin
-      return public.get_context(p_id, p_max_tokens, p_max_messages, p_explain => true, p_begin => coalesce(p_begin, 'any'));
+      return public.get_context(
+        p_id, p_max_tokens, p_max_messages, p_explain => true, p_begin => coalesce(p_begin, 'any'),
+        p_format => coalesce(p_format, 'message')
+      );
     exception when sqlstate 'PT409' then
       get stacked diagnostics v_detail = pg_exception_detail;
       return jsonb_build_object('error', sqlerrm, 'detail', v_detail);
     end $$`;
   const list = questions.map(({ conversation, ...limits }) => ({ id: conversation.id, ...limits }));
   const rows = await tx`
-    select pg_temp.try_context(q.id, q.max_tokens, q.max_messages, q.begin) as answer
+    select pg_temp.try_context(q.id, q.max_tokens, q.max_messages, q.begin, q.format) as answer
     from rows from (
       jsonb_to_recordset(${JSON.stringify(list)}::text::jsonb)
-        as (id uuid, max_tokens integer, max_messages integer, begin text)
-    ) with ordinality as q (id, max_tokens, max_messages, begin, n)
+        as (id uuid, max_tokens integer, max_messages integer, begin text, format text)
+    ) with ordinality as q (id, max_tokens, max_messages, begin, format, n)
     order by q.n`;
   return rows.map((row) => row.answer);
 }
 
 /** What a model's API demands of a request, whatever the rules of this project are. */
-function checkRequest(messages: Json[]): void {
+function checkRequest(messages: Json[], format: Format = "message"): void {
   const open: string[] = [];
+  if (format === "anthropic" || format === "gemini") {
+    assert(messages.length === 0 || piecesOf(messages[0])[0].kind === "user", "it does not begin with a user");
+  }
   messages.forEach((message, i) => {
     const pieces = piecesOf(message);
     const calls = pieces.some(({ kind }) => kind === "call");
     const called = new Set<string>();
     for (const [j, { kind, key }] of pieces.entries()) {
       assert(kind !== "empty", "nothing is said");
+      assert(!isOut(pieces[j], format), `${pieces[j].type} is for another API`);
       if (kind === "call") {
         // In content parts and in tool_calls: LangChain says it twice.
         if (key!.startsWith("name ") || !called.has(key!)) open.push(key!);
@@ -144,9 +164,10 @@ function checkRequest(messages: Json[]): void {
   assertEquals(open, [], "calls without a result");
 }
 
-function check({ conversation, max_tokens, max_messages = Infinity, begin = "any" }: Question, answer: Json): string {
+function check(question: Question, answer: Json): string {
+  const { conversation, max_tokens, max_messages = Infinity, begin = "any", format = "message" } = question;
   const { visible, summary } = conversation;
-  const expected = expectContext(visible, summary, max_tokens, max_messages, begin);
+  const expected = expectContext(visible, summary, max_tokens, { maxMessages: max_messages, begin, format });
   if (expected.shown === null) {
     assertEquals(answer.error, "budget_too_small");
     assert(answer.detail.includes(` ${expected.total} tokens in `), `${answer.detail} of ${expected.total}`);
@@ -163,15 +184,33 @@ function check({ conversation, max_tokens, max_messages = Infinity, begin = "any
   const first = rest.findIndex((m: Json) =>
     (m.type ?? "message") !== "message" || !/^(system|developer)$/.test(m.role)
   );
-  const history = first < 0 ? [] : rest.slice(first).filter((m: Json) => m.type !== "compaction");
-  checkRequest(history);
+  const history = first < 0 ? [] : rest.slice(first).filter((m: Json) => m.type !== "compaction" || !compacts(format));
+  checkRequest(history, format);
   const shown = rest.map((message: Json) => [message.sequence_order, piecesOf(message).length]);
   assertEquals([shown, truncated, total_tokens], [expected.shown, expected.truncated, expected.total]);
   for (const message of messages) {
     if (message.content === null) assert(message.parts ?? message.tool_calls ?? message.function_call ?? message.item);
   }
+  // What a conversion needs beside what is shown.
+  for (const message of rest) {
+    const row = visible.find((row) => row.sequence_order === message.sequence_order)!;
+    const whole = piecesOf(message).length === piecesOf(row).length;
+    const { source, model, status } = message;
+    assertEquals(
+      { source, model, status },
+      format === "message" ? { source: undefined, model: undefined, status: undefined } : {
+        source: whole ? row.source : undefined,
+        model: row.model,
+        status: row.status,
+      },
+      JSON.stringify(row),
+    );
+  }
 
   // Everything is in, or it is said why not.
+  let incomplete = 0;
+  const compaction = compacts(format) ? visible.findLast((row) => row.type === "compaction") : undefined;
+  const boundary = compaction?.sequence_order ?? 0;
   const missing = (row: Row) =>
     explain.left_out.find((one: Json) => one.from <= row.sequence_order && row.sequence_order <= one.to);
   for (const row of visible) {
@@ -180,7 +219,17 @@ function check({ conversation, max_tokens, max_messages = Infinity, begin = "any
     assertEquals(said === undefined, pieces === piecesOf(row).length, JSON.stringify(row));
     assertEquals(said?.in_part ?? false, said !== undefined && pieces > 0, JSON.stringify(row));
     if (said?.reason === "empty") assertEquals(piecesOf(row), [{ kind: "empty" }]);
+    if (said !== undefined) incomplete++;
+    // A format leaves out what nothing else has.
+    const out = piecesOf(row).filter((piece) => isOut(piece, format)).length;
+    if (said?.reason === "format") assert(out > 0, JSON.stringify(row));
+    if (out > 0 && pieces + out === piecesOf(row).length && row.sequence_order > boundary && !truncated) {
+      assertEquals(said?.reason, "format", JSON.stringify(row));
+    }
   }
+  // What is not read counts by its numbers, those of deleted messages too.
+  const gaps = (visible.at(-1)?.sequence_order ?? 0) - visible.length;
+  assert(incomplete <= answer.left_out && answer.left_out <= incomplete + gaps, `${answer.left_out} of ${incomplete}`);
   if (truncated) assert(explain.left_out.some((one: Json) => /over_budget|before_user/.test(one.reason)));
   return truncated ? "truncated" : "whole";
 }
@@ -196,7 +245,8 @@ Deno.test("over 10,000 random histories and budgets the context keeps its guaran
         const line = randomLine(rand);
         all.push(...line);
         const conversation = line.at(-1)!;
-        const { costs, total } = expectContext(conversation.visible, conversation.summary, 2 ** 31 - 1);
+        const format = FORMATS[Math.floor(rand() * FORMATS.length)];
+        const { costs, total } = expectContext(conversation.visible, conversation.summary, 2 ** 31 - 1, { format });
         // Exactly enough for one of the possible answers, one too little, or anything.
         const some = costs[Math.floor(rand() * costs.length)] ?? total;
         const exact = some - Math.floor(rand() * 2);
@@ -206,6 +256,7 @@ Deno.test("over 10,000 random histories and budgets the context keeps its guaran
           max_tokens: Math.max(kind < 0.6 ? exact : kind < 0.8 ? Math.floor(rand() * total) : 2 ** 31 - 1, 1),
           ...(rand() < 0.4 && { max_messages: 1 + Math.floor(rand() * (conversation.visible.length + 2)) }),
           ...(rand() < 0.3 && { begin: "user" }),
+          format,
         });
       }
       await store(tx, user, all);
@@ -295,6 +346,88 @@ Deno.test("the checker of requests finds what model APIs refuse, in every shape"
     }
     assert(found, name);
   }
+});
+
+Deno.test("the checker of answers finds what a format must not have, or has to", async () => {
+  const rows: Row[] = [
+    { role: "user", content: "earlier" },
+    { role: "assistant", content: "then" },
+    { type: "compaction", item: { type: "compaction", encrypted_content: "x" } },
+    { role: "user", content: "q", source: { dialect: "chat", rest: { refusal: null } } },
+    { type: "reasoning", item: { type: "reasoning", summary: [] } },
+    {
+      role: "assistant",
+      parts: [
+        { type: "thinking", thinking: "hm", signature: "x" },
+        { type: "thinking", thinking: "hm" },
+        { text: "hm", thought: true },
+        { type: "text", text: "a" },
+      ],
+      model: "m",
+      status: "incomplete",
+      source: { dialect: "anthropic", rest: {} },
+    },
+  ].map((row, i) => ({ sequence_order: i + 1, ...row } as Row));
+  const conversation = { id: crypto.randomUUID(), summary: null, rows, visible: rows };
+  const questions = FORMATS.map((format): Question => ({ conversation, max_tokens: 10_000, format }));
+  await inTransaction(async (tx, user) => {
+    await store(tx, user, [conversation]);
+    const answers = await ask(tx, questions);
+    const shown = (format: Format) => {
+      const { messages } = answers[FORMATS.indexOf(format)];
+      return messages.map(({ sequence_order, parts }: Json) => parts ? [sequence_order, parts.length] : sequence_order);
+    };
+    questions.forEach((question, i) => check(question, answers[i]));
+    assertEquals(FORMATS.map(shown), [
+      [3, 4, 5, [6, 4]],
+      [1, 2, 4, [6, 1]],
+      [3, 4, 5, [6, 1]],
+      [1, 2, 4, [6, 2]],
+      [1, 2, 4, [6, 2]],
+      [1, 2, 4, 5, [6, 4]],
+      [1, 2, 4, 5, [6, 4]],
+    ]);
+    assertEquals(answers.map(({ left_out }) => left_out), [2, 3, 3, 3, 3, 1, 1]);
+
+    const faults: [name: string, format: Format, plant: (answer: Json) => void][] = [
+      ["a message too few is counted", "chat", (answer) => answer.left_out--],
+      ["a message too many is counted", "message", (answer) => answer.left_out++],
+      ["a format's message has no source", "chat", ({ messages }) => delete messages[2].source],
+      ["a message in part has its source", "gemini", ({ messages }) => messages[3].source = rows[5].source],
+      ["message has a source", "message", ({ messages }) => messages[1].source = rows[3].source],
+      ["the model is missing", "anthropic", ({ messages }) => delete messages[3].model],
+      ["the status is missing", "ai-sdk", ({ messages }) => delete messages[4].status],
+      ["message has a status", "message", ({ messages }) => messages[3].status = "incomplete"],
+      ["a complete message says so", "langchain", ({ messages }) => messages[0].status = "complete"],
+      ["thinking that nobody signed", "anthropic", ({ messages }) => messages[3].parts.unshift(rows[5].parts![1])],
+      ["thinking of another API", "gemini", ({ messages }) => messages[3].parts.unshift(rows[5].parts![0])],
+      ["a thought of another API", "responses", ({ messages }) => messages[3].parts.unshift(rows[5].parts![2])],
+      ["thinking that its API has signed is missing", "anthropic", ({ messages }) => messages[3].parts.shift()],
+      ["what is left out has no reason", "chat", ({ explain }) => explain.left_out.pop()],
+      ["what is left out has another reason", "chat", ({ explain }) => explain.left_out.at(-1).reason = "unpaired"],
+      ["what is in part is said to be out", "gemini", ({ explain }) => delete explain.left_out.at(-1).in_part],
+      ["the compaction item is in", "anthropic", (answer) => {
+        answer.messages.splice(2, 0, { type: "compaction", item: rows[2].item, sequence_order: 3, author: "user" });
+        answer.explain.included.splice(2, 0, { sequence_order: 3, tokens: 0, reason: "fits" });
+      }],
+      ["it begins with the model", "gemini", (answer) => {
+        answer.messages.shift();
+        answer.total_tokens -= answer.explain.included.shift().tokens;
+      }],
+    ];
+    for (const [name, format, plant] of faults) {
+      const i = FORMATS.indexOf(format);
+      const answer = structuredClone(answers[i]);
+      plant(answer);
+      let found = false;
+      try {
+        check(questions[i], answer);
+      } catch {
+        found = true;
+      }
+      assert(found, name);
+    }
+  });
 });
 
 Deno.test("what keeps reading bounded: a result 256 messages after its call, a question 10,000 before the end", async () => {

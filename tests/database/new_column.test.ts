@@ -26,7 +26,10 @@ const ANSWERS: Record<string, { schema: string; keys: string[]; omitted: Record<
   "public.conversation_messages": {
     schema: "message in supabase/functions/conversations/schemas.ts and private.listed_message",
     keys: Object.keys(message.shape),
-    omitted: { user_id: owner, item: "Shown by the OpenAI API alone." },
+    omitted: {
+      user_id: owner,
+      source: "For what converts messages to the formats of other APIs: private.sourced_message.",
+    },
   },
   "public.sessions": {
     schema: "session in supabase/functions/sessions/schemas.ts",

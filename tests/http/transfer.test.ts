@@ -115,7 +115,13 @@ async function furnish(person: TestUser): Promise<void> {
   });
   await backend(person.id)("POST", `/conversations/${trunk}/messages`, { body: { messages: [user("by service")] } });
   const { error } = await person.client.from("conversation_messages")
-    .insert({ conversation_id: trunk, type: "reasoning", item: { type: "reasoning", summary: [] }, item_id: "rs_1" });
+    .insert({
+      conversation_id: trunk,
+      type: "reasoning",
+      item: { type: "reasoning", summary: [] },
+      source: { dialect: "responses", rest: odd },
+      item_id: "rs_1",
+    });
   assertEquals(error, null);
 
   const first = await fork(trunk, 8, "fork");

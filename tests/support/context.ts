@@ -16,6 +16,9 @@ export interface Row {
   tool_calls?: Json[];
   tool_call_id?: string;
   item?: Json;
+  source?: Json;
+  model?: string;
+  status?: string;
   token_count?: number;
 }
 
@@ -60,6 +63,45 @@ export interface Piece {
   kind: "user" | "system" | "model" | "reasoning" | "call" | "result" | "compaction" | "empty";
   /** What a call and its result share; null where none can. */
   key?: string | null;
+  /** Of reasoning and compaction: who can read it. */
+  type?: "reasoning" | "thinking" | "thought" | "reasoning_text" | "compaction";
+}
+
+export const FORMATS = ["message", "chat", "responses", "anthropic", "gemini", "ai-sdk", "langchain"] as const;
+export type Format = typeof FORMATS[number];
+
+/** Who can read it. What is not for one model's API alone is handed on by the libraries; message shows everything. */
+const READERS = {
+  reasoning: ["responses", "ai-sdk", "langchain"],
+  thinking: ["anthropic", "ai-sdk", "langchain"],
+  thought: ["gemini", "ai-sdk", "langchain"],
+  reasoning_text: ["ai-sdk", "langchain"],
+  compaction: ["responses"],
+};
+
+export const isOut = ({ type }: Piece, format: Format): boolean =>
+  type !== undefined && format !== "message" && !READERS[type].includes(format);
+
+/** Whether a compaction item stands for what is before it. */
+export const compacts = (format: Format) => format === "message" || format === "responses";
+
+/** What a part says that a model thought, by who signed it. */
+function thoughtOf(part: Json): Piece {
+  const said = (value: Json) => typeof value === "string" && value !== "";
+  const by = (name: string): Json[] => [part.providerMetadata?.[name] ?? {}, part.providerOptions?.[name] ?? {}];
+  if (
+    part.type === "redacted_thinking" ? typeof part.data === "string" : part.type === "thinking" && said(part.signature)
+  ) {
+    return { kind: "reasoning", type: "thinking" };
+  }
+  if (part.type === "reasoning") {
+    const anthropic = by("anthropic").some(({ signature, redactedData }) => said(signature) || said(redactedData));
+    if (anthropic) return { kind: "reasoning", type: "thinking" };
+    if (by("google").some(({ thoughtSignature }) => said(thoughtSignature))) {
+      return { kind: "reasoning", type: "thought" };
+    }
+  }
+  return { kind: "reasoning", type: part.thought === true ? "thought" : "reasoning_text" };
 }
 
 const id = (value: Json) => value == null ? null : `id ${value}`;
@@ -70,9 +112,9 @@ function pieceOf(part: Json, calls: boolean): Piece | undefined | null {
   const type: string = part.type ?? "";
   if (["text", "input_text", "output_text"].includes(type) || (!type && "text" in part)) {
     if (!/\S/.test(part.text)) return null;
-    return part.thought ? { kind: "reasoning" } : undefined;
+    return part.thought ? thoughtOf(part) : undefined;
   }
-  if (type === "thinking" || type === "reasoning") return { kind: "reasoning" };
+  if (["thinking", "redacted_thinking", "reasoning"].includes(type) || part.reasoningContent) return thoughtOf(part);
   if (type === "step-start") return null;
   if (type === "tool_result") return { kind: "result", key: id(part.tool_use_id) };
   if (type === "tool-result") return { kind: "result", key: id(part.toolCallId) };
@@ -94,14 +136,16 @@ const ITEM_RESULTS = [...ITEM_CALLS.slice(0, 3).map((type) => `${type}_output`),
 /** The pieces of a message, or of what a context shows of it, in their order. */
 export function piecesOf(row: Row): Piece[] {
   const { type = "message", item, role } = row;
+  if (type === "compaction") return [{ kind: "compaction", type: "compaction" }];
   if (item != null) {
     if (ITEM_CALLS.includes(type)) return [{ kind: "call", key: id(item.call_id) }];
     if (ITEM_RESULTS.includes(type)) return [{ kind: "result", key: id(item.call_id) }];
     if (type === "mcp_approval_request") return [{ kind: "call", key: `approval ${item.id}` }];
     if (type === "mcp_approval_response") return [{ kind: "result", key: `approval ${item.approval_request_id}` }];
-    if (type === "reasoning" || type === "compaction") return [{ kind: type }];
+    if (type === "reasoning") return [{ kind: "reasoning", type: "reasoning" }];
     return [{ kind: "model" }];
   }
+  if (type === "reasoning") return [{ kind: "reasoning", type: "reasoning_text" }];
   if (role === "function") return [{ kind: "result", key: named(row.name) }];
   if (role === "tool" && (row.tool_call_id != null || !row.parts)) {
     return [{ kind: "result", key: id(row.tool_call_id) }];
@@ -138,9 +182,10 @@ interface Group {
 }
 
 /** What can be sent of a history: groups that are in a context whole or not at all, in their order. */
-function groupsOf(history: Row[]): Group[] {
+function groupsOf(history: Row[], format: Format): Group[] {
   // Pairs, by walking forwards and remembering the latest message that makes each call.
-  const pieces = history.flatMap((row) => piecesOf(row).map((piece, at): Placed => ({ ...piece, row, at })));
+  const all = history.flatMap((row) => piecesOf(row).map((piece, at): Placed => ({ ...piece, row, at })));
+  const pieces = all.filter((piece) => !isOut(piece, format));
   const latest = new Map<string, { row: Row; calls: Placed[]; got: number }>();
   for (const piece of pieces) {
     if (piece.key == null) continue;
@@ -232,14 +277,18 @@ export function expectContext(
   rows: Row[],
   summary: string | null,
   maxTokens: number,
-  maxMessages = Infinity,
-  begin = "any",
+  { maxMessages = Infinity, begin = "any", format = "message" }: {
+    maxMessages?: number;
+    begin?: "any" | "user";
+    format?: Format;
+  } = {},
 ): Expected {
+  if (format === "anthropic" || format === "gemini") begin = "user";
   const firstOther = rows.findIndex((row) =>
     (row.type ?? "message") !== "message" || !["system", "developer"].includes(row.role!)
   );
   const leading = rows.slice(0, Math.min(64, firstOther < 0 ? rows.length : firstOther));
-  const compaction = rows.findLastIndex((row) => row.type === "compaction");
+  const compaction = compacts(format) ? rows.findLastIndex((row) => row.type === "compaction") : -1;
   const head = [...leading, ...(compaction < 0 ? [] : [rows[compaction]])];
   let headTokens = head.reduce((sum, row) => sum + tokens(row), 0);
   let headMessages = head.length;
@@ -248,7 +297,7 @@ export function expectContext(
     headMessages++;
   }
 
-  const groups = groupsOf(rows.slice(Math.max(leading.length, compaction + 1)));
+  const groups = groupsOf(rows.slice(Math.max(leading.length, compaction + 1)), format);
   const cost = (some: Group[]) =>
     [...new Set(slicesOf(some).map(([{ row }]) => row))].reduce((sum, row) => sum + tokens(row), headTokens);
   const fits = (some: Group[]) => cost(some) <= maxTokens && headMessages + slicesOf(some).length <= maxMessages;
@@ -316,7 +365,13 @@ export function randomRows(rand: () => number, first: number, length: number): R
   // Results that come later than they should: how many messages from now.
   const late: { after: number; row: Omit<Row, "sequence_order"> }[] = [];
   const push = (row: Omit<Row, "sequence_order">) => {
-    rows.push({ ...row, ...(maybe(0.4) && { token_count: maybe(0.1) ? 0 : int(60) }) });
+    rows.push({
+      ...row,
+      ...(maybe(0.4) && { token_count: maybe(0.1) ? 0 : int(60) }),
+      ...(maybe(0.2) && { source: { dialect: pick(FORMATS.slice(1)), rest: maybe(0.5) ? {} : { refusal: null } } }),
+      ...(maybe(0.2) && { model: "m" }),
+      ...(maybe(0.1) && { status: "incomplete" }),
+    });
     for (const one of late.filter(({ after }) => after <= rows.length)) {
       late.splice(late.indexOf(one), 1);
       rows.push(one.row);
@@ -334,6 +389,21 @@ export function randomRows(rand: () => number, first: number, length: number): R
       if (maybe(0.05)) push(row); // a retry that was stored twice
     }
   };
+  const signature = () => pick([BLOB, "", undefined]);
+  const providers = () =>
+    pick([{ anthropic: { signature: BLOB } }, { google: { thoughtSignature: BLOB } }, { openai: {} }]);
+  /** What a model thought, of every kind. */
+  const thoughts = (): Json[] =>
+    Array.from({ length: 1 + int(3) }, () =>
+      pick<() => Json>([
+        () => ({ type: "thinking", thinking: "hm", signature: signature() }),
+        () => ({ type: "redacted_thinking", data: pick([BLOB, undefined]) }),
+        () => ({ type: "reasoning", text: "hm", providerMetadata: maybe(0.7) ? providers() : undefined }),
+        () => ({ type: "reasoning", text: "", providerOptions: { anthropic: { redactedData: signature() } } }),
+        () => ({ type: "reasoning", reasoning: "hm" }),
+        () => ({ text: "hm", thought: true, thoughtSignature: signature() }),
+        () => ({ reasoningContent: { reasoningText: { text: "hm", signature: BLOB } } }),
+      ])());
   // Ids come again now and then.
   const id = () => maybe(0.3) ? `call_${int(3)}` : `call_${int(1e9)}`;
   const kinds: (() => void)[] = [
@@ -391,7 +461,7 @@ export function randomRows(rand: () => number, first: number, length: number): R
     },
     // The same in content parts: Anthropic, Gemini and the AI SDK; results of one message, with words beside them.
     () => {
-      const thinking = maybe(0.3) ? [{ type: "thinking", thinking: "", signature: BLOB }] : [];
+      const thinking = maybe(0.3) ? thoughts() : [];
       const ids = Array.from({ length: 1 + int(3) }, id);
       const words = () => maybe(0.4) ? [{ type: "text", text: text() }] : [];
       push({
@@ -425,7 +495,7 @@ export function randomRows(rand: () => number, first: number, length: number): R
       const toolCallId = id();
       push({
         role: "assistant",
-        parts: [{ type: "reasoning", text: "hm" }, { type: "tool-call", toolCallId, toolName: "f", input: {} }],
+        parts: [...thoughts(), { type: "tool-call", toolCallId, toolName: "f", input: {} }],
       });
       results([{
         role: "tool",
@@ -449,6 +519,14 @@ export function randomRows(rand: () => number, first: number, length: number): R
     () => {
       if (maybe(0.3)) push({ type: "compaction", item: { type: "compaction", id: "cmp_1", encrypted_content: BLOB } });
       if (maybe(0.3)) push({ role: "assistant", content: "" });
+    },
+    () => {
+      if (maybe(0.4)) push({ type: "reasoning", content: "hm" });
+      push({
+        role: "assistant",
+        parts: maybe(0.3) ? thoughts() : [...thoughts(), { type: "text", text: text() }, ...thoughts()],
+      });
+      if (maybe(0.5)) push({ role: "assistant", content: text() });
     },
     () => push(pick([{ role: "tool", tool_call_id: id(), content: "?" }, { role: "tool", content: "?" }])),
     () => push({ type: "function_call_output", item: { type: "function_call_output", call_id: id(), output: "?" } }),

@@ -19,6 +19,7 @@ export type Database = {
           "parts": Json | null;
           "role": string | null;
           "sequence_order": number;
+          "source": Json | null;
           "status": string;
           "token_count": number | null;
           "tool_call_id": string | null;
@@ -43,6 +44,7 @@ export type Database = {
           "parts"?: Json | null;
           "role"?: string | null;
           "sequence_order"?: number;
+          "source"?: Json | null;
           "status"?: string;
           "token_count"?: number | null;
           "tool_call_id"?: string | null;
@@ -66,6 +68,7 @@ export type Database = {
           "parts"?: Json | null;
           "role"?: string | null;
           "sequence_order"?: number;
+          "source"?: Json | null;
           "status"?: string;
           "token_count"?: number | null;
           "tool_call_id"?: string | null;
@@ -498,6 +501,7 @@ export type Database = {
           "p_begin"?: string;
           "p_conversation_id": string;
           "p_explain"?: boolean;
+          "p_format"?: string;
           "p_max_messages"?: number;
           "p_max_tokens": number;
           "p_user_id"?: string;
@@ -578,6 +582,7 @@ export type Database = {
           "p_after"?: number;
           "p_before"?: number;
           "p_conversation_id": string;
+          "p_format"?: string;
           "p_limit"?: number;
           "p_order"?: string;
           "p_user_id"?: string;

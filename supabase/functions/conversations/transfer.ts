@@ -16,6 +16,7 @@ import {
 } from "../_shared/http.ts";
 import { shapeOf } from "../_shared/json.ts";
 import { NDJSON } from "../_shared/ndjson.ts";
+import { jsonObject } from "../_shared/schemas.ts";
 import { readChatGpt } from "./chatgpt.ts";
 import type { Fields, ImportError, ImportRecord } from "./records.ts";
 import * as repo from "./repo.ts";
@@ -99,7 +100,9 @@ const messageLine = z.strictObject({
   conversation_id: oldId.nullish(),
   sequence_order: number.optional(),
   message_type,
-  item: messageShape.function_call,
+  item: jsonObject.nullish(),
+  /** What a message of another API says beyond the other fields. */
+  source: z.strictObject({ dialect: z.enum(["chat", "responses", "anthropic", "gemini", "ai-sdk", "langchain"]), rest: jsonObject }).nullish(),
   author: z.enum(["user", "service"]).optional(),
   created_at: timestamp.optional(),
 }).superRefine((line, context) => {

@@ -43,7 +43,7 @@ set search_path = ''
 as $$
 declare
   v_fields text[] := p_more_fields
-    || '{type,role,content,parts,name,function_call,tool_calls,tool_call_id,item_id,model,usage,status,token_count,metadata}';
+    || '{type,role,content,parts,name,function_call,tool_calls,tool_call_id,item,source,item_id,model,usage,status,token_count,metadata}';
   v_invalid bigint;
 begin
   if jsonb_typeof(p_messages) is distinct from 'array' then
@@ -104,11 +104,11 @@ begin
         is not distinct from
         (s.type, s.role, s.content, s.parts, s.name, s.function_call, s.tool_calls, s.tool_call_id, s.model, s.usage,
           s.status, s.token_count, s.metadata)
-          -- A client that does not know of items repeats the message without one.
-          and coalesce(nullif(m.item, 'null') = s.item, true) as equal
+          -- A client that does not know of items repeats the message without one, and so for its source.
+          and coalesce(nullif(m.item, 'null') = s.item, true) and coalesce(nullif(m.source, 'null') = s.source, true) as equal
       from jsonb_to_recordset(p_messages) as m (
         type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
-        tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
+        tool_call_id text, item jsonb, source jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
         metadata jsonb
       )
       cross join private.lineage(p_conversation_id) l
@@ -149,7 +149,7 @@ as $$
   select jsonb_build_object(
     'messages', coalesce(
       to_jsonb(array_agg(
-        to_jsonb(m) - 'user_id' || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
+        to_jsonb(m) - '{user_id,source}'::text[] || jsonb_build_object('conversation_id', p_conversation_id) order by s.n
       )),
       '[]'
     ),
@@ -182,22 +182,23 @@ begin
   with stored as (
     insert into private.listed_messages as s (
       conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
-      tool_call_id, item, item_id, model, usage, status, token_count, author, metadata
+      tool_call_id, item, source, item_id, model, usage, status, token_count, author, metadata
     )
     select
       p_conversation_id, p_user_id, p_last + m.n, coalesce(m.type, 'message'), m.role, m.content, nullif(m.parts, 'null'),
       m.name, nullif(m.function_call, 'null'), nullif(m.tool_calls, 'null'), m.tool_call_id,
-      nullif(m.item, 'null'), m.item_id, m.model,
+      nullif(m.item, 'null'), nullif(m.source, 'null'), m.item_id, m.model,
       nullif(m.usage, 'null'), coalesce(m.status, 'complete'), m.token_count, p_author,
       coalesce(nullif(m.metadata, 'null'), '{}')
     from rows from (
       jsonb_to_recordset(p_messages) as (
         type text, role text, content text, parts jsonb, name text, function_call jsonb, tool_calls jsonb,
-        tool_call_id text, item jsonb, item_id text, model text, usage jsonb, status text, token_count integer, metadata jsonb
+        tool_call_id text, item jsonb, source jsonb, item_id text, model text, usage jsonb, status text, token_count integer,
+        metadata jsonb
       )
     ) with ordinality as m (
-      type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
-      status, token_count, metadata, n
+      type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, source, item_id, model,
+      usage, status, token_count, metadata, n
     )
     returning s.message, s.sequence_order
   )
@@ -288,8 +289,8 @@ begin
 end;
 $$;
 comment on routine private.store_messages is
-  'Appends a batch under the conversation''s row lock: all of it, contiguously, or nothing. A message may have an item '
-  'beside the fields of an append. p_scope is where p_idempotency_key counts. Answers as public.append_messages.';
+  'Appends a batch under the conversation''s row lock: all of it, contiguously, or nothing. p_scope is where p_idempotency_key '
+  'counts. Answers as public.append_messages.';
 revoke all on routine private.store_messages from public, anon, authenticated, service_role;
 
 

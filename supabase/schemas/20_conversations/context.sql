@@ -90,7 +90,9 @@ comment on routine private.occurrences is 'How often a text has another in it.';
 revoke all on routine private.occurrences from public, anon, authenticated, service_role;
 
 
-create function private.context_message(p_message public.conversation_messages, p_places int4multirange) returns jsonb
+create function private.context_message(
+  p_message public.conversation_messages, p_places int4multirange, p_format text
+) returns jsonb
 language plpgsql
 immutable
 set search_path = ''
@@ -152,12 +154,18 @@ begin
     case when v_message.tool_call_id is null then 'tool_call_id' end,
     case when v_message.item_id is null then 'item_id' end,
     case when v_item is null then 'item' end
-  ];
+  ] || case
+    when p_format = 'message' then '{}'
+    else jsonb_strip_nulls(jsonb_build_object(
+      'status', nullif(v_message.status, 'complete'), 'model', v_message.model
+    )) || case when p_places is null and v_message.source is not null then jsonb_build_object('source', v_message.source) else '{}' end
+  end;
 end;
 $$;
 comment on routine private.context_message is
   'A message, or only what of it is at p_places (private.pieces), as a model needs it, with author and sequence_order. Fields '
-  'that are null are left out, except content.';
+  'that are null are left out, except content. For what converts it to a format of another API also its model, its status unless '
+  'it is complete, and the source of a whole message.';
 revoke all on routine private.context_message from public, anon, authenticated, service_role;
 
 
@@ -168,7 +176,8 @@ create type private.context_piece as (
   place integer,
   upto integer,
   kind text,
-  key text
+  key text,
+  type text
 );
 comment on type private.context_piece is
   'A piece (private.piece) of a message, with what the message costs and its size as stored. Bodies stay behind: what is read '
@@ -186,17 +195,17 @@ as $$
 begin
   return (
     select coalesce(array_agg(
-      (p.sequence_order, p.tokens, p.bytes, p.place, p.upto, p.kind, p.key)::private.context_piece
+      (p.sequence_order, p.tokens, p.bytes, p.place, p.upto, p.kind, p.key, p.type)::private.context_piece
       order by p.sequence_order, p.place
     ), '{}')
     from (
-      select m.sequence_order, m.tokens, m.bytes, p.place, p.upto, p.kind, p.key
+      select m.sequence_order, m.tokens, m.bytes, p.place, p.upto, p.kind, p.key, p.type
       from (
         -- Once for each message, however many pieces it has.
         select
           m as message, m.sequence_order, private.message_tokens(m) as tokens,
           coalesce(octet_length(m.content), 0) + coalesce(pg_column_size(m.parts), 0) + coalesce(pg_column_size(m.item), 0)
-            + coalesce(pg_column_size(m.tool_calls), 0) as bytes
+            + coalesce(pg_column_size(m.tool_calls), 0) + coalesce(pg_column_size(m.source), 0) as bytes
         from private.read_messages(p_conversation_id, p_after, p_before, p_limit, 'desc') m
         offset 0
       ) m
@@ -276,7 +285,8 @@ revoke all on routine private.last_user_message from public, anon, authenticated
 
 
 create function private.get_context(
-  p_conversation_id uuid, p_max_tokens integer, p_max_messages integer, p_explain boolean, p_begin text, p_user_id uuid
+  p_conversation_id uuid, p_max_tokens integer, p_max_messages integer, p_explain boolean, p_begin text, p_user_id uuid,
+  p_format text
 ) returns jsonb
 language plpgsql
 stable
@@ -301,8 +311,13 @@ declare
   v_messages jsonb := '[]';
   v_included jsonb := '[]';
   v_left_out jsonb := '[]';
+  v_not_read integer := 0;
   v_summary public.conversation_messages;
-  v_compaction integer := private.newest_compaction(p_conversation_id);
+  -- Where nobody could read the item, what it stands for is sent instead.
+  v_compaction integer := case
+    when not private.format_leaves_out('compaction', p_format) then private.newest_compaction(p_conversation_id)
+  end;
+  v_begin text := case when p_format in ('anthropic', 'gemini') then 'user' else p_begin end;
   v_user integer;
   v_read private.context_piece[];
   v_pieces private.context_piece[] := '{}';
@@ -320,6 +335,7 @@ begin
   if p_begin is null or p_begin not in ('any', 'user') then
     perform private.refuse('begin is neither any nor user.');
   end if;
+  perform private.require_format(p_format);
   select 'system', 'conversation_summary', c.summary into v_summary.role, v_summary.name, v_summary.content
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
@@ -340,7 +356,7 @@ begin
     coalesce(max(m.sequence_order) filter (where m.reason = 'leading'), 0) as leading,
     count(*) as messages,
     coalesce(sum(private.message_tokens(m.message)), 0) as tokens,
-    coalesce(jsonb_agg(private.context_message(m.message, null) order by m.sequence_order), '[]') as shown,
+    coalesce(jsonb_agg(private.context_message(m.message, null, p_format) order by m.sequence_order), '[]') as shown,
     coalesce(
       jsonb_agg(
         jsonb_build_object(
@@ -372,6 +388,7 @@ begin
   v_tokens_left := coalesce(p_max_tokens, 2147483647) - v_tokens;
   v_messages_left := coalesce(p_max_messages, 2147483647) - v_count;
   if v_part.leading < v_compaction - 1 then
+    v_not_read := v_compaction - 1 - v_part.leading;
     v_left_out := jsonb_build_array(
       jsonb_build_object('from', v_part.leading + 1, 'to', v_compaction - 1, 'reason', 'compacted')
     );
@@ -400,7 +417,7 @@ begin
     select * into v_fit
     from private.fit_context(
       v_pieces, v_first, v_all,
-      v_tokens_left, v_messages_left, c_bytes, p_begin, p_explain
+      v_tokens_left, v_messages_left, c_bytes, v_begin, p_explain, p_format
     );
     exit when v_all or v_chunk = 0 or v_fit.over;
   end loop;
@@ -409,7 +426,7 @@ begin
     select * into v_fit
     from private.fit_context(
       private.read_context_pieces(p_conversation_id, v_user - 1, v_user + 1, 1) || v_pieces, v_first, v_all,
-      v_tokens_left, v_messages_left, c_bytes, p_begin, p_explain
+      v_tokens_left, v_messages_left, c_bytes, v_begin, p_explain, p_format
     );
   end if;
 
@@ -426,7 +443,7 @@ begin
 
   if v_fit.slices is not null then
     select
-      jsonb_agg(private.context_message(m, s.places) order by s.n) as shown,
+      jsonb_agg(private.context_message(m, s.places, p_format) order by s.n) as shown,
       case when p_explain then
         jsonb_agg(
           jsonb_build_object(
@@ -445,22 +462,27 @@ begin
     v_included := v_included || v_part.included;
   end if;
 
-  v_result := jsonb_build_object('messages', v_messages, 'total_tokens', v_tokens, 'truncated', v_fit.truncated);
+  if not v_all then
+    v_not_read := v_not_read + greatest(v_first - v_after - 1, 0) - (v_user is not null)::integer;
+  end if;
+  v_result := jsonb_build_object(
+    'messages', v_messages, 'total_tokens', v_tokens, 'truncated', v_fit.truncated, 'left_out', v_not_read + v_fit.left_out
+  );
   if p_explain then
     -- What was not read lies before the first that was, or between it and the user's message.
     if not v_all then
       if v_after < v_user - 1 then
         v_left_out := v_left_out || jsonb_build_object('from', v_after + 1, 'to', v_user - 1, 'reason', 'over_budget');
       end if;
-      if v_fit.left_out -> 0 @> jsonb_build_object('from', v_first, 'reason', 'over_budget') then
-        v_fit.left_out := jsonb_set(v_fit.left_out, '{0,from}', to_jsonb(coalesce(v_user, v_after) + 1));
+      if v_fit.reasons -> 0 @> jsonb_build_object('from', v_first, 'reason', 'over_budget') then
+        v_fit.reasons := jsonb_set(v_fit.reasons, '{0,from}', to_jsonb(coalesce(v_user, v_after) + 1));
       elsif coalesce(v_user, v_after) < v_first - 1 then
         v_left_out := v_left_out
           || jsonb_build_object('from', coalesce(v_user, v_after) + 1, 'to', v_first - 1, 'reason', 'over_budget');
       end if;
     end if;
     v_result := v_result || jsonb_build_object(
-      'explain', jsonb_build_object('included', v_included, 'left_out', v_left_out || coalesce(v_fit.left_out, '[]'))
+      'explain', jsonb_build_object('included', v_included, 'left_out', v_left_out || coalesce(v_fit.reasons, '[]'))
     );
   end if;
   return v_result;
@@ -475,19 +497,22 @@ create function public.get_context(
   p_max_messages integer default null,
   p_explain boolean default false,
   p_begin text default 'any',
-  p_user_id uuid default null
+  p_user_id uuid default null,
+  p_format text default 'message'
 ) returns jsonb
 language sql
 stable
 set search_path = ''
-return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_begin, p_user_id);
+return private.get_context(p_conversation_id, p_max_tokens, p_max_messages, p_explain, p_begin, p_user_id, p_format);
 comment on routine public.get_context is
   'What of a conversation fits a model: the summary as a system message named conversation_summary, the leading system and '
   'developer messages, the newest compaction item, which stands for what is before it, then the newest messages. Results are '
   'directly behind their call; a call or a result without the other is left out, and so is what says nothing. A context that '
   'is cut begins with a user''s message, with p_begin user every one does. Never more than p_max_tokens '
   '(private.message_tokens counts) or p_max_messages. A turn that does not fit keeps its user''s message and the newest that '
-  'does, else PT409 budget_too_small. Answers {messages, total_tokens, truncated}, and with p_explain explain: '
-  '{included, left_out}.';
+  'does, else PT409 budget_too_small. Answers {messages, total_tokens, truncated, left_out}, left_out being how many messages '
+  'are not in it or only in part, and with p_explain explain: {included, left_out}. p_format is what the messages will be '
+  'converted to: what that API cannot take (private.format_leaves_out) is left out, and the compaction item stands for nothing '
+  'where it is; for anthropic and gemini it begins with a user''s message.';
 revoke all on routine private.get_context, public.get_context from public, anon, authenticated, service_role;
 grant execute on routine private.get_context, public.get_context to authenticated, service_role;

@@ -15,6 +15,7 @@ create function private.fit_context(
   p_bytes bigint,
   p_begin text,
   p_explain boolean,
+  p_format text,
   out over boolean,
   out has_user boolean,
   out fits boolean,
@@ -23,7 +24,8 @@ create function private.fit_context(
   out slices private.context_slice[],
   out tokens bigint,
   out truncated boolean,
-  out left_out jsonb
+  out left_out integer,
+  out reasons jsonb
 )
 language plpgsql
 stable
@@ -39,7 +41,8 @@ declare
   c_reach constant integer := 256;
 begin
   with pieces as (
-    select * from unnest(p_pieces) with ordinality p (sequence_order, tokens, bytes, place, upto, kind, key, n)
+    select p.*, p.type is not null and private.format_leaves_out(p.type, p_format) as is_out
+    from unnest(p_pieces) with ordinality p (sequence_order, tokens, bytes, place, upto, kind, key, type, n)
   ),
   -- Every result belongs to the nearest message before it that makes the call: some providers use their ids again. An id is one
   -- call however often a message says it; calls that have only a name are answered one after the other.
@@ -49,7 +52,7 @@ begin
       case when p.key ^@ 'name ' then row_number() over (partition by p.key, p.sequence_order, p.kind order by p.n) else 1 end as nth,
       max(p.sequence_order) filter (where p.kind = 'call') over (partition by p.key order by p.n) as call_row
     from pieces p
-    where p.key is not null
+    where p.key is not null and not p.is_out
   ),
   results as (
     -- A second answer to the same call is refused by some APIs.
@@ -81,7 +84,7 @@ begin
         p.kind in ('user', 'system', 'compaction') or p.is_apart
           or p.kind = 'reasoning' and lag(p.kind) over (order by p.n) is distinct from 'reasoning' as begins
       from paired p
-      where p.kind <> 'empty'
+      where p.kind <> 'empty' and not p.is_out
     ) p
   ),
   judged as (
@@ -223,12 +226,19 @@ begin
     from summed s
     join decided d on s.r >= d.cut or d.cut > d.user_r and s.r between d.user_r and d.user_last
   ),
+  counted as (
+    select
+      p.sequence_order, count(*) as pieces, count(c.n) as chosen
+    from pieces p
+    left join chosen c on c.n = p.n
+    group by p.sequence_order
+  ),
   sliced as (
     select
       c.slice, min(c.sequence_order) as sequence_order, sum(c.charge)::bigint as tokens, bool_or(c.in_turn) as in_turn,
       case when count(*) < min(a.pieces) then range_agg(int4range(c.place, c.upto, '[]')) end as places
     from (select c.*, count(*) filter (where c.begins_slice) over (order by c.r) as slice from chosen c) c
-    join (select p.sequence_order, count(*) as pieces from pieces p group by p.sequence_order) a using (sequence_order)
+    join counted a using (sequence_order)
     group by c.slice
   ),
   -- What is not shown, message by message. What lies where the budget ends is over it, whatever else it is.
@@ -241,7 +251,8 @@ begin
         when bool_or(s.n is not null and c.n is null) or p.sequence_order < f.first and f.is_cut
           or p.sequence_order > f.gap_from and p.sequence_order < f.gap_to then 'over_budget'
         when bool_and(p.kind = 'empty') then 'empty'
-        when bool_or(c.n is null) then 'unpaired'
+        when bool_or(c.n is null and not p.is_out) then 'unpaired'
+        when bool_or(p.is_out) then 'format'
       end as reason,
       bool_or(c.n is not null) as in_part
     from pieces p
@@ -271,6 +282,7 @@ begin
     (select array_agg((s.sequence_order, s.places, s.tokens, s.in_turn)::private.context_slice order by s.slice) from sliced s),
     coalesce((select sum(c.charge) from chosen c), 0),
     not p_all or exists (select from summed s where s.n not in (select c.n from chosen c)),
+    (select count(*) from counted c where c.chosen < c.pieces),
     (
       select jsonb_agg(
         jsonb_build_object('from', r.lower, 'to', r.upper, 'reason', r.reason)
@@ -286,7 +298,7 @@ begin
         group by m.reason, m.in_part, m.island
       ) r
     )
-  into over, has_user, fits, needed_tokens, needed_messages, slices, tokens, truncated, left_out
+  into over, has_user, fits, needed_tokens, needed_messages, slices, tokens, truncated, left_out, reasons
   from decided d;
 end;
 $$;
@@ -294,5 +306,6 @@ comment on routine private.fit_context is
   'What of these pieces fits into p_tokens and p_messages, and into p_bytes where it is more than the least. They are those of the newest messages of a conversation, from number '
   'p_first on, and of its last user message where that is older; p_all: there are no others. over: older messages cannot '
   'change the answer, except the last user message (has_user: it is there). Unless it fits, needed_ is what the least would '
-  'need. p_begin any: a context that is cut begins with a user message; user: every one does.';
+  'need. p_begin any: a context that is cut begins with a user message; user: every one does. What p_format leaves out is '
+  'not there for anything else. left_out: how many of their messages are not in, or in part; reasons: which, and why.';
 revoke all on routine private.fit_context from public, anon, authenticated, service_role;

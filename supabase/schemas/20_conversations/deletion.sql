@@ -80,8 +80,8 @@ begin
         m.ctid,
         coalesce(pg_column_size(m.content), 0) + coalesce(pg_column_size(m.parts), 0)
           + coalesce(pg_column_size(m.function_call), 0) + coalesce(pg_column_size(m.tool_calls), 0)
-          + coalesce(pg_column_size(m.item), 0) + coalesce(pg_column_size(m.usage), 0) + pg_column_size(m.metadata)
-          as bytes
+          + coalesce(pg_column_size(m.item), 0) + coalesce(pg_column_size(m.source), 0)
+          + coalesce(pg_column_size(m.usage), 0) + pg_column_size(m.metadata) as bytes
       from public.conversation_messages m
       where m.conversation_id = c.id and m.sequence_order > p_above
       order by m.sequence_order desc

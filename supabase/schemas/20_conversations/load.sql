@@ -94,6 +94,33 @@ create type private.listed_message as (
 comment on type private.listed_message is 'A message as the API answers it: without its owner.';
 
 
+create type private.sourced_message as (
+  id uuid,
+  conversation_id uuid,
+  sequence_order integer,
+  type text,
+  role text,
+  content text,
+  parts jsonb,
+  name text,
+  function_call jsonb,
+  tool_calls jsonb,
+  tool_call_id text,
+  item_id text,
+  model text,
+  usage jsonb,
+  status text,
+  token_count integer,
+  author text,
+  metadata jsonb,
+  created_at timestamptz,
+  item jsonb,
+  source jsonb
+);
+comment on type private.sourced_message is
+  'A message as what converts it to the format of another API gets it: private.listed_message and its source.';
+
+
 -- Every column, so that an insert can return the message.
 create view private.listed_messages with (security_invoker = true) as
 select
@@ -105,8 +132,8 @@ select
   -- As printed: a number in JSON may be stored in a few bytes and print as thousands. octet_length(text) knows the size
   -- without reading the text.
   coalesce(octet_length(m.content), 0) + coalesce(octet_length(m.tool_call_id), 0) + case
-    when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.usage, m.item) > 0 or m.metadata <> '{}'
-    then octet_length(concat(m.parts, m.function_call, m.tool_calls, m.usage, m.metadata, m.item))
+    when num_nonnulls(m.parts, m.function_call, m.tool_calls, m.usage, m.item, m.source) > 0 or m.metadata <> '{}'
+    then octet_length(concat(m.parts, m.function_call, m.tool_calls, m.usage, m.metadata, m.item, m.source))
     else 0
   end as bytes
 from public.conversation_messages m;
@@ -114,8 +141,23 @@ comment on view private.listed_messages is 'Messages as private.list_messages an
 revoke all on private.listed_messages from public, anon, authenticated, service_role;
 
 
+create function private.require_format(p_format text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if p_format is null or p_format not in ('message', 'chat', 'responses', 'anthropic', 'gemini', 'ai-sdk', 'langchain') then
+    perform private.refuse('format is not message, chat, responses, anthropic, gemini, ai-sdk or langchain.');
+  end if;
+end;
+$$;
+comment on routine private.require_format is 'Raises PT400 invalid_request for a format that messages are not shown in.';
+revoke all on routine private.require_format from public, anon, authenticated, service_role;
+
+
 create function private.list_any_messages(
-  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text
+  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text, p_format text
 ) returns json
 language plpgsql
 stable
@@ -137,10 +179,12 @@ begin
     select * from private.read_messages(p_conversation_id, p_after, p_before, p_limit + 1, p_order)
   loop
     v_bytes := v_bytes + coalesce(octet_length(v_message.content), 0) + coalesce(octet_length(v_message.tool_call_id), 0) + case
-      when num_nonnulls(v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.item) > 0
-        or v_message.metadata <> '{}'
+      when num_nonnulls(
+          v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.item, v_message.source
+        ) > 0 or v_message.metadata <> '{}'
       then octet_length(concat(
-        v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.metadata, v_message.item
+        v_message.parts, v_message.function_call, v_message.tool_calls, v_message.usage, v_message.metadata, v_message.item,
+        v_message.source
       ))
       else 0
     end;
@@ -151,10 +195,16 @@ begin
 
   select coalesce(
     json_agg(
-      row(
-        m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
-        m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item
-      )::private.listed_message
+      case
+        when p_format = 'message' then to_json(row(
+          m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
+          m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item
+        )::private.listed_message)
+        else to_json(row(
+          m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
+          m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item, m.source
+        )::private.sourced_message)
+      end
       order by case when p_order = 'desc' then -m.sequence_order else m.sequence_order end
     ),
     '[]'
@@ -164,13 +214,13 @@ begin
 end;
 $$;
 comment on routine private.list_any_messages is
-  'private.list_messages for conversations that share messages with others, and for pages of more than 8 MiB. Checks nobody''s '
-  'rights.';
+  'private.list_messages for conversations that share messages with others, for pages of more than 8 MiB, and for the formats of '
+  'other APIs. Checks nobody''s rights.';
 revoke all on routine private.list_any_messages from public, anon, authenticated, service_role;
 
 
 create function private.list_messages(
-  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text, p_user_id uuid
+  p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text, p_user_id uuid, p_format text
 ) returns json
 language plpgsql
 stable
@@ -194,14 +244,17 @@ begin
     perform private.require_limit(p_limit);
     perform private.refuse('order is not asc or desc.');
   end if;
+  if p_format = 'message' is not true then
+    perform private.require_format(p_format);
+  end if;
   v_max_bytes := 8 * 1024 * 1024 / p_limit;
   select c.fork_sequence into v_fork_sequence
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
   if not found then
     raise sqlstate 'PT404' using message = 'conversation_not_found';
-  elsif v_fork_sequence is not null then
-    return private.list_any_messages(p_conversation_id, v_after, v_before, p_limit, p_order);
+  elsif v_fork_sequence is not null or p_format <> 'message' then
+    return private.list_any_messages(p_conversation_id, v_after, v_before, p_limit, p_order, p_format);
   end if;
 
   if p_order = 'asc' then
@@ -228,7 +281,9 @@ begin
     ) m;
   end if;
   if v_bytes > v_max_bytes then
-    return private.list_any_messages(p_conversation_id, coalesce(p_after, 0), coalesce(p_before, 2147483647), p_limit, p_order);
+    return private.list_any_messages(
+      p_conversation_id, coalesce(p_after, 0), coalesce(p_before, 2147483647), p_limit, p_order, p_format
+    );
   end if;
   return json_build_object(
     'data', coalesce(v_data, '[]'),
@@ -249,18 +304,20 @@ create function public.list_messages(
   p_before integer default null,
   p_limit integer default 50,
   p_order text default 'asc',
-  p_user_id uuid default null
+  p_user_id uuid default null,
+  p_format text default 'message'
 ) returns json
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  return private.list_messages(p_conversation_id, p_after, p_before, p_limit, p_order, p_user_id);
+  return private.list_messages(p_conversation_id, p_after, p_before, p_limit, p_order, p_user_id, p_format);
 end;
 $$;
 comment on routine public.list_messages is
   'A page of a conversation''s messages with p_after < sequence_order < p_before, in p_order (asc or desc). Answers '
-  '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed.';
+  '{data, has_more}: as json, which is text that is ready, where jsonb would be built, sorted and printed. With a p_format of '
+  'another API than message each message has its source, too.';
 revoke all on routine private.list_messages, public.list_messages from public, anon, authenticated, service_role;
 grant execute on routine private.list_messages, public.list_messages to authenticated, service_role;

@@ -67,8 +67,8 @@ grant execute on routine private.check_conversation to authenticated, service_ro
 
 create function private.check_message(
   p_sequence_order integer, p_type text, p_role text, p_content text, p_parts jsonb, p_name text, p_function_call jsonb,
-  p_tool_calls jsonb, p_tool_call_id text, p_item jsonb, p_item_id text, p_model text, p_usage jsonb, p_status text,
-  p_token_count integer, p_author text, p_metadata jsonb
+  p_tool_calls jsonb, p_tool_call_id text, p_item jsonb, p_source jsonb, p_item_id text, p_model text, p_usage jsonb,
+  p_status text, p_token_count integer, p_author text, p_metadata jsonb
 ) returns boolean
 language plpgsql
 immutable
@@ -91,7 +91,7 @@ declare
     when p_metadata <> '{}' and (
       jsonb_typeof(p_metadata) <> 'object' or octet_length(p_metadata::text) > 65536 or jsonb_path_exists(p_metadata, 'strict $.**{101}')
     ) then '{metadata,"is no object, or larger than 64 KiB or deeper than 100 levels as Postgres prints it"}'
-    when num_nonnulls(p_parts, p_function_call, p_tool_calls, p_usage, p_item) = 0 then
+    when num_nonnulls(p_parts, p_function_call, p_tool_calls, p_usage, p_item, p_source) = 0 then
       case when p_content is null then '{body,"is missing: content, parts, function_call, tool_calls and item are null"}' end
     when num_nonnulls(p_content, p_parts, p_function_call, p_tool_calls, p_item) = 0
       then '{body,"is missing: content, parts, function_call, tool_calls and item are null"}'
@@ -100,19 +100,26 @@ declare
     when jsonb_typeof(p_tool_calls) <> 'array' then '{tool_calls,"is no array"}'
     when jsonb_typeof(p_item) <> 'object' then '{item,"is no object"}'
     when jsonb_typeof(p_usage) <> 'object' then '{usage,"is no object"}'
+    when case
+      when p_source is null then false
+      when jsonb_typeof(p_source) <> 'object' then true
+      else p_source - '{dialect,rest}'::text[] <> '{}'
+        or coalesce(p_source ->> 'dialect', '') not in ('chat', 'responses', 'anthropic', 'gemini', 'ai-sdk', 'langchain')
+        or jsonb_typeof(p_source -> 'rest') is distinct from 'object'
+    end then '{source,"is not {dialect, rest}, the name of another API and an object"}'
     -- As printed: a number such as 1e-16383 is stored in a few bytes and prints as sixteen thousand. A megabyte of them could
     -- be written and never be read again.
-    when octet_length(concat(p_parts, p_function_call, p_tool_calls, p_usage, p_item)) > 8388608
-      then '{size,"(parts, function_call, tool_calls, usage, item) is more than 8 MiB as Postgres prints it"}'
+    when octet_length(concat(p_parts, p_function_call, p_tool_calls, p_usage, p_item, p_source)) > 8388608
+      then '{size,"(parts, function_call, tool_calls, usage, item, source) is more than 8 MiB as Postgres prints it"}'
     -- A level takes eight bytes.
     when greatest(
         pg_column_size(p_parts), pg_column_size(p_function_call), pg_column_size(p_tool_calls), pg_column_size(p_usage),
-        pg_column_size(p_item)
+        pg_column_size(p_item), pg_column_size(p_source)
       ) > 800
       and jsonb_path_exists(
-        jsonb_build_array(p_parts, p_function_call, p_tool_calls, p_usage, p_item), 'strict $.**{102}'
+        jsonb_build_array(p_parts, p_function_call, p_tool_calls, p_usage, p_item, p_source), 'strict $.**{102}'
       )
-      then '{depth,"(parts, function_call, tool_calls, usage, item) is more than 100 levels"}'
+      then '{depth,"(parts, function_call, tool_calls, usage, item, source) is more than 100 levels"}'
   end;
 begin
   return v_broken is null or private.refuse_row('conversation_messages', v_broken::text[]);
@@ -223,6 +230,7 @@ create table public.conversation_messages (
   tool_calls jsonb,
   tool_call_id text,
   item jsonb,
+  source jsonb,
   item_id text,
   model text,
   usage jsonb,
@@ -237,8 +245,8 @@ create table public.conversation_messages (
   constraint conversation_messages_conversation_id_fkey foreign key (user_id, conversation_id)
     references public.conversations (user_id, id) on delete cascade,
   constraint conversation_messages_check check (private.check_message(
-    sequence_order, type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, item_id, model, usage,
-    status, token_count, author, metadata
+    sequence_order, type, role, content, parts, name, function_call, tool_calls, tool_call_id, item, source, item_id, model,
+    usage, status, token_count, author, metadata
   ))
 );
 
@@ -270,6 +278,8 @@ comment on column public.conversation_messages.tool_calls is 'The calls of an as
 comment on column public.conversation_messages.tool_call_id is 'The call that a tool message answers.';
 comment on column public.conversation_messages.item is
   'Set on what came as a provider''s item: what the other columns leave out of it, or all of it where they hold nothing.';
+comment on column public.conversation_messages.source is
+  '{dialect, rest}: what a message of another API says beyond the other columns. Shown in that dialect alone.';
 comment on column public.conversation_messages.item_id is 'The client''s own id of the message.';
 comment on column public.conversation_messages.usage is 'What the model reported: an object of token counts.';
 comment on column public.conversation_messages.status is 'incomplete: cut off while it was generated.';
@@ -283,7 +293,7 @@ revoke all on public.conversation_messages from anon, authenticated, service_rol
 grant select on public.conversation_messages to authenticated, service_role;
 grant insert (
   id, conversation_id, user_id, sequence_order, type, role, content, parts, name, function_call, tool_calls,
-  tool_call_id, item, item_id, model, usage, status, token_count, metadata
+  tool_call_id, item, source, item_id, model, usage, status, token_count, metadata
 ) on public.conversation_messages to authenticated, service_role;
 
 -- The conversations' own policy hides tombstones, and with them the messages that only forks still show.
