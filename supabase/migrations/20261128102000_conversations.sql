@@ -3866,7 +3866,9 @@ begin
     )::private.piece;
     return;
   elsif v_type like '%\_output' or v_type = 'mcp_approval_response'
-    or v_kind = 'result' and (p_message.tool_call_id is not null or p_message.role = 'function' or p_message.parts is null)
+    or v_kind = 'result' and (
+      p_message.tool_call_id is not null or p_message.role = 'function' and p_message.name is not null or p_message.parts is null
+    )
   then
     return next (0, c_end, 'result', case
       when p_message.tool_call_id is not null then 'id ' || p_message.tool_call_id

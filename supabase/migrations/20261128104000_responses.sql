@@ -627,22 +627,27 @@ begin
       when 'string' then p_part #>> '{}'
       when 'object' then (
         select p_part ->> f.name
-        from unnest('{text,refusal,thinking,transcript}'::text[]) f (name)
+        from unnest('{text,refusal,thinking,reasoning,transcript}'::text[]) f (name)
         where jsonb_typeof(p_part -> f.name) = 'string'
         limit 1
       )
     end,
     '[' || concat_ws(
-      ' ', coalesce(v_type, p_part ->> 'content_type', 'part'), coalesce(p_part ->> 'asset_pointer', p_part ->> 'name', substring(
-        coalesce(p_part -> 'image_url' ->> 'url', p_part ->> 'image_url', p_part ->> 'url') from '^https?://.*'
-      ))
+      ' ', coalesce(v_type, p_part ->> 'content_type', 'part'), coalesce(
+        p_part ->> 'asset_pointer', p_part ->> 'name',
+        substring(coalesce(p_part -> 'image_url' ->> 'url', p_part ->> 'image_url', p_part ->> 'url') from '^https?://.*'),
+        -- Whatever else it says, but bytes.
+        case when jsonb_typeof(p_part) = 'object' and v_type !~ '^(input_|output_)?(image|file|audio|video|document|media)' then
+          regexp_replace((p_part - 'type')::text, '"[A-Za-z0-9+/=_-]{200,}"', '"…"', 'g')
+        end
+      )
     ) || ']'
   ), true);
 end;
 $$;
 comment on routine private.item_part is
   'A content part of any API as OpenAI''s clients read it in a message of p_role, or in a tool''s result. What these do not know '
-  'there is its text, or its type and name in brackets.';
+  'there is its text, or its type and name or JSON in brackets.';
 revoke all on routine private.item_part from public, anon, authenticated, service_role;
 
 

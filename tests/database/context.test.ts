@@ -1,6 +1,8 @@
 // public.get_context against a second implementation, over random histories and budgets; and what it reads.
 import { assert, assertEquals } from "@std/assert";
 import type postgres from "postgres";
+import { writeContext } from "../../supabase/functions/_shared/formats/formats.ts";
+import { refusals } from "../support/providers.ts";
 import { connect } from "../support/stack.ts";
 import {
   compacts,
@@ -234,6 +236,13 @@ function check(question: Question, answer: Json): string {
   return truncated ? "truncated" : "whole";
 }
 
+/** As the function answers it, the provider takes it. */
+async function checkRefusals({ format = "message" }: Question, answer: Json): Promise<void> {
+  if (format === "message" || answer.error) return;
+  const { request } = writeContext(answer.messages, format);
+  assertEquals(await refusals[format](request), [], `${format} refuses ${JSON.stringify(request)}`);
+}
+
 Deno.test("over 10,000 random histories and budgets the context keeps its guarantees", async () => {
   const rand = random(20261121);
   const outcomes: Record<string, number> = {};
@@ -261,16 +270,17 @@ Deno.test("over 10,000 random histories and budgets the context keeps its guaran
       }
       await store(tx, user, all);
       const answers = await ask(tx, questions);
-      questions.forEach((question, i) => {
+      for (const [i, question] of questions.entries()) {
         try {
           const outcome = check(question, answers[i]);
+          await checkRefusals(question, answers[i]);
           outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
         } catch (error) {
           const { id: _, rows: __, ...shown } = question.conversation;
           const about = { history: done + i, ...question, conversation: shown, answer: answers[i] };
           throw new Error(`${(error as Error).message}\n${JSON.stringify(about)}`);
         }
-      });
+      }
     });
   }
   // The generator reaches every outcome often.

@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import type { PassedJson } from "../../supabase/functions/_shared/json.ts";
 import { getContext } from "../../supabase/functions/conversations/repo.ts";
 import { context as contextSchema } from "../../supabase/functions/conversations/schemas.ts";
 import { backend, connect, newConversation, signUp } from "../support/stack.ts";
@@ -327,7 +328,7 @@ Deno.test("a message of more calls than anybody makes is left out, and does not 
 
 Deno.test("an empty conversation has an empty context", async () => {
   const id = await newConversation(alice);
-  assertEquals((await context(id)).body, { messages: [], total_tokens: 0, truncated: false });
+  assertEquals((await context(id)).body, { messages: [], total_tokens: 0, truncated: false, left_out: 0 });
   await alice.request("PATCH", `/conversations/${id}`, { body: { summary: "x".repeat(400) } });
   assertEquals((await context(id)).body.messages.length, 1);
   assertEquals((await context(id, "max_tokens=100")).body.code, "budget_too_small");
@@ -385,8 +386,9 @@ Deno.test("one request is one RPC", async () => {
     max_messages: undefined,
     begin: "any",
     explain: true,
+    format: "message",
   });
-  const { messages } = await new Response(context.body).json();
+  const { messages } = await new Response((context as PassedJson).body).json();
   assertEquals([messages.length, calls], [1, ["get_context"]]);
   assert(messages[0].sequence_order === 1);
 });

@@ -3,6 +3,7 @@
 //
 // With CPU_TABLE=1 it prints what it measured.
 import { assert, assertEquals } from "@std/assert";
+import { FORMATS } from "../../supabase/functions/_shared/formats/formats.ts";
 import { functions } from "../support/apps.ts";
 import { connect, secretKey, signUp, uuid } from "../support/stack.ts";
 import { canMeasure, type MeasuredWorker, startMeasured } from "../support/workers.ts";
@@ -41,6 +42,8 @@ interface Case {
   path: string | (() => Promise<string>);
   /** JSON or what it is in, around a shape. */
   bodies?: ((shape: string) => string)[];
+  /** More of the same route, without a body: what is added to the path. */
+  queries?: string[];
   headers?: Record<string, string>;
   /** Requests of 500 ms, and what they send. */
   pieces?: Record<string, string | undefined>;
@@ -151,11 +154,26 @@ const CASES: Record<string, (worker: MeasuredWorker) => Record<string, Case>> = 
     "DELETE /conversations/:id": { path: () => inConversation(worker, "") },
     "POST /conversations/:id/messages": {
       path: () => inConversation(worker, "/messages"),
-      bodies: [(shape) => `{"messages":[{"role":"user","parts":[${shape}]}]}`],
+      bodies: [
+        (shape) => `{"messages":[{"role":"user","parts":[${shape}]}]}`,
+        // In other shapes: one, and as many as may be, each tried as every shape.
+        (shape) => `{"messages":[{"role":"model","parts":[{"functionCall":{"args":${shape}}}]}]}`,
+        () =>
+          `{"messages":[${
+            many(1000, () => `{"role":"user","content":[${many(40, () => '{"type":"text","text":"x"}')}]}`)
+          }]}`,
+      ],
     },
-    "GET /conversations/:id/messages": { path: `/conversations/${conversation}/messages?limit=1000` },
+    "GET /conversations/:id/messages": {
+      path: `/conversations/${conversation}/messages?order=asc`,
+      // A page of 8 MiB; in other formats the same, which is more than may be converted, and the most that may.
+      queries: FORMATS.flatMap((format) => [`&format=${format}`, `&format=${format}&limit=1`]),
+    },
     "DELETE /conversations/:id/messages/:message_id": { path: `/conversations/${conversation}/messages/${uuid()}` },
-    "GET /conversations/:id/context": { path: `/conversations/${conversation}/context?max_tokens=1000000` },
+    "GET /conversations/:id/context": {
+      path: `/conversations/${conversation}/context?max_tokens=1000000`,
+      queries: FORMATS.flatMap((format) => [`&format=${format}`, `&format=${format}&max_messages=1`]),
+    },
     "POST /conversations/:id/fork": {
       path: () => inConversation(worker, "/fork"),
       bodies: [(shape) => `{"at":1,"x":${shape}}`, () => '{"at":1}'],
@@ -335,7 +353,7 @@ for (const { name, routes, operations } of functions) {
         if (Deno.env.has("CPU_TABLE")) console.log(line, headers.get("content-length") ?? "");
         if (ms > limit) expensive.push(line);
       };
-      for (const [route, { path, bodies, headers, pieces }] of Object.entries(cases)) {
+      for (const [route, { path, bodies, queries = [], headers, pieces }] of Object.entries(cases)) {
         const method = route.split(" ")[0];
         const target = async () => typeof path === "string" ? path : await path();
         const call = async (body?: string) => {
@@ -346,6 +364,9 @@ for (const { name, routes, operations } of functions) {
           for (const [what, body] of Object.entries(pieces)) await measure(route, what, PIECE_MS, await call(body));
         } else if (!bodies) {
           await measure(route, "", REQUEST_MS, await call());
+          for (const query of queries) {
+            await measure(route, query, REQUEST_MS, () => send(worker, method, `${path}${query}`, undefined, headers));
+          }
         } else {
           for (const build of bodies) {
             const shapes = build.length === 0 ? { "": "" } : SHAPES;

@@ -355,6 +355,24 @@ const WORDS = [
 ];
 const BLOB = "iVBORw0KGgo".repeat(40);
 
+const MEDIA: Json[] = [
+  { type: "image_url", image_url: { url: "https://example.com/a.png" } },
+  { type: "input_image", file_id: "file-1" },
+  { type: "image", source: { type: "base64", media_type: "image/bmp", data: BLOB } },
+  { type: "image", source: { type: "url", url: "https://example.com/a.png" } },
+  { inlineData: { mimeType: "image/png", data: BLOB } },
+  { fileData: { fileUri: "gs://bucket/a.mp4", mimeType: "video/mp4" } },
+  { type: "file", mediaType: "application/pdf", url: `data:application/pdf;base64,${BLOB}`, filename: "a.pdf" },
+  { type: "file", mediaType: "image/png", url: "a.png" },
+  { type: "file", file: { file_id: "file-1" } },
+  { type: "input_audio", input_audio: { data: BLOB, format: "wav" } },
+  { type: "document", source: { type: "text", media_type: "text/plain", data: "plain" }, title: "a" },
+  { type: "refusal", refusal: "No." },
+  { type: "search_result", title: "a", source: "b", content: [] },
+  { executableCode: { language: "PYTHON", code: "1" } },
+  { type: "picture_of_tomorrow", value: { a: 1 } },
+];
+
 /** What somebody may have said and done: turns of every kind, some of them broken. */
 export function randomRows(rand: () => number, first: number, length: number): Row[] {
   const int = (n: number) => Math.floor(rand() * n);
@@ -529,6 +547,54 @@ export function randomRows(rand: () => number, first: number, length: number): R
       if (maybe(0.5)) push({ role: "assistant", content: text() });
     },
     () => push(pick([{ role: "tool", tool_call_id: id(), content: "?" }, { role: "tool", content: "?" }])),
+    // What providers differ in: media of every API, names and ids that one takes and another does not, tools that they host.
+    () => {
+      const words = maybe(0.5) ? [{ type: "text", text: text() || "." }] : [];
+      push({
+        role: pick(["user", "user", "assistant", "system"]),
+        token_count: int(60),
+        parts: [pick(MEDIA), ...words],
+      });
+    },
+    () => {
+      const calls = Array.from({ length: 1 + int(2) }, () => `${pick(["a:b/", "ü", "x".repeat(70)])}${int(1e6)}`);
+      const [name, token_count] = [pick(["get weather/now", "天気", "f".repeat(200)]), int(60)];
+      const shape = int(3);
+      push(
+        shape === 0
+          ? { role: "assistant", token_count, parts: calls.map((id) => ({ type: "tool_use", id, name, input: [1] })) }
+          : shape === 1
+          ? {
+            role: "assistant",
+            token_count,
+            tool_calls: calls.map((id) => ({ id, type: "custom", custom: { name, input: "select" } })),
+          }
+          : {
+            role: "assistant",
+            token_count,
+            tool_calls: calls.map((id) => ({ id, function: { name, arguments: "{" } })),
+          },
+      );
+      const seen = { type: "image", source: { type: "base64", media_type: "image/png", data: BLOB } };
+      results(
+        calls.map((id) =>
+          maybe(0.5) ? { role: "tool", token_count, tool_call_id: id, content: text() } : {
+            role: "user",
+            token_count,
+            parts: [{ type: "tool_result", tool_use_id: id, content: [seen], is_error: maybe(0.3) }],
+          }
+        ),
+      );
+    },
+    () => {
+      const item = pick<Json>([
+        { type: "mcp_call", id: `mcp_${int(1e6)}`, server_label: "s", name: "f", arguments: "{}", output: "o" },
+        { type: "image_generation_call", id: `ig_${int(1e6)}`, status: "completed", result: BLOB },
+        { type: "file_search_call", id: `other_${int(1e6)}`, status: "completed", queries: ["q"] },
+        { type: "thing_of_tomorrow", id: `t_${int(1e6)}`, value: 1 },
+      ]);
+      push({ type: item.type, token_count: int(60), item });
+    },
     () => push({ type: "function_call_output", item: { type: "function_call_output", call_id: id(), output: "?" } }),
   ];
   // Some histories know one kind of call only, some no user, some are one long answer.

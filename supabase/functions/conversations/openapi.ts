@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { exportQuery, NDJSON } from "../_shared/ndjson.ts";
 import { buildOpenapi, idempotent, type Operation, publicOperations } from "../_shared/openapi.ts";
 import { confirmQuery, erasure, page } from "../_shared/schemas.ts";
@@ -86,7 +87,7 @@ export const operations: Record<string, Operation> = {
   "GET /conversations/:id/messages": {
     summary: "Load messages in order",
     query: schemas.messagesQuery,
-    answers: { 200: page(schemas.message) },
+    answers: { 200: z.union([page(schemas.message), page(schemas.formattedMessage)]) },
     errors: ["conversation_not_found"],
   },
   "DELETE /conversations/:id/messages/:message_id": {
@@ -98,7 +99,7 @@ export const operations: Record<string, Operation> = {
   "GET /conversations/:id/context": {
     summary: "What of a conversation fits a model's budget",
     query: schemas.contextQuery,
-    answers: { 200: schemas.context },
+    answers: { 200: z.union([schemas.context, schemas.formattedContext]) },
     errors: ["conversation_not_found", "budget_too_small"],
   },
   "POST /conversations/:id/fork": {

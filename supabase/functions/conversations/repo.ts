@@ -1,8 +1,10 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
+import { type Row, writeContext, writeMessage } from "../_shared/formats/formats.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
-import { joinJson, type PassedJson, type RawJson } from "../_shared/json.ts";
+import { invalidRequest } from "../_shared/http.ts";
+import { joinJson, MAX_DEPTH, MAX_NAMES, MAX_VALUES, type PassedJson, type RawJson, shapeOf } from "../_shared/json.ts";
 import { callOnce, callRaw, callThrough, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
 import type { Erasure, Page } from "../_shared/schemas.ts";
 import {
@@ -13,6 +15,8 @@ import {
   type Conversation,
   type createBody,
   type forkBody,
+  type FormattedContext,
+  type FormattedMessage,
   listCursor,
   type listQuery,
   type Message,
@@ -34,7 +38,7 @@ export async function create(
   const created = await callRaw<Replayable<Conversation>>(
     supabase.rpc("create_conversation", {
       p_conversation: conversation,
-      p_messages: messages,
+      p_messages: messages as Json,
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
     }),
@@ -110,7 +114,7 @@ export async function append(
   const { replayed, ...appended } = (await callRaw<Replayable<Appended>>(
     supabase.rpc("append_messages", {
       p_conversation_id: id,
-      p_messages: messages,
+      p_messages: messages as Json,
       p_expected_sequence: expected_sequence,
       p_idempotency_key: idempotencyKey,
       p_user_id: userId,
@@ -122,8 +126,8 @@ export async function append(
 export async function listMessages(
   { supabase, userId }: Caller,
   id: string,
-  { after, before, limit, order }: z.output<typeof messagesQuery>,
-): Promise<RawJson<Page<Message>>> {
+  { after, before, limit, order, format }: z.output<typeof messagesQuery>,
+): Promise<RawJson<Page<Message> | Page<FormattedMessage>>> {
   const page = await callRaw<Page<Message>>(
     supabase.rpc("list_messages", {
       p_conversation_id: id,
@@ -131,27 +135,56 @@ export async function listMessages(
       p_before: before,
       p_limit: limit,
       p_order: order,
+      p_format: format,
       p_user_id: userId,
     }),
   );
-  return withCursor(page, (last) => last.members().sequence_order.toString());
+  if (format === "message") return withCursor(page, (last) => last.members().sequence_order.toString());
+  const { data, has_more } = parseRows(page, "limit");
+  return joinJson<Page<FormattedMessage>>({
+    data: data.flatMap((row) => writeMessage(row as Row, format)),
+    has_more,
+    next_cursor: has_more ? `${data.at(-1)!.sequence_order}` : null,
+  });
+}
+
+/**
+ * What has to be looked at, message by message.
+ *
+ * @param parameter What makes the answer smaller.
+ * @throws {ApiError} 400 `invalid_request` for more JSON than a request may parse.
+ */
+function parseRows<T>(rows: RawJson<T>, parameter: string): T {
+  const { values, names, depth } = shapeOf(rows.bytes);
+  if (values <= MAX_VALUES && names <= MAX_NAMES && depth <= MAX_DEPTH) return rows.parse();
+  const message = `The messages have more JSON than can be converted: ask for less, or for the format message.`;
+  throw invalidRequest([{ path: parameter, message }]);
 }
 
 export async function getContext(
   { supabase, userId }: Caller,
   id: string,
-  { max_tokens, max_messages, begin, explain }: z.output<typeof contextQuery>,
-): Promise<PassedJson<Context>> {
-  return await callThrough(
-    supabase.rpc("get_context", {
-      p_conversation_id: id,
-      p_max_tokens: max_tokens,
-      p_max_messages: max_messages,
-      p_explain: explain,
-      p_begin: begin,
-      p_user_id: userId,
-    }),
-  );
+  { max_tokens, max_messages, begin, explain, format }: z.output<typeof contextQuery>,
+): Promise<PassedJson<Context | FormattedContext> | RawJson<Context | FormattedContext>> {
+  const call = supabase.rpc("get_context", {
+    p_conversation_id: id,
+    p_max_tokens: max_tokens,
+    p_max_messages: max_messages,
+    p_explain: explain,
+    p_begin: begin,
+    p_format: format,
+    p_user_id: userId,
+  });
+  if (format === "message") return await callThrough(call);
+  const context = await callRaw<Context>(call);
+  const { messages, explain: explained, ...measured } = parseRows(context, "max_tokens");
+  const { request, changes, ...made } = writeContext(messages as Row[], format);
+  return joinJson({
+    ...request,
+    ...measured,
+    ...made,
+    explain: explained && { ...explained, changed: changes },
+  } as FormattedContext);
 }
 
 export async function fork(

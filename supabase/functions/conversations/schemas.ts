@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ALL_FORMATS, readMessage, recognise, type Row } from "../_shared/formats/formats.ts";
 import {
   answeredTimestamp,
   cursorOf,
@@ -76,29 +77,99 @@ export const message = z.strictObject({
 }).meta({ id: "Message" });
 export type Message = z.infer<typeof message>;
 
-const messages = z.array(messageInput).max(1000);
+/** What is not of our shape, until it is known of which it is. */
+class Foreign {
+  constructor(readonly message: JsonObject) {}
+}
+
+const foreignMessage = z.custom<JsonObject>(isObject, "Expected an object.").meta({
+  type: "object",
+  description: "A message as another API or library has it: see docs/formats.md.",
+}).transform((message) => new Foreign(message));
+
+const messages = z.array(z.union([messageInput, foreignMessage])).max(1000);
+
+const format = z.enum(ALL_FORMATS).optional().describe(
+  "In which shape the messages are. Without it each is known by its own, and what no shape takes is refused as message is.",
+);
+
+/** A message as columns: of our own shape, or of another that became it. */
+type StoredMessage = z.output<typeof messageInput> | Row;
+
+/** The columns of a message that came in another shape hold what those of ours do. */
+const { type: _, ...columns } = messageInput.shape;
+const foreignColumns = z.object(columns);
+
+/** Reads messages of every shape. */
+function readMessages<
+  T extends { messages: (z.output<typeof messageInput> | Foreign)[]; format?: typeof ALL_FORMATS[number] },
+>(
+  { format, messages, ...body }: T,
+  context: z.RefinementCtx,
+): Omit<T, "messages" | "format"> & { messages: StoredMessage[] } {
+  const read = (sent: z.output<typeof messageInput> | Foreign, i: number): StoredMessage => {
+    const isOurs = !(sent instanceof Foreign);
+    const message = isOurs ? sent as JsonObject : sent.message;
+    const dialect = format === undefined && !isOurs ? recognise(message) : format;
+    if (dialect === undefined || dialect === "message") {
+      if (isOurs) return sent;
+      const { error } = messageInput.safeParse(message, { reportInput: true });
+      for (const issue of error?.issues ?? []) {
+        context.issues.push({ ...issue, path: ["messages", i, ...issue.path], input: message } as z.core.$ZodRawIssue);
+      }
+      return {};
+    }
+    const row = readMessage(message, dialect);
+    const problem = typeof row === "string" ? row : foreignColumns.safeParse(row).error;
+    if (typeof problem === "string") {
+      context.addIssue({ code: "custom", path: ["messages", i], message: `${problem} It is read as ${dialect}.` });
+    } else if (problem) {
+      for (const { path, message } of problem.issues) {
+        context.addIssue({
+          code: "custom",
+          path: ["messages", i, ...path],
+          message: `${message} It is read as ${dialect}.`,
+        });
+      }
+    }
+    return row as Row;
+  };
+  return { ...body, messages: messages.map(read) };
+}
 
 export const appended = z.strictObject({ messages: z.array(message), last_sequence_order: z.int() });
 export type Appended = z.infer<typeof appended>;
 
 export const appendBody = z.strictObject({
   messages: messages.min(1),
+  format,
   expected_sequence: z.int().min(0).max(MAX_INTEGER).optional(),
-});
+}).transform(readMessages);
+
+const answeredFormat = z.enum(ALL_FORMATS).default("message").describe(
+  "The shape of the messages: message is ours, the others are those of an API or a library. See docs/formats.md.",
+);
 
 export const messagesQuery = z.strictObject({
   after: sequence.optional(),
   before: sequence.optional(),
   limit,
   order: z.enum(["asc", "desc"]).default("asc"),
+  format: answeredFormat,
 });
+
+/** A message in another shape: one of ours may be several. */
+export const formattedMessage = z.looseObject({}).describe("A message in the format that was asked for.");
+export type FormattedMessage = z.infer<typeof formattedMessage>;
 
 export const contextQuery = z.strictObject({
   max_tokens: integer(1, MAX_INTEGER).default(8192),
   max_messages: integer(1, 1000).optional(),
   begin: z.enum(["any", "user"]).default("any").describe(
-    "any: as stored, and with a user's message where older ones are cut off. user: always with a user's message.",
+    "any: as stored, and with a user's message where older ones are cut off. user: always with a user's message, as in the " +
+      "formats anthropic and gemini.",
   ),
+  format: answeredFormat,
   explain: flag,
 });
 
@@ -118,25 +189,59 @@ export const contextMessage = z.strictObject({
   sequence_order: z.int().optional().describe("Absent for the summary, a system message named conversation_summary."),
 }).meta({ id: "ContextMessage" });
 
-export const context = z.strictObject({
-  messages: z.array(contextMessage),
+const explained = z.strictObject({
+  included: z.array(z.strictObject({
+    sequence_order: z.int().optional(),
+    tokens: z.int(),
+    reason: z.enum(["summary", "leading", "compaction", "newest_turn", "fits"]),
+  })).describe("One for each message as stored, in the order in which they are sent."),
+  left_out: z.array(z.strictObject({
+    from: z.int(),
+    to: z.int(),
+    reason: z.enum(["over_budget", "unpaired", "empty", "compacted", "before_user", "format"]),
+    in_part: z.literal(true).optional().describe("The rest of these messages is in."),
+  })).describe("Ranges of sequence numbers, both ends included."),
+});
+
+const measured = {
   total_tokens: z.int(),
   truncated: z.boolean().describe("Older messages were left out: they do not fit, or are beyond the newest 10,000."),
-  explain: z.strictObject({
-    included: z.array(z.strictObject({
-      sequence_order: z.int().optional(),
-      tokens: z.int(),
-      reason: z.enum(["summary", "leading", "compaction", "newest_turn", "fits"]),
-    })).describe("One for each message, in the same order."),
-    left_out: z.array(z.strictObject({
-      from: z.int(),
-      to: z.int(),
-      reason: z.enum(["over_budget", "unpaired", "empty", "compacted", "before_user"]),
-      in_part: z.literal(true).optional().describe("The rest of these messages is in."),
-    })).describe("Ranges of sequence numbers, both ends included."),
-  }).optional(),
+  left_out: z.int().describe("How many messages are not in it, or only in part."),
+};
+
+export const context = z.strictObject({
+  messages: z.array(contextMessage),
+  ...measured,
+  explain: explained.optional(),
 });
 export type Context = z.infer<typeof context>;
+
+/** A context that can be sent as it is. The API's own words stand first, ours beside them. */
+export const formattedContext = z.strictObject({
+  messages: z.array(formattedMessage).optional().describe("Of chat, anthropic, ai-sdk and langchain."),
+  system: z.array(formattedMessage).optional().describe("Of anthropic: the instructions, where there are any."),
+  contents: z.array(formattedMessage).optional().describe("Of gemini."),
+  systemInstruction: formattedMessage.optional().describe("Of gemini: the instructions, where there are any."),
+  input: z.array(formattedMessage).optional().describe("Of responses."),
+  ...measured,
+  sequences: z.array(z.array(z.int())).describe(
+    "Of which messages of the conversation each is made; none: the summary.",
+  ),
+  authors: z.array(message.shape.author.nullable()).describe(
+    "By whom each was written: by a user, as soon as a part of it is.",
+  ),
+  explain: explained.extend({
+    changed: z.array(z.strictObject({
+      sequence_order: z.int().optional(),
+      type: z.string(),
+      as: z.enum(["text", "out"]),
+    })).describe("What the format cannot hold: turned into text, or left out."),
+  }).optional(),
+});
+export type FormattedContext = z.infer<typeof formattedContext>;
+
+/** What the database answers of it. */
+export type StoredContext = Omit<Context, "messages"> & { messages: Row[] };
 
 // ---- conversations --------------------------------------------------------------------------------------------------
 
@@ -166,7 +271,8 @@ export const createBody = z.strictObject({
   metadata: metadata.optional(),
   expires_at: timestamp.nullish(),
   messages: messages.default([]),
-});
+  format,
+}).transform(readMessages);
 
 export const updateBody = z.strictObject({
   title: title.optional(),

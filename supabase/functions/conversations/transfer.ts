@@ -5,6 +5,7 @@ import { z } from "zod";
 import type { AppEnv } from "../_shared/caller.ts";
 import { describeError } from "../_shared/app.ts";
 import { ApiError, isTimeout } from "../_shared/errors.ts";
+import { FORMATS } from "../_shared/formats/formats.ts";
 import {
   checkShape,
   decodeJson,
@@ -102,7 +103,10 @@ const messageLine = z.strictObject({
   message_type,
   item: jsonObject.nullish(),
   /** What a message of another API says beyond the other fields. */
-  source: z.strictObject({ dialect: z.enum(["chat", "responses", "anthropic", "gemini", "ai-sdk", "langchain"]), rest: jsonObject }).nullish(),
+  source: z.strictObject({
+    dialect: z.enum(FORMATS),
+    rest: jsonObject,
+  }).nullish(),
   author: z.enum(["user", "service"]).optional(),
   created_at: timestamp.optional(),
 }).superRefine((line, context) => {
