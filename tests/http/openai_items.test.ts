@@ -285,6 +285,18 @@ Deno.test("a result that is a tool's message is of the type of its call", async 
         { role: "tool", tool_call_id: "c2", content: "two" },
         { role: "tool", tool_call_id: "c1", content: "one" },
         { role: "tool", tool_call_id: "c3", content: "three" },
+        // Behind a call of a function that has the same id, and before one of a custom tool.
+        {
+          role: "assistant",
+          content: null,
+          tool_calls: [{ id: "c1", type: "function", function: { name: "f", arguments: "{}" } }],
+        },
+        { role: "tool", tool_call_id: "c1", content: "four" },
+        {
+          role: "assistant",
+          content: null,
+          tool_calls: [{ id: "c1", type: "custom", custom: { name: "t", input: "x" } }],
+        },
       ],
     },
   });
@@ -292,6 +304,7 @@ Deno.test("a result that is a tool's message is of the type of its call", async 
     { type: "function_call_output", call_id: "c2", output: "two", status: "completed" },
     { type: "custom_tool_call_output", call_id: "c1", output: "one" },
     { type: "function_call_output", call_id: "c3", output: "three", status: "completed" },
+    { type: "function_call_output", call_id: "c1", output: "four", status: "completed" },
   );
   const outputs = (items: Item[]) => items.filter(({ type }) => type.endsWith("_output"));
   const items = await list(id);
@@ -658,6 +671,62 @@ Deno.test("items that OpenAI's clients cannot read are text, and never end an ag
     assertEquals(error, null);
   }
   assertEquals((await session(openaiId(conversation)).getItems()).length, rows.length);
+});
+
+Deno.test("whatever plain REST has stored, the Agents SDK reads it, and every page and item says the same", async () => {
+  let seed = crypto.getRandomValues(new Uint32Array(1))[0];
+  console.log(`seed ${seed}`);
+  const random = () => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+  const one = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)];
+  const partTypes = Object.values(FOREIGN_PARTS).flat().map((part) => (part as Item).type);
+  const names = [
+    ...["type", "text", "role", "content", "output", "summary", "action", "actions", "operation", "move_to", "call_id"],
+    ...["encrypted_content", "created_by", "name", "arguments", "input", "image_url", "url", "source", "data", "tools"],
+    ...["functionCall", "functionResponse", "toolUse", "toolResult", "toolCallId", "state", "tool_use_id", "value"],
+  ];
+  const value = (depth: number): unknown => {
+    if (depth === 0 || random() < 0.4) {
+      return one([null, true, 7, "", "x", "https://example.com", "output-available", one(partTypes), one(TYPES).type]);
+    }
+    return random() < 0.4 ? Array.from({ length: Math.floor(random() * 4) }, () => value(depth - 1)) : object(depth);
+  };
+  const object = (depth: number): Item => ({
+    ...Object.fromEntries(Array.from({ length: 1 + Math.floor(random() * 5) }, () => [one(names), value(depth - 1)])),
+    ...(random() < 0.8 && { type: random() < 0.5 ? one(partTypes) : one(TYPES).type }),
+    ...(random() < 0.3 && { content: [value(depth - 1)] }),
+    ...(random() < 0.3 && { output: [object(depth - 1 || 1)] }),
+  });
+  const maybe = (chance: number, fields: () => Item) => random() < chance ? fields() : {};
+  for (let n = 0; n < 4; n++) {
+    const conversation = await newConversation(alice);
+    for (let i = 0; i < 15; i++) {
+      const row = {
+        conversation_id: conversation,
+        user_id: alice.id,
+        role: one(["user", "assistant", "system", "developer", "tool", "function"]),
+        content: one(["", "x"]),
+        ...maybe(0.5, () => ({ item: object(3) })),
+        ...maybe(0.3, () => ({ type: one(TYPES).type })),
+        ...maybe(0.6, () => ({ parts: Array.from({ length: 4 }, () => object(3)) })),
+        ...maybe(0.2, () => ({
+          tool_calls: [{ id: "c", type: one(["function", "custom"]), function: value(1), custom: value(1) }],
+        })),
+        ...maybe(0.4, () => ({ tool_call_id: "c" })),
+        ...maybe(0.4, () => ({ item_id: `${one(["fc_", "msg_", "call_"])}${i}` })),
+        ...maybe(0.3, () => ({ name: one(["n", ""]) })),
+      };
+      const { error } = await alice.client.from("conversation_messages").insert(row);
+      assertEquals(error, null, JSON.stringify(row));
+    }
+    const id = openaiId(conversation);
+    const items = await list(id, { limit: 100 });
+    assertEquals(new Set(items.map((item) => item.id)).size, items.length);
+    assertEquals((await list(id, { order: "desc", limit: 7 })).toReversed(), items);
+    for (const item of items.slice(0, 5)) {
+      assertEquals(await openai.conversations.items.retrieve(item.id, { conversation_id: id }), item);
+    }
+    assert((await session(id).getItems()).length > 0);
+  }
 });
 
 Deno.test("an imported chat of ChatGPT is read by the Agents SDK, whatever it holds", async () => {

@@ -258,37 +258,69 @@ comment on routine private.is_plain_result is 'Whether a message is a result of 
 revoke all on routine private.is_plain_result from public, anon, authenticated, service_role;
 
 
-create function private.calls_near(p_conversation_id uuid, p_after integer, p_before integer, p_limit integer, p_order text)
+create function private.calls_near(p_conversation_id uuid, p_sequence_order integer, p_messages integer, p_order text)
 returns jsonb
 language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
+declare
+  -- As private.call_type.
+  c_distance constant integer := 32;
 begin
   return (
-    select coalesce(jsonb_object_agg(c.id, c.type), '{}')
-    from private.read_messages(p_conversation_id, p_after, p_before, p_limit, p_order) m
-    cross join lateral (
-      select m.item ->> 'call_id' as id, m.type
-      where m.type in (
-        'custom_tool_call', 'computer_call', 'shell_call', 'local_shell_call', 'apply_patch_call', 'tool_search_call', 'program'
-      )
-      union all
-      select t.value ->> 'id', 'custom_tool_call'
-      from jsonb_array_elements(
+    select coalesce(jsonb_object_agg(i.id, i.calls), '{}')
+    from (
+      select c.id, jsonb_agg(jsonb_build_array(m.sequence_order, c.type) order by m.sequence_order desc) as calls
+      from private.read_messages(
+        p_conversation_id,
+        case p_order when 'asc' then p_sequence_order - c_distance - 1 else 0 end,
+        case p_order when 'asc' then 2147483647 else p_sequence_order end,
+        p_messages + c_distance, p_order
+      ) m
+      cross join lateral (
+        select m.item ->> 'call_id' as id, m.type
+        where m.type in (
+          'custom_tool_call', 'computer_call', 'shell_call', 'local_shell_call', 'apply_patch_call', 'tool_search_call', 'program'
+        )
+        union all
+        select t.value ->> 'id', case t.value ->> 'type' when 'custom' then 'custom_tool_call' else 'function_call' end
         -- Larger ones would take more time than all the rest.
-        case when m.item is null and pg_column_size(m.tool_calls) < 65536 then m.tool_calls end
-      ) t
-      where t.value ->> 'type' = 'custom'
-    ) c
-    where c.id is not null
+        from jsonb_array_elements(case when pg_column_size(m.tool_calls) < 65536 then m.tool_calls end) t
+      ) c
+      where c.id is not null
+      group by c.id
+    ) i
   );
 end;
 $$;
 comment on routine private.calls_near is
-  'The calls of tools that are no functions among some messages of a conversation, as {call_id: type}. As private.read_messages.';
+  'The calls that results may answer which stand at or behind a number (asc), or at or before it (desc), in so many messages, as '
+  '{call_id: [[sequence_order, type], …]}, newest first.';
 revoke all on routine private.calls_near from public, anon, authenticated, service_role;
+
+
+create function private.call_type(p_calls jsonb, p_call_id text, p_sequence_order integer) returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  -- Where it is looked from must not matter: a page has more of a conversation at hand than one item.
+  c_distance constant integer := 32;
+begin
+  return (
+    select c.value ->> 1
+    from jsonb_array_elements(p_calls -> p_call_id) c
+    where (c.value ->> 0)::integer between p_sequence_order - c_distance and p_sequence_order - 1
+    limit 1
+  );
+end;
+$$;
+comment on routine private.call_type is
+  'The type of the call, as private.calls_near has it, that the result with a number answers: the newest of the 32 numbers before.';
+revoke all on routine private.call_type from public, anon, authenticated, service_role;
 
 
 create function private.openai_items(p_message public.conversation_messages, p_calls jsonb default '{}') returns jsonb
@@ -307,7 +339,9 @@ begin
   for v_item in select i.value from jsonb_array_elements(private.items_from_message(p_message)) i loop
     v_n := v_n + 1;
     if v_is_result then
-      v_item := private.result_item(v_item, p_calls ->> (v_item ->> 'call_id'));
+      v_item := private.result_item(
+        v_item, private.call_type(p_calls, v_item ->> 'call_id', p_message.sequence_order)
+      );
     end if;
     v_item := private.readable_item(private.normal_item(v_item));
     v_id := case when v_n = 1 then p_message.item_id end;
@@ -326,7 +360,7 @@ $$;
 comment on routine private.openai_items is
   'A message as the items that the OpenAI API answers, a JSON array of one or more, each with an id that is unique in the '
   'conversation and that OpenAI takes: the first has the message''s item_id where that is one, or else a prefix and the '
-  'message''s uuid without dashes; the n-th has that and _n. p_calls: {call_id: type} of the calls that are not of functions.';
+  'message''s uuid without dashes; the n-th has that and _n. p_calls: private.calls_near, for a result.';
 revoke all on routine private.openai_items from public, anon, authenticated, service_role;
 
 
@@ -381,11 +415,10 @@ security definer
 set search_path = ''
 as $$
 declare
-  c_calls constant integer := 32;
   v_items jsonb;
 begin
   if p_calls is null and private.is_plain_result(p_message) then
-    p_calls := private.calls_near(p_conversation_id, 0, p_message.sequence_order, c_calls, 'desc');
+    p_calls := private.calls_near(p_conversation_id, p_message.sequence_order, 0, 'desc');
   end if;
   v_items := private.openai_items(p_message, coalesce(p_calls, '{}'));
   if p_message.type in ('mcp_approval_response', 'mcp_call')

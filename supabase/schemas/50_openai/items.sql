@@ -46,8 +46,6 @@ as $$
 declare
   -- A worker has 256 MB for the answer and its copies; items may have 4 MiB each.
   c_max_bytes constant bigint := 8 * 1024 * 1024;
-  -- So far behind its call a result is still known for what it is.
-  c_calls constant integer := 32;
   v_sequence integer;
   v_place integer;
   v_message public.conversation_messages;
@@ -88,12 +86,7 @@ begin
     )
   loop
     if v_calls is null and private.is_plain_result(v_message) then
-      v_calls := case p_order
-        when 'asc' then private.calls_near(
-          p_conversation_id, v_message.sequence_order - c_calls - 1, p_upper + 1, p_limit + c_calls, 'asc'
-        )
-        else private.calls_near(p_conversation_id, 0, v_message.sequence_order, p_limit + c_calls, 'desc')
-      end;
+      v_calls := private.calls_near(p_conversation_id, v_message.sequence_order, p_limit + 2, p_order);
     end if;
     v_items := private.shown_items(p_conversation_id, v_message, v_calls);
     v_count := jsonb_array_length(v_items);
