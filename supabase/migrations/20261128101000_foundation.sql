@@ -633,6 +633,24 @@ comment on routine private.begin_step is
   'Whether a step may begin: not when the job has run for a minute, nor beside another step of the same name.';
 revoke all on routine private.begin_step from public, anon, authenticated, service_role;
 
+-- What Postgres cannot store, as functions/_shared/json.ts writes it.
+
+create function private.without_marks(p_text text) returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select case
+    when strpos(p_text, U&'\FDD0') = 0 then p_text
+    else regexp_replace(p_text, '\ufdd0(0000|d[89a-f][0-9a-f]{2}|fdd0)?', ' ', 'g')
+  end;
+$$;
+comment on routine private.without_marks is
+  'A text with a space for each NUL and each half of a surrogate pair, which stand there as U+FDD0 and four hex digits: for whoever '
+  'looks for words in it.';
+revoke all on routine private.without_marks from public, anon, authenticated, service_role;
+
 -- Quotas: how much each user may do in a day (UTC). Off until one is set, and then nothing of this is in anybody's way:
 -- private.set_quota makes the triggers and the hook that count, and drops them with the last quota (docs/decisions/0027).
 

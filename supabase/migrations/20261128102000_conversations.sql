@@ -4220,7 +4220,7 @@ declare
   v_holds boolean := false;
 begin
   if octet_length(v_text) <> char_length(v_text) then
-    v_text := normalize(v_text, nfkd);
+    v_text := normalize(private.without_marks(v_text), nfkd);
   end if;
   for i in 1 .. cardinality(p_patterns) loop
     v_count := regexp_count(v_text, p_patterns[i]);
@@ -4259,7 +4259,7 @@ declare
   v_letter text := '[^' || private.word_breaks() || private.unspaced_scripts() || ']';
   -- Accents apart from their letters, as the expression expects them. U+0001 and U+0002 mark until all is escaped.
   v_text text := normalize(
-    regexp_replace(translate(left(p_text, 32768), E'\u0001\u0002', ''), '\s+', ' ', 'g'), nfd
+    regexp_replace(translate(private.without_marks(left(p_text, 32768)), E'\u0001\u0002', ''), '\s+', ' ', 'g'), nfd
   );
   v_start integer := greatest(regexp_instr(v_text, p_highlight) - 60, 1);
   v_snippet text := substr(v_text, v_start, 240);
@@ -4772,7 +4772,7 @@ begin
   if octet_length(v_text) = char_length(v_text) then
     return ' ' || btrim(regexp_replace(lower(v_text collate "C"), '[^a-z0-9]+', ' ', 'g')) || ' ';
   end if;
-  v_text := regexp_replace(normalize(v_text, nfkd), '[\u0300-\u036f]+', '', 'g');
+  v_text := regexp_replace(normalize(private.without_marks(v_text), nfkd), '[\u0300-\u036f]+', '', 'g');
   v_text := regexp_replace(lower(normalize(v_text, nfkc)), '[' || private.word_breaks() || ']+', ' ', 'g');
   if v_text ~ ('[' || private.unspaced_scripts() || ']') then
     v_text := regexp_replace(
@@ -4787,7 +4787,8 @@ end;
 $$;
 comment on routine private.fold_text is
   'The words of a text, each between single spaces: lower case, without accents and punctuation, compatibility forms '
-  'made plain. A run of an unspaced script is one word: "GPT模型, Café!" becomes " gpt 模型 cafe ".';
+  'made plain. A run of an unspaced script is one word: "GPT模型, Café!" becomes " gpt 模型 cafe ". What private.without_marks '
+  'takes out parts words.';
 revoke all on routine private.fold_text from public, anon, authenticated, service_role;
 
 

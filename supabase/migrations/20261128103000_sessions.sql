@@ -761,7 +761,7 @@ begin
       end if;
 
       if v_query is not null then
-        v_text := lower(private.event_text(v_content));
+        v_text := lower(private.without_marks(private.event_text(v_content)));
         v_looked_at := v_looked_at + coalesce(octet_length(v_text), 0);
       end if;
       if v_query is null or private.has_text(v_text, v_query) then

@@ -204,8 +204,10 @@ Deno.test("an odd node costs at most that node, and the report counts it", async
     }],
     ["an id twice, saying something else", (c) => c.mapping["odd-3"].message.id = "odd-2", ["one", "two", "three"]],
     ["an id that is a number", (c) => c.mapping["odd-2"].message.id = 7, ["one", "two", "three"]],
-    ["NUL", (c) => c.mapping["odd-2"].message.content.parts = ["t\0wo"], ["one", "three"], { unstorable: 1 }],
-    ["half of an emoji", (c) => c.mapping["odd-2"].message.content.parts = ["\ud83d"], ["one", "three"], {
+    ["NUL", (c) => c.mapping["odd-2"].message.content.parts = ["t\0wo"], ["one", "t\0wo", "three"]],
+    ["half of an emoji", (c) => c.mapping["odd-2"].message.content.parts = ["\ud83d"], ["one", "\ud83d", "three"]],
+    ["NUL in an id", (c) => c.mapping["odd-2"].message.id = "\0", ["one", "three"], { unstorable: 1 }],
+    ["half of an emoji in a name", (c) => c.mapping["odd-2"].message.author.name = "\ud83d", ["one", "three"], {
       unstorable: 1,
     }],
     ["no author", (c) => delete c.mapping["odd-2"].message.author, ["one", "two", "three"]],
@@ -221,7 +223,8 @@ Deno.test("an odd node costs at most that node, and the report counts it", async
       c.mapping.root.children = [];
     }, ["one", "two", "three"]],
     ["a title that is a number", (c) => c.title = 7, ["one", "two", "three"]],
-    ["fields that nobody knows", (c) => c.more = { "\0": 1 }, ["one", "two", "three"], { field: 1 }],
+    ["fields that nobody knows", (c) => c.more = { "\0": 1 }, ["one", "two", "three"]],
+    ["fields that nobody keeps", (c) => c.more = { n: 2 ** 60 }, ["one", "two", "three"], { field: 1 }],
     ["no mapping", (c) => delete c.mapping, []],
   ];
   const chats = odd.map(([name, change]) => {
@@ -391,7 +394,7 @@ Deno.test("npm run import takes the shards, the folder and the .zip of an export
   try {
     const shards = [0, 1, 2].map((
       n,
-    ) => [chat(`a${n}`, [say("user", `q${n}`)]), chat(`b${n}`, [say("user", "NUL \0")])]);
+    ) => [chat(`a${n}`, [say("user", `q${n}`)]), chat(`b${n}`, [say("user", "NUL", { id: "\0" })])]);
     const writer = new ZipWriter(new Uint8ArrayWriter(), { useWebWorkers: false });
     const files: string[] = [];
     for (const [n, shard] of shards.entries()) {

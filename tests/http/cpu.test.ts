@@ -30,7 +30,8 @@ const brim = (first: string) => {
 /** JSON of four megabytes: what is taken, and costs the most of that, and what is refused, and costs the most of that. */
 const SHAPES: Record<string, string> = {
   "all that may be": brim("0"),
-  "all that may be, and to be looked at": brim('"\\ud83e\\uddf5"'),
+  "all that may be, and to be looked at": brim(`1e3,"${"\\ud83e".repeat(39_000)}"`),
+  "nothing that Postgres can store": `"${"\\u0000\ufdd0".repeat(MAX_BODY / 9 - 50)}"`,
   "escapes": `"${"\\n".repeat(MAX_BODY / 2 - 150)}"`,
   "a million objects": `[${many(1_300_000, () => "{}")}]`,
   "half a million names": `[${names(370_000)}]`,
@@ -53,8 +54,8 @@ const user = await signUp();
 const sql = connect();
 globalThis.addEventListener("unload", () => sql.end());
 
-/** A row of a megabyte. A page has eight of them. */
-const hostile = `[${names(20_000)},${ascii(700_000)}]`;
+/** A row of a megabyte, with much in it that stands for what Postgres cannot store. A page has eight of them. */
+const hostile = `[${names(20_000)},${ascii(350_000)},"${"\ufdd0d83e".repeat(50_000)}"]`;
 const conversation = uuid();
 const session = uuid();
 const collection = `cpu_${uuid()}`;

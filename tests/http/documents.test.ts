@@ -54,7 +54,7 @@ Deno.test("what cannot be stored is 400 with its path, and nothing is", async ()
       [{ creation_utc: "yesterday" }, "creation_utc"],
       [{ creation_utc: "2026-02-30T00:00:00Z" }, "creation_utc"],
       [{ creation_utc: 1767225600 }, "creation_utc"],
-      [{ text: "\0" }, "text"],
+      [{ version: "\0" }, "version"],
       [[], ""],
       [null, ""],
     ] as [Json, string][]

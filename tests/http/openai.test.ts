@@ -362,10 +362,10 @@ Deno.test("every error has OpenAI's body, a request id and CORS headers", async 
     [
       "POST",
       `/conversations/${id}/items`,
-      { items: [{ role: "user", content: "\0" }] },
+      { items: [{ type: "function_call_output", call_id: "\0", output: "x" }] },
       400,
       "invalid_value",
-      "items[0].content",
+      "items[0].call_id",
     ],
     [
       "POST",

@@ -46,16 +46,15 @@ Deno.test("it ends early at JSON that is more than may be", () => {
   assertEquals(shapeOf(bytes(`{${Array.from({ length: 100_000 }, (_, i) => `"${i}":0`)}}`)).names, MAX_NAMES + 1);
 });
 
-Deno.test("what may not be storable is suspected, and little else", () => {
-  for (
-    const text of ['"\\u0000"', '"\\ud83e"', '"\\uDFFF"', "9007199254740993", "[1e400]", "-1E5", "123456789012345678"]
-  ) {
+Deno.test("numbers that may not be kept exactly are suspected, and little else", () => {
+  for (const text of ["9007199254740993", "[1e400]", "-1E5", "123456789012345678"]) {
     assert(shapeOf(bytes(text)).suspicious, text);
   }
   for (
     const text of [
       '"\\u00e9"',
       '"\\ud55c"',
+      '"\\u0000\\ud83e\\uDFFF"',
       "900719925474099",
       "[true,false,null]",
       '"9007199254740993"',

@@ -58,7 +58,7 @@ Deno.test("a broken line fails its conversation, by number, and no other", () =>
       [message("x", { sequence_order: 1 }), "invalid_request"],
       [message("x", { sequence_order: 0 }), "invalid_request"],
       [message("x", { created_at: "yesterday" }), "invalid_request"],
-      [message("x\0"), "invalid_request"],
+      [message("x", { item_id: "x\0" }), "invalid_request"],
       [message("x", { author: "root" }), "invalid_request"],
       [message("x", { conversation_id: "elsewhere" }), "invalid_request"],
     ]
@@ -265,20 +265,24 @@ Deno.test("large trees: ways that run together, long chains, and loops of all ki
 });
 
 Deno.test("what one conversation of the array has too much of is its error, what nobody can store costs the message", () => {
-  const chat = (id: string, branches: number, content: unknown = text("x")) => {
+  const chat = (id: string, branches: number, content: unknown = text("x"), message: object = {}) => {
     const leaves = Array.from({ length: branches + 1 }, (_, i) => `n${i}`);
     const nodes = leaves.map((leaf) => [leaf, node("r", [], "assistant", text("y"))]);
     return {
       id,
       current_node: "n0",
-      mapping: { r: node(null, leaves, "user", content), ...Object.fromEntries(nodes) },
+      mapping: { r: withMessage(node(null, leaves, "user", content), message), ...Object.fromEntries(nodes) },
     };
   };
+  const withMessage = (node: { message: object }, message: object) => ({
+    ...node,
+    message: { ...node.message, ...message },
+  });
   const result = readConversations([
     chat("a", 1),
     chat("wide", MAX_CONVERSATIONS),
-    chat("nul", 0, text("\0")),
-    chat("half", 0, text("\ud800")),
+    chat("nul", 0, text("x"), { id: "\0" }),
+    chat("half", 0, text("x"), { author: { role: "user", name: "\ud800" } }),
     chat("big", 0, { content_type: "x", n: 2 ** 60 }),
     chat("b", 0),
   ]);

@@ -1,5 +1,6 @@
 import type { PostgrestError } from "@supabase/supabase-js";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { escapeUnits } from "./json.ts";
 
 /** The body of every answer that is not 2xx. */
 export interface ErrorBody {
@@ -155,7 +156,7 @@ const OWNER_KEYS = /"(conversations|videos|conversation_states)_user_id_fkey"/;
 
 /** A detail is a sentence, or the JSON of failing paths: `[{"path": "filters.age.$foo", "message": "…"}]`. */
 function readDetails(detail: string): ErrorBody["details"] {
-  return detail.startsWith("[{") ? JSON.parse(detail) : detail;
+  return detail.startsWith("[{") ? JSON.parse(escapeUnits(detail)) : detail;
 }
 
 /** Whether the database was asked in vain: the next call would wait as long. */

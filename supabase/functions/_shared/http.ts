@@ -183,13 +183,13 @@ export function decodeJson(bytes: Uint8Array<ArrayBuffer>, { members }: JsonShap
 }
 
 /**
- * Postgres cannot store these, or JavaScript cannot keep them as sent: refusing them by path beats changing them
- * silently.
+ * Numbers that JavaScript cannot keep as sent, and depth beyond the database's limit: refusing them by path beats changing
+ * them silently.
  *
  * @throws {ApiError} 400 `invalid_request` with the path of the first.
  */
 export function refuseUnstorable(value: unknown, path: PropertyKey[] = []): void {
-  const problem = unstorable(value, path.length);
+  const problem = whyUnstorable(value, path.length);
   if (problem) throw invalidRequest([{ path: formatPath(path), message: problem }]);
   if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i++) {
@@ -200,19 +200,14 @@ export function refuseUnstorable(value: unknown, path: PropertyKey[] = []): void
   } else if (typeof value === "object" && value !== null) {
     for (const key of Object.keys(value)) {
       path.push(key);
-      refuseUnstorable(key, path);
       refuseUnstorable((value as Record<string, unknown>)[key], path);
       path.pop();
     }
   }
 }
 
-function unstorable(value: unknown, depth: number): string | undefined {
+function whyUnstorable(value: unknown, depth: number): string | undefined {
   switch (typeof value) {
-    case "string":
-      if (value.includes("\0")) return "Contains the NUL character (\\u0000), which Postgres cannot store.";
-      if (!value.isWellFormed()) return "Contains a lone surrogate: half of a character cut in two.";
-      return;
     case "number":
       if (!Number.isFinite(value) || Number.isInteger(value) && !Number.isSafeInteger(value)) {
         return "Is a number too large to be kept exactly: send it as a string.";

@@ -11,22 +11,20 @@ export const MAX_VALUES = 100_000;
 /** Different names of fields in one body. To parse one costs as much as ten values. */
 export const MAX_NAMES = 20_000;
 
-const QUOTE = 0x22, COMMA = 0x2c, ZERO = 0x30, COLON = 0x3a, BACKSLASH = 0x5c;
+const QUOTE = 0x22, COMMA = 0x2c, COLON = 0x3a, BACKSLASH = 0x5c, SMALL_U = 0x75;
 const OPEN_ARRAY = 0x5b, CLOSE_ARRAY = 0x5d, OPEN_OBJECT = 0x7b, CLOSE_OBJECT = 0x7d;
 
 /** What JSON is made of, as far as its bytes show: of text that is not JSON it says something, and no matter what. */
 export interface JsonShape {
   /** How many levels below the outermost one something is. */
   depth: number;
+  /** A half of a surrogate pair counts as one: to print it costs as much. */
   values: number;
   /** How many different names, nearly: some are taken for one another. */
   names: number;
   /** How many members all objects have together, one that stands twice counted twice. */
   members: number;
-  /**
-   * Whether there may be something in it that cannot be stored: an escaped NUL or half of a surrogate pair, a number beyond
-   * what JavaScript keeps exactly.
-   */
+  /** Whether there may be a number in it beyond what JavaScript keeps exactly. */
   suspicious: boolean;
 }
 
@@ -44,10 +42,9 @@ export function shapeOf(json: Uint8Array, maxValues = MAX_VALUES): JsonShape {
       hash = 0;
       for (i++; i < json.length && json[i] !== QUOTE; i++) {
         hash = (Math.imul(hash, 31) + json[i]) | 0;
-        if (json[i] === BACKSLASH && json[++i] === 0x75 /* u */) {
-          const isHalf = (json[i + 1] | 0x20) === 0x64 /* d */ && json[i + 2] >= 0x38 /* 8 */;
-          const isNul = json[i + 1] === ZERO && json[i + 2] === ZERO && json[i + 3] === ZERO && json[i + 4] === ZERO;
-          shape.suspicious ||= isHalf || isNul;
+        if (json[i] === BACKSLASH && json[++i] === SMALL_U && isHalf(json, i + 1)) {
+          if (isPair(json, i + 1)) i += 6;
+          else shape.values++;
         }
       }
     } else if (byte === COLON) {
@@ -74,6 +71,15 @@ export function shapeOf(json: Uint8Array, maxValues = MAX_VALUES): JsonShape {
   }
   return shape;
 }
+
+/** Whether these are the digits of half of a surrogate pair, of the first or the second, in upper or lower case. */
+const isHalf = (json: Uint8Array, i: number) => (json[i] | 0x20) === 0x64 /* d */ && json[i + 1] >= 0x38 /* 8 */;
+
+/** Whether what follows such digits makes it a whole one. */
+const isPair = (json: Uint8Array, i: number) =>
+  isFirst(json[i + 1]) && json[i + 4] === BACKSLASH && json[i + 5] === SMALL_U && isHalf(json, i + 6) &&
+  !isFirst(json[i + 7]);
+const isFirst = (digit: number) => digit < 0x43 /* C */ || digit === 0x61 /* a */ || digit === 0x62 /* b */;
 
 function isStructure(byte: number): boolean {
   return byte === COMMA || byte === COLON || byte === QUOTE || byte === OPEN_ARRAY || byte === CLOSE_ARRAY ||
@@ -122,10 +128,127 @@ export function findDuplicate(json: Uint8Array): PropertyKey[] | undefined {
   }
 }
 
-// ---- passed on ------------------------------------------------------------------------------------------------------
-
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
+
+// ---- what Postgres cannot store -------------------------------------------------------------------------------------
+// NUL, and halves of surrogate pairs: tools and models answer both. In the database each is U+FDD0 and the four hex digits of its
+// code unit, and U+FDD0 itself, which Unicode keeps free for such ends, is `fdd0`. What differs differs there, too.
+
+const MARK = "\ufdd0";
+
+/** Where something may have to be escaped. */
+const UNSTORABLE = /\ufdd0|\\u(?:0000|d[89a-f])/;
+
+/** JSON as JSON.stringify prints it, for the database: strings, names of fields included, are such that it can store them. */
+export function escapeJson(json: string): Uint8Array<ArrayBuffer> {
+  const bytes = encoder.encode(json);
+  if (!UNSTORABLE.test(json)) return bytes;
+  const escaped = new Uint8Array(Math.ceil(bytes.length / 3) * 7);
+  let length = 0;
+  for (let i = 0; i < bytes.length; i++) {
+    if (bytes[i] === BACKSLASH && bytes[i + 1] === SMALL_U && isEscapable(bytes, i + 2)) {
+      escaped[length++] = 0xef;
+      escaped[length++] = 0xb7;
+      escaped[length++] = 0x90;
+      i++;
+      continue;
+    }
+    escaped[length++] = bytes[i];
+    if (bytes[i] === BACKSLASH) {
+      escaped[length++] = bytes[++i];
+    } else if (bytes[i] === 0x90 && isMark(bytes, i - 2)) {
+      escaped[length++] = 0x66;
+      escaped[length++] = 0x64;
+      escaped[length++] = 0x64;
+      escaped[length++] = 0x30;
+    }
+  }
+  return escaped.subarray(0, length);
+}
+
+/**
+ * JSON of the database's as it was before {@link escapeJson}, in the same bytes. A mark without the digits of something that is
+ * escaped is itself: somebody has stored it by `/rest/v1`.
+ */
+export function unescapeJson(json: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  // Most have no byte of it, which is seen at once. Where a language is full of them, one by one is faster than asking for each.
+  let i = json.indexOf(0xef);
+  if (i < 0) return json;
+  while (i < json.length && !(isMark(json, i) && isEscaped(json, i + 3))) i++;
+  let length = i;
+  for (; i < json.length; i++) {
+    if (isMark(json, i) && isEscaped(json, i + 3)) {
+      json[length++] = BACKSLASH;
+      json[length++] = SMALL_U; // and the digits that follow
+      i += 2;
+    } else {
+      json[length++] = json[i];
+    }
+  }
+  return json.subarray(0, length);
+}
+
+/** The same of JSON that comes in pieces. */
+export function unescapingStream(): TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>> {
+  /** Where a mark and its digits may have begun, seven bytes that go on in the next piece. */
+  let rest = new Uint8Array();
+  return new TransformStream({
+    transform(piece, controller) {
+      const bytes = rest.length > 0 ? concat(rest, piece) : piece;
+      const begun = bytes.indexOf(0xef, Math.max(bytes.length - 6, 0));
+      rest = begun < 0 ? new Uint8Array() : bytes.slice(begun);
+      const whole = begun < 0 ? bytes : bytes.subarray(0, begun);
+      if (whole.length > 0) controller.enqueue(unescapeJson(whole));
+    },
+    flush(controller) {
+      if (rest.length > 0) controller.enqueue(rest);
+    },
+  });
+}
+
+/** The same for JSON that is the text of a string, parsed already: there they are no escapes any more. */
+export const escapeUnits = (json: string) =>
+  json.replace(/\0|\p{Surrogate}/gu, (unit) => JSON.stringify(unit).slice(1, -1));
+
+/** Why a text is not stored as it is, if it is not: what names or finds something is, or it is refused. */
+export function unstorable(text: string): string | undefined {
+  if (text.includes("\0")) return "Contains the NUL character (\\u0000), which Postgres cannot store.";
+  if (!text.isWellFormed()) return "Contains a lone surrogate: half of a character cut in two.";
+  if (text.includes(MARK)) return "Contains U+FDD0, which stands for what Postgres cannot store.";
+}
+
+const isMark = (bytes: Uint8Array, i: number) => bytes[i] === 0xef && bytes[i + 1] === 0xb7 && bytes[i + 2] === 0x90;
+
+/** Whether these are the digits of NUL or of half of a pair, as JSON.stringify prints them. */
+function isEscapable(bytes: Uint8Array, i: number): boolean {
+  if (bytes[i] === 0x30 /* 0 */) return bytes[i + 1] === 0x30 && bytes[i + 2] === 0x30 && bytes[i + 3] === 0x30;
+  return bytes[i] === 0x64 /* d */ && isHex(bytes[i + 1]) && bytes[i + 1] >= 0x38 /* 8 */ &&
+    isHex(bytes[i + 2]) && isHex(bytes[i + 3]);
+}
+
+const isEscaped = (bytes: Uint8Array, i: number) =>
+  isEscapable(bytes, i) ||
+  bytes[i] === 0x66 /* f */ && bytes[i + 1] === 0x64 && bytes[i + 2] === 0x64 && bytes[i + 3] === 0x30;
+
+const isHex = (byte: number) => byte >= 0x30 && byte <= 0x39 || byte >= 0x61 && byte <= 0x66;
+
+/**
+ * The JSON in a string of JSON, in the same bytes: lines that nobody parses. What Postgres cannot store stays an escape, which it
+ * has to be there, too.
+ */
+export function innerJson({ bytes }: RawJson<string>): Uint8Array<ArrayBuffer> {
+  let length = 0;
+  for (let i = 1; i < bytes.length - 1; i++) {
+    if (bytes[i] !== BACKSLASH) bytes[length++] = bytes[i];
+    else if (bytes[++i] === 0x6e /* n */) bytes[length++] = 0x0a;
+    else if (bytes[i] === QUOTE || bytes[i] === BACKSLASH) bytes[length++] = bytes[i];
+    else bytes[length++] = bytes[i - 1], bytes[length++] = bytes[i];
+  }
+  return bytes.subarray(0, length);
+}
+
+// ---- passed on ------------------------------------------------------------------------------------------------------
 
 /** JSON of a known type that nobody has parsed. */
 export class RawJson<T = unknown> {
@@ -229,11 +352,15 @@ export function joinJson<T>(members: { [Name in keyof T]: T[Name] | RawJson<T[Na
     pieces.push(value instanceof RawJson ? value.bytes : encoder.encode(JSON.stringify(value)));
   }
   pieces.push(encoder.encode(pieces.length === 0 ? "{}" : "}"));
+  return new RawJson(concat(...pieces));
+}
+
+export function concat(...pieces: Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
   let length = 0;
   for (const piece of pieces) {
     bytes.set(piece, length);
     length += piece.length;
   }
-  return new RawJson(bytes);
+  return bytes;
 }

@@ -2,7 +2,7 @@ import type { PostgrestError, PostgrestSingleResponse } from "@supabase/supabase
 import type { Caller } from "./caller.ts";
 import type { Database, Json } from "./database.types.ts";
 import { ApiError, fromDatabase } from "./errors.ts";
-import { joinJson, PassedJson, RawJson } from "./json.ts";
+import { escapeJson, joinJson, PassedJson, RawJson, unescapeJson, unescapingStream } from "./json.ts";
 import type { Page } from "./schemas.ts";
 
 /**
@@ -12,12 +12,12 @@ import type { Page } from "./schemas.ts";
 const CALL_TIMEOUT_MS = 9_000;
 
 /**
- * Of every client of the database: a call ends in time, as one that found no connection in PostgREST's pool does, and is sent
- * once.
+ * Of every client of the database: a call ends in time, as one that found no connection in PostgREST's pool does, is sent
+ * once, and may send and answer text that Postgres cannot store.
  */
 export const clientOptions = {
   db: { retry: false }, // the caller's decision: repeating a GET up to three times would take as many time-outs
-  global: { fetch: fetchInTime },
+  global: { fetch: callDatabase },
 };
 
 interface CallInit extends RequestInit {
@@ -25,18 +25,20 @@ interface CallInit extends RequestInit {
   isPassedOn?: boolean;
 }
 
-async function fetchInTime(input: RequestInfo | URL, { isPassedOn, ...init }: CallInit = {}): Promise<Response> {
+async function callDatabase(input: RequestInfo | URL, { isPassedOn, ...init }: CallInit = {}): Promise<Response> {
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(), CALL_TIMEOUT_MS);
-  Deno.unrefTimer(timer);
   const signal = init.signal ? AbortSignal.any([init.signal, late.signal]) : late.signal;
   try {
-    return await fetch(input, { ...init, body: sentOnce(init.body), signal });
+    const response = await fetch(input, { ...init, body: toBody(init.body), signal });
+    if (isPassedOn) return new Response(response.body?.pipeThrough(unescapingStream()), response);
+    const bytes = unescapeJson(new Uint8Array(await response.arrayBuffer()));
+    return new Response(bytes.length > 0 ? bytes : null, response);
   } catch (error) {
     if (!late.signal.aborted || init.signal?.aborted) throw error;
     return Response.json({ code: "PGRST003", message: `No answer within ${CALL_TIMEOUT_MS} ms.` }, { status: 504 });
   } finally {
-    if (isPassedOn) clearTimeout(timer);
+    clearTimeout(timer);
   }
 }
 
@@ -44,7 +46,7 @@ async function fetchInTime(input: RequestInfo | URL, { isPassedOn, ...init }: Ca
  * Deno sends a request again whose connection closes before the answer, a POST that the server has done as well, if it has the
  * whole body at hand. Of a Blob it has not.
  */
-const sentOnce = (body: BodyInit | null | undefined) => typeof body === "string" ? new Blob([body]) : body;
+const toBody = (body: BodyInit | null | undefined) => typeof body === "string" ? new Blob([escapeJson(body)]) : body;
 
 /**
  * The result of an RPC, or the {@link ApiError} it means.

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Json } from "./database.types.ts";
+import { unstorable } from "./json.ts";
 
 // What the schemas of every function are made of.
 
@@ -15,6 +16,16 @@ export const page = <T extends z.ZodType>(row: T) =>
   });
 export type Page<T> = { data: T[]; has_more: boolean; next_cursor: string | null };
 
+// ---- text that names or finds something -----------------------------------------------------------------------------
+// Ids, names, titles, parameters: stored as they are or not at all. What is said may hold whatever a string holds.
+
+export const requireStorable = (value: string, context: z.RefinementCtx) => {
+  const message = unstorable(value);
+  if (message) context.addIssue({ code: "custom", message });
+};
+export const text = (max: number) => z.string().min(1).max(max).superRefine(requireStorable);
+export const textOrNone = (max: number) => z.string().max(max).superRefine(requireStorable);
+
 // ---- JSON that is stored as it came ---------------------------------------------------------------------------------
 // Checked, not rebuilt: a parser that copies would lose keys such as "__proto__".
 
@@ -25,11 +36,24 @@ export const isObject = (value: unknown): value is JsonObject =>
 export const jsonObject = z.custom<JsonObject>(isObject, "Expected an object.").meta({ type: "object" });
 export const jsonArray = z.custom<Json[]>(Array.isArray, "Expected an array.").meta({ type: "array" });
 
+/** An item of the Responses API, of whatever type. Its ids become columns. */
+export const providerItem = jsonObject.superRefine((item, context) => {
+  for (const name of ["id", "type", "call_id"]) {
+    const message = typeof item[name] === "string" && unstorable(item[name]);
+    if (message) context.addIssue({ code: "custom", path: [name], message });
+  }
+});
+
 const MAX_METADATA_BYTES = 64 * 1024;
 export const metadata = jsonObject.refine(
   (value) => new TextEncoder().encode(JSON.stringify(value)).length <= MAX_METADATA_BYTES,
   "Larger than 64 KiB.",
-);
+).superRefine((value, context) => {
+  for (const name of Object.keys(value)) {
+    const message = unstorable(name);
+    if (message) context.addIssue({ code: "custom", path: [name], message });
+  }
+});
 
 // ---- parameters -----------------------------------------------------------------------------------------------------
 
@@ -43,12 +67,6 @@ export const limit = integer(1, 1000).default(50);
 export const flag = z.enum(["true", "false"]).transform((value) => value === "true").pipe(z.boolean()).default(false);
 export const timestamp = z.iso.datetime({ offset: true });
 export const answeredTimestamp = z.string().meta({ format: "date-time" });
-
-/** Text in a query string that the database is asked for. JSON bodies are checked as a whole. */
-export const text = (max: number) =>
-  z.string().min(1).max(max)
-    .refine((value) => !value.includes("\0"), "Contains the NUL character, which Postgres cannot store.")
-    .refine((value) => value.isWellFormed(), "Contains a lone surrogate: half of a character cut in two.");
 
 /** An `x-user-id` that need not be a user of Auth: what a header can carry, and `sessions.user_id` hold. */
 export const userId = z.string().regex(/^[\x20-\x7e]{1,256}$/, "Expected 1 to 256 printable ASCII characters.");

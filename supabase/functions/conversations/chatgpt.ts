@@ -2,6 +2,7 @@
 // counted, an odd node costs that node, and a conversation that is none is reported and not guessed at.
 import { z } from "zod";
 import { refuseUnstorable } from "../_shared/http.ts";
+import { escapeJson, unstorable } from "../_shared/json.ts";
 import type { Fields as Json, ImportRecord } from "./records.ts";
 
 const optional = <T extends z.ZodType>(schema: T) => schema.nullish().catch(null);
@@ -134,7 +135,7 @@ export function readChatGpt(value: unknown, line: number): ImportRecord[] {
       if (other.json === json && shows(branch, other.branch, other.at)) return "repeated";
       message.item_id = n === 1 ? nodeId.slice(0, MAX_ID) : `${nodeId.slice(0, MAX_ID - 8)}~${n}`;
     }
-    if (!isStorable(message)) return "unstorable";
+    if (!isExact(message) || !hasNames(message)) return "unstorable";
 
     const previous = messageAt(branch, branch.last);
     const call = previous && calls.get(previous);
@@ -314,10 +315,10 @@ function describe(chat: ChatConversation, leaveOut: (kind: string) => void): Jso
   const described: Json = {};
   for (const [name, value] of Object.entries(chat)) {
     if (name in chatConversation.shape || isEmpty(value)) continue;
-    if (JSON.stringify(value).length <= MAX_FIELD && isStorable({ [name]: value })) described[name] = value;
+    if (JSON.stringify(value).length <= MAX_FIELD && isExact({ [name]: value })) described[name] = value;
     else leaveOut("field");
   }
-  if (JSON.stringify(described).length > MAX_METADATA) {
+  if (sizeOf(described) > MAX_METADATA) {
     for (const _ of Object.keys(described)) leaveOut("field");
     return undefined;
   }
@@ -328,7 +329,15 @@ const isEmpty = (value: unknown) =>
   value === null || value === undefined || value === false || value === "" ||
   typeof value === "object" && Object.keys(value).length === 0;
 
-function isStorable(value: unknown): boolean {
+/** In bytes, as it is stored. */
+const sizeOf = (value: unknown) => escapeJson(JSON.stringify(value)).length;
+
+/** What an id or a name holds is stored as it is, or not at all. */
+const hasNames = ({ item_id, name, model }: Json) =>
+  [item_id, name, model].every((text) => typeof text !== "string" || !unstorable(text));
+
+/** Whether all its numbers are kept. */
+function isExact(value: unknown): boolean {
   try {
     refuseUnstorable(value);
     return true;
@@ -376,7 +385,7 @@ const UNSEEN = ["hidden", "empty", "custom_instructions"];
 const TOLD = {
   unreadable: "nodes that are none",
   repeated: "messages that repeat one before them",
-  unstorable: "messages with characters or numbers that cannot be stored",
+  unstorable: "messages with ids, names or numbers that cannot be stored",
   citations: "messages' citations, which are too large",
   details: "messages' details, which are too large",
   field: "fields of the conversation, which are too large or cannot be stored",
@@ -427,7 +436,7 @@ function readMessage(
 
 /** Metadata is bounded. Of citations it is their addresses that count. */
 function fit(details: Json, leaveOut: (kind: string) => void): void {
-  const tooLarge = () => new TextEncoder().encode(JSON.stringify(details)).length > MAX_METADATA;
+  const tooLarge = () => sizeOf(details) > MAX_METADATA;
   if (!tooLarge()) return;
   const references = details.content_references;
   if (Array.isArray(references)) {

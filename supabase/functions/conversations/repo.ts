@@ -241,9 +241,9 @@ export async function exportPage(
   place: ExportPage["next"] | undefined,
   signal: AbortSignal,
 ): Promise<ExportPage> {
-  return toExportPage(unwrap(
-    await supabase.rpc("export_page", { p_cursor: place ?? {}, p_user_id: userId }).abortSignal(signal),
-  ));
+  return toExportPage(
+    await callRaw(supabase.rpc("export_page", { p_cursor: place ?? {}, p_user_id: userId }).abortSignal(signal)),
+  );
 }
 
 interface Imported {

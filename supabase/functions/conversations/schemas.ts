@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ALL_FORMATS, readMessage, recognise, type Row } from "../_shared/formats/formats.ts";
+import { unstorable } from "../_shared/json.ts";
 import {
   answeredTimestamp,
   cursorOf,
@@ -14,6 +15,7 @@ import {
   metadata,
   sequence,
   text,
+  textOrNone,
   timestamp,
 } from "../_shared/schemas.ts";
 
@@ -26,16 +28,16 @@ const role = z.enum(["system", "developer", "user", "assistant", "tool", "functi
 const status = z.enum(["complete", "incomplete"]);
 
 export const messageInput = z.strictObject({
-  type: z.string().min(1).max(64).optional(),
+  type: text(64).optional(),
   role: role.nullish(),
   content: z.string().nullish(),
   parts: jsonArray.nullish(),
-  name: z.string().max(256).nullish(),
+  name: textOrNone(256).nullish(),
   function_call: jsonObject.nullish(),
   tool_calls: jsonArray.nullish(),
-  tool_call_id: z.string().max(65_536).nullish(),
-  item_id: z.string().min(1).max(256).nullish(),
-  model: z.string().max(256).nullish(),
+  tool_call_id: textOrNone(65_536).nullish(),
+  item_id: text(256).nullish(),
+  model: textOrNone(256).nullish(),
   usage: jsonObject.nullish(),
   status: status.optional(),
   token_count: z.int().min(0).max(MAX_INTEGER).nullish(),
@@ -263,7 +265,7 @@ export const conversation = z.strictObject({
 }).meta({ id: "Conversation" });
 export type Conversation = z.infer<typeof conversation>;
 
-const title = z.string().max(1000).nullable();
+const title = textOrNone(1000).nullable();
 
 export const createBody = z.strictObject({
   title: title.optional(),
@@ -291,11 +293,16 @@ export const listCursor = cursorOf({ updated_at: timestamp, id: z.guid() });
 
 /** `metadata={"topic":"cats"}`: JSON in the query string. */
 const metadataFilter = z.string().transform((value, context): JsonObject => {
+  let message: string | undefined;
   try {
-    const parsed = JSON.parse(value);
-    if (isObject(parsed)) return parsed;
+    JSON.parse(value, (name, member) => {
+      message ??= unstorable(name) ?? (typeof member === "string" ? unstorable(member) : undefined);
+      return member;
+    });
+    const parsed = JSON.parse(value); // once more: what a visitor returns has no "__proto__"
+    if (isObject(parsed) && !message) return parsed;
   } catch { /* reported below, like any other value that is not an object */ }
-  context.addIssue({ code: "custom", message: "Expected a JSON object." });
+  context.addIssue({ code: "custom", message: message ?? "Expected a JSON object." });
   return z.NEVER;
 });
 

@@ -17,7 +17,7 @@ import {
 } from "../_shared/http.ts";
 import { shapeOf } from "../_shared/json.ts";
 import { NDJSON } from "../_shared/ndjson.ts";
-import { jsonObject } from "../_shared/schemas.ts";
+import { jsonObject, requireStorable, text } from "../_shared/schemas.ts";
 import { readChatGpt } from "./chatgpt.ts";
 import type { Fields, ImportError, ImportRecord } from "./records.ts";
 import * as repo from "./repo.ts";
@@ -37,7 +37,7 @@ const MAX_VALUES = 200_000;
 const MAX_INTEGER = 2_147_483_647;
 const number = z.int().min(1).max(MAX_INTEGER);
 const timestamp = z.iso.datetime({ offset: true });
-const oldId = z.string().min(1).max(256);
+const oldId = text(256);
 
 // What an export has is what an answer has, so a line takes each field of an answer. Named are those that a file has
 // otherwise, and those that a client writes, for these are checked.
@@ -49,7 +49,7 @@ const TOMBSTONE_FIELDS = ["id", "parent_id", "fork_sequence", "last_sequence_ord
 
 /** Which chat of which other system a conversation is: what an earlier import of it has brought is not brought again. */
 const source = z.strictObject({
-  name: z.string().min(1).max(64),
+  name: text(64),
   id: oldId,
   /** The `item_id` of that chat's message after which a fork, or the rest of a conversation, begins. */
   after: oldId.nullish(),
@@ -142,6 +142,13 @@ const endLine = z.strictObject({
 
 // ---- import ---------------------------------------------------------------------------------------------------------
 
+/** What of a chat of an export is stored as it is, or not at all. */
+const chatNames = z.object({
+  id: z.string().superRefine(requireStorable),
+  title: z.string().superRefine(requireStorable),
+})
+  .partial();
+
 /** What an import did with one conversation. */
 const importEntry = z.strictObject({
   line: z.int().describe("Where it begins in the file, from 1 on; in a ChatGPT export its place in the array."),
@@ -233,6 +240,7 @@ export function readConversations(value: unknown): ImportRecord[] {
       if (records.length === MAX_CONVERSATIONS) throw tooMany();
       try {
         refuseUnstorable({ ...record.conversation, messages: record.messages });
+        parse(chatNames, { ...record.conversation, id: record.id });
       } catch (error) {
         record.error ??= importError(error);
       }

@@ -7,6 +7,7 @@ import {
   limit,
   MAX_INTEGER,
   text,
+  textOrNone,
 } from "../_shared/schemas.ts";
 
 export const collectionParam = z.strictObject({
@@ -18,12 +19,12 @@ export const collectionParam = z.strictObject({
 
 // ---- documents ------------------------------------------------------------------------------------------------------
 
-const id = z.string().min(1).max(256);
+const id = text(256);
 
 /** The fields that mean something to the database. Every other one is the application's. */
 const documentFields = {
   id: id.optional(),
-  version: z.string().max(256).optional(),
+  version: textOrNone(256).optional(),
   creation_utc: z.string().regex(
     /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?)?$/,
     "Expected an ISO 8601 date and time.",
@@ -119,7 +120,7 @@ export const findOneBody = z.strictObject({
   filters,
   sort: z.union([
     direction,
-    z.array(z.strictObject({ field: z.string().max(256), direction: direction.optional() })).min(1).max(4),
+    z.array(z.strictObject({ field: textOrNone(256), direction: direction.optional() })).min(1).max(4),
   ]).default("asc").describe("By (creation_utc, id), or by fields: neither string nor number, strings, numbers."),
 });
 export const foundOne = z.strictObject({ document: document.nullable() });
@@ -175,7 +176,7 @@ export type Collection = z.infer<typeof collection>;
 export const dropBody = z.strictObject({});
 
 export const versionBody = z.strictObject({
-  version: z.string().min(1).max(256),
+  version: text(256),
   expected_version: z.string().max(256).nullable().describe(
     "What it is now; null if none was set. 409 if it is another.",
   ),

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { ApiError } from "../_shared/errors.ts";
-import { integer, type JsonObject, jsonObject, text } from "../_shared/schemas.ts";
+import { unstorable } from "../_shared/json.ts";
+import { integer, type JsonObject, jsonObject, providerItem, text } from "../_shared/schemas.ts";
 
 // The shapes of the OpenAI API, of which the official clients know nothing but these.
 // https://platform.openai.com/docs/api-reference/conversations
@@ -38,6 +39,8 @@ const metadata = jsonObject.superRefine((value, context) => {
   for (const key of keys) {
     const issue = (message: string) => context.addIssue({ code: "custom", path: [key], message });
     if (key.length > 64) issue("Expected a key of at most 64 characters.");
+    const problem = unstorable(key);
+    if (problem) issue(problem);
     const pair = value[key];
     if (typeof pair !== "string") issue("Expected a string.");
     else if (pair.length > 512) issue("Expected at most 512 characters.");
@@ -69,7 +72,7 @@ const INPUT_ROLES = ["user", "assistant", "system", "developer"];
  * Anything that the Responses API takes as input, types that are not known yet included: kept as it comes, and read as
  * far as finding, fitting and pairing it needs.
  */
-export const itemInput = jsonObject.superRefine((item, context) => {
+export const itemInput = providerItem.superRefine((item, context) => {
   const issue = (field: string, message: string) => context.addIssue({ code: "custom", path: [field], message });
   if (item.id != null && !(typeof item.id === "string" && /^[\w-]{1,256}$/.test(item.id))) {
     issue("id", "Expected an ID of 1 to 256 letters, numbers, underscores or dashes.");

@@ -1,15 +1,13 @@
 import { z } from "zod";
-import { answeredTimestamp, jsonObject } from "../_shared/schemas.ts";
+import { answeredTimestamp, jsonObject, providerItem, text, textOrNone } from "../_shared/schemas.ts";
 
 /** The id that `previous_response_id` names: text of the model's provider. */
-const responseId = z.string().min(1).max(256)
-  .refine((value) => !value.includes("\0"), "Contains the NUL character, which Postgres cannot store.")
-  .refine((value) => value.isWellFormed(), "Contains a lone surrogate: half of a character cut in two.");
+const responseId = text(256);
 
 export const responseParam = z.strictObject({ id: responseId });
 
 /** Items of the OpenAI Responses API, kept and answered as they came, whatever their type. */
-const items = z.array(jsonObject).max(1000);
+const items = z.array(providerItem).max(1000);
 
 const input = z.union([z.string(), items]).describe("A string is one user message with one input_text part.");
 
@@ -17,8 +15,8 @@ export const putBody = z.strictObject({
   previous_response_id: responseId.nullish(),
   input,
   output: items,
-  model: z.string().max(256),
-  provider: z.string().max(256),
+  model: textOrNone(256),
+  provider: textOrNone(256),
 });
 
 export const mergeBody = z.strictObject({ input });

@@ -11,6 +11,7 @@ import {
   metadata,
   sequence,
   text,
+  textOrNone,
   timestamp,
 } from "../_shared/schemas.ts";
 
@@ -64,15 +65,15 @@ const content = z.custom<Json>((value) => value !== undefined && value !== null,
   description:
     "Any JSON but null. Text is a string, or in an object {text}, {transcript}, {message} or {content}, also as parts.",
 });
-const eventType = z.string().min(1).max(64).describe(
+const eventType = text(64).describe(
   "user_message, ai_message, ai_chunk, tool_call, tool_result, system, error, or the application's own.",
 );
 
 export const eventInput = z.strictObject({
   event_type: eventType,
   content,
-  source: z.string().max(256).nullish(),
-  trace_id: z.string().max(256).nullish(),
+  source: textOrNone(256).nullish(),
+  trace_id: textOrNone(256).nullish(),
   occurred_at: timestamp.nullish().describe("When it happened, where that is not now: up to seven days ago."),
 }).meta({ id: "EventInput" });
 

@@ -1,6 +1,6 @@
 import type { Caller } from "../_shared/caller.ts";
 import { type ExportPage, toExportPage } from "../_shared/ndjson.ts";
-import { unwrap } from "../_shared/rpc.ts";
+import { callRaw, unwrap } from "../_shared/rpc.ts";
 import type { Erasure, Page } from "../_shared/schemas.ts";
 import type { Quota } from "./schemas.ts";
 
@@ -12,9 +12,9 @@ export async function exportPage(
   place: ExportPage["next"] | undefined,
   signal: AbortSignal,
 ): Promise<ExportPage> {
-  return toExportPage(unwrap(
-    await supabase.rpc("export_user_page", { p_cursor: place ?? {}, p_user_id: userId }).abortSignal(signal),
-  ));
+  return toExportPage(
+    await callRaw(supabase.rpc("export_user_page", { p_cursor: place ?? {}, p_user_id: userId }).abortSignal(signal)),
+  );
 }
 
 /** What the user may do in a day, and has done. */

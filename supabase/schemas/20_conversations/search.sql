@@ -147,7 +147,7 @@ declare
   v_holds boolean := false;
 begin
   if octet_length(v_text) <> char_length(v_text) then
-    v_text := normalize(v_text, nfkd);
+    v_text := normalize(private.without_marks(v_text), nfkd);
   end if;
   for i in 1 .. cardinality(p_patterns) loop
     v_count := regexp_count(v_text, p_patterns[i]);
@@ -186,7 +186,7 @@ declare
   v_letter text := '[^' || private.word_breaks() || private.unspaced_scripts() || ']';
   -- Accents apart from their letters, as the expression expects them. U+0001 and U+0002 mark until all is escaped.
   v_text text := normalize(
-    regexp_replace(translate(left(p_text, 32768), E'\u0001\u0002', ''), '\s+', ' ', 'g'), nfd
+    regexp_replace(translate(private.without_marks(left(p_text, 32768)), E'\u0001\u0002', ''), '\s+', ' ', 'g'), nfd
   );
   v_start integer := greatest(regexp_instr(v_text, p_highlight) - 60, 1);
   v_snippet text := substr(v_text, v_start, 240);

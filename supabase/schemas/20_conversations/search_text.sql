@@ -45,7 +45,7 @@ begin
   if octet_length(v_text) = char_length(v_text) then
     return ' ' || btrim(regexp_replace(lower(v_text collate "C"), '[^a-z0-9]+', ' ', 'g')) || ' ';
   end if;
-  v_text := regexp_replace(normalize(v_text, nfkd), '[\u0300-\u036f]+', '', 'g');
+  v_text := regexp_replace(normalize(private.without_marks(v_text), nfkd), '[\u0300-\u036f]+', '', 'g');
   v_text := regexp_replace(lower(normalize(v_text, nfkc)), '[' || private.word_breaks() || ']+', ' ', 'g');
   if v_text ~ ('[' || private.unspaced_scripts() || ']') then
     v_text := regexp_replace(
@@ -60,7 +60,8 @@ end;
 $$;
 comment on routine private.fold_text is
   'The words of a text, each between single spaces: lower case, without accents and punctuation, compatibility forms '
-  'made plain. A run of an unspaced script is one word: "GPT模型, Café!" becomes " gpt 模型 cafe ".';
+  'made plain. A run of an unspaced script is one word: "GPT模型, Café!" becomes " gpt 模型 cafe ". What private.without_marks '
+  'takes out parts words.';
 revoke all on routine private.fold_text from public, anon, authenticated, service_role;
 
 
