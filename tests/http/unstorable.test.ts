@@ -19,7 +19,7 @@ const send = async (method: string, path: string, body?: unknown, headers?: Reco
   return answer.body;
 };
 
-const messages = [
+const messages: Any[] = [
   { role: "user", content: ODD, metadata: { odd } },
   { role: "user", parts: [{ type: "text", text: ODD }, odd] },
   { role: "assistant", content: null, function_call: { name: "f", arguments: json, odd }, usage: odd },

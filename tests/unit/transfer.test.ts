@@ -274,7 +274,7 @@ Deno.test("what one conversation of the array has too much of is its error, what
       mapping: { r: withMessage(node(null, leaves, "user", content), message), ...Object.fromEntries(nodes) },
     };
   };
-  const withMessage = (node: { message: object }, message: object) => ({
+  const withMessage = (node: { message: object | null }, message: object) => ({
     ...node,
     message: { ...node.message, ...message },
   });

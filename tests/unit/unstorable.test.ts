@@ -1,7 +1,13 @@
 // What Postgres cannot store: what becomes of it on the way there, and on the way back.
 import { assert, assertEquals } from "@std/assert";
 import { fromDatabase } from "../../supabase/functions/_shared/errors.ts";
-import { escapeJson, RawJson, unescapeJson, unstorable } from "../../supabase/functions/_shared/json.ts";
+import {
+  escapeJson,
+  RawJson,
+  unescapeJson,
+  unescapingStream,
+  unstorable,
+} from "../../supabase/functions/_shared/json.ts";
 import { toExportPage } from "../../supabase/functions/_shared/ndjson.ts";
 
 const RUNS = 10_000;
@@ -132,6 +138,25 @@ Deno.test(`JSON in a string of JSON is JSON again: a page of an export, the deta
   const answer = JSON.parse(read(JSON.stringify({ details: stored(details) })));
   const error = { code: "PT400", message: "invalid_request", ...answer };
   assertEquals(fromDatabase(error, 400).extra.details, details);
+});
+
+Deno.test("in whatever pieces it comes, it is the same", async () => {
+  const { below, json } = generator(seed + 3);
+  for (let run = 0; run < RUNS / 10; run++) {
+    const there = escapeJson(JSON.stringify([json(), "\ufdd0", "，", json(), run % 2 ? "\0" : "\ufdd0d83e"]));
+    const pieces: Uint8Array<ArrayBuffer>[] = [];
+    for (let at = 0; at < there.length;) {
+      const end = at + below(run % 3 ? 9 : 60);
+      pieces.push(there.slice(at, end));
+      at = end;
+    }
+    const came = await new Response(ReadableStream.from(pieces).pipeThrough(unescapingStream())).bytes();
+    assertEquals(decoder.decode(came), read(decoder.decode(there)), `SEED=${seed}`);
+  }
+  for (const end of ["，", "\ufdd0", "\ufdd0000"]) {
+    const came = ReadableStream.from([encoder.encode(end)]).pipeThrough(unescapingStream());
+    assertEquals(await new Response(came).text(), end, "and ends with what it ends with");
+  }
 });
 
 Deno.test("what names something is looked at for each of them", () => {
