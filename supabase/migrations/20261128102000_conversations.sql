@@ -620,6 +620,9 @@ declare
   v_last integer;
 begin
   perform private.require_messages(p_messages);
+  if jsonb_array_length(p_messages) > 100 then
+    perform private.take_turn(v_user_id::text);
+  end if;
   if p_idempotency_key is not null or jsonb_path_exists(p_messages, '$[*].item_id ? (@ != null)') then
     return private.store_messages(
       p_conversation_id, p_messages, p_expected_sequence, p_idempotency_key,
@@ -1094,6 +1097,9 @@ begin
     perform private.refuse('begin is neither any nor user.');
   end if;
   perform private.require_format(p_format);
+  if p_max_tokens > 100000 then
+    perform private.take_turn(v_user_id::text);
+  end if;
   select 'system', 'conversation_summary', c.summary into v_summary.role, v_summary.name, v_summary.content
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;
@@ -2585,6 +2591,7 @@ declare
   v_messages integer := 0;
   v_is_full boolean := false;
 begin
+  perform private.take_turn(v_user_id::text);
   -- A tree at a time, a level at a time: parents before forks, and a page costs what it shows and one tree.
   <<trees>>
   for v_root in
@@ -3580,6 +3587,9 @@ begin
   if p_format = 'message' is not true then
     perform private.require_format(p_format);
   end if;
+  if p_limit > 100 then
+    perform private.take_turn(v_user_id::text);
+  end if;
   v_max_bytes := 8 * 1024 * 1024 / p_limit;
   select c.fork_sequence into v_fork_sequence
   from public.conversations c
@@ -4334,6 +4344,7 @@ declare
   v_last jsonb;
 begin
   perform private.require_limit(p_limit);
+  perform private.take_turn(v_user_id::text);
   with own as materialized (
     select c.id, c.last_sequence_order, c.deleted_at from public.conversations c where c.user_id = v_user_id
   ),

@@ -322,6 +322,7 @@ begin
   if coalesce(p_bucket not in ('hour', 'day', 'week', 'month'), true) then
     perform private.refuse('bucket is not hour, day, week or month.');
   end if;
+  perform private.take_turn(v_user_id);
 
   begin
     -- With a digit it may be an offset as POSIX writes it, where "+2" is west, or no name at all. Looking names up takes
@@ -694,6 +695,7 @@ begin
   end if;
 
   perform private.require_types(p_types);
+  perform private.take_turn(v_user_id);
 
   -- Fetched one by one: a loop over the query would take fifty events at a time, each of 8 MiB, before the time is looked at.
   open v_rows for
@@ -943,6 +945,9 @@ declare
 begin
   if p_max_tokens is null or p_max_tokens < 1 or p_max_sessions is null or p_max_sessions not between 0 and 100 then
     perform private.refuse('max_tokens is at least 1, max_sessions between 0 and 100.');
+  end if;
+  if p_max_tokens > 100000 then
+    perform private.take_turn(v_user_id);
   end if;
   if v_user_id is null then
     perform private.acting_user(null); -- which refuses
@@ -1447,6 +1452,9 @@ declare
   v_before record;
 begin
   perform private.require_events(p_events);
+  if jsonb_array_length(p_events) > 100 then
+    perform private.take_turn(v_caller_id);
+  end if;
   -- The row lock is the queue: batches of one session are numbered one after the other.
   select s.user_id, s.last_sequence into v_user_id, v_last
   from public.sessions s

@@ -1432,6 +1432,9 @@ begin
   v_from := format(
     'from public.documents where owner_id = $2 and collection = $3 and %s', private.compile_filters(p_filters)
   );
+  if octet_length(p_filters::text) > 512 then
+    perform private.take_turn(v_owner_id::text);
+  end if;
 
   open v_rows for
     execute format(
@@ -1493,6 +1496,9 @@ begin
   if jsonb_typeof(p_sort) <> 'object' or p_sort - 'order' <> '{}' then
     perform private.refuse_part('sort', 'Expected {order}.');
   end if;
+  if octet_length(p_filters::text) > 512 then
+    perform private.take_turn(v_owner_id::text);
+  end if;
   execute format(
     'select private.to_document(id, version, creation_utc, data) from public.documents '
     'where owner_id = $2 and collection = $3 and %s order by %s limit 1',
@@ -1531,6 +1537,9 @@ declare
   v_count bigint;
 begin
   perform private.require_collection(p_collection);
+  if octet_length(p_filters::text) > 512 then
+    perform private.take_turn(v_owner_id::text);
+  end if;
   execute format(
     'select count(*) from public.documents where owner_id = $2 and collection = $3 and %s',
     private.compile_filters(p_filters)
@@ -1613,6 +1622,9 @@ begin
   perform private.require_collection(p_collection);
   if jsonb_typeof(p_documents) is distinct from 'array' or jsonb_array_length(p_documents) not between 1 and 1000 then
     perform private.refuse_part('documents', 'Expected an array of 1 to 1000 documents.');
+  end if;
+  if jsonb_array_length(p_documents) > 100 then
+    perform private.take_turn(v_owner_id::text);
   end if;
   perform private.require_document(d.value, format('documents[%s]', d.n - 1))
   from jsonb_array_elements(p_documents) with ordinality as d (value, n);

@@ -422,6 +422,7 @@ begin
   if v_owner_id = c_nil then
     perform private.refuse('The owner of a backend''s own documents is nobody, and no user.');
   end if;
+  perform private.take_turn(v_user_id);
   if p_cursor ->> 'kind' is null then
     v_header := '{"type": "export", '
       || substr(jsonb_build_object('user_id', v_user_id, 'exported_at', v_as_of, 'version', 1)::text, 2);

@@ -250,7 +250,8 @@ Deno.test("forty things through five clients: each reads what each wrote, equal 
         assert(
           // An image in an answer is text, where only a user may send one.
           as === "text" &&
-            (kind === "image" || TYPES[kind].some((type) => Object.values(RULES[type]).some((rule) => rule !== "held"))),
+            (kind === "image" ||
+              TYPES[kind].some((type) => Object.values(RULES[type]).some((rule) => rule !== "held"))),
           `${writer.name} to ${reader.name}: ${change}`,
         );
       }

@@ -97,7 +97,9 @@ function askRoute(stack: Stack, { method, path, name }: (typeof routes)[number])
   const [query, body] = REQUESTS[name] ?? [""];
   const filled = path.replace(":conversation_id", () => `conv_${uuid().replaceAll("-", "")}`)
     .replaceAll(/:\w*id\b/g, uuid).replaceAll(/:\w+/g, "things");
-  return ask(stack, `/functions/v1${filled}${query}`, { method, body: body && JSON.stringify(body) });
+  // A user of its own: one user's large requests would wait for each other.
+  const headers = { "x-user-id": uuid() };
+  return ask(stack, `/functions/v1${filled}${query}`, { method, headers, body: body && JSON.stringify(body) });
 }
 
 /** What a reader of a session's events gets, who asks again when the stream ends. */

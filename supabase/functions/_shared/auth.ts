@@ -54,10 +54,11 @@ async function verify(c: Context, bearer: string | undefined, userId: z.ZodType<
   if (auth.authMode === "user") {
     // Such as one of a role of the project's own.
     if (auth.jwtClaims?.role !== "authenticated") throw new ApiError(401, "unauthorized");
-    const { token, jwtClaims: { exp } } = auth;
+    const { token, jwtClaims: { exp, sub } } = auth;
     const caller = {
       supabase: createContextClient<Database>({ auth: { token }, supabaseOptions: clientOptions }),
       isBackend: false,
+      actsFor: sub,
       expiresAt: exp,
     };
     verified.set(token!, caller, Math.min(Date.now() + VERIFIED_MS, (exp ?? Infinity) * 1000));
@@ -71,7 +72,7 @@ async function verify(c: Context, bearer: string | undefined, userId: z.ZodType<
       ? { ...clientOptions, global: { ...clientOptions.global, headers: { "x-user-id": id } } }
       : clientOptions,
   });
-  return { supabase, isBackend: true, userId: id };
+  return { supabase, isBackend: true, userId: id, actsFor: id };
 }
 
 /**

@@ -68,6 +68,7 @@ export const ERRORS = {
   payload_too_large: { status: 413, message: "The request body is larger than 4 MiB." },
   unsupported_media_type: { status: 415, message: "The request body must be application/json, uncompressed." },
   quota_exceeded: { status: 429, retryable: true, message: "The user's quota of the day is used up." },
+  user_busy: { status: 429, retryable: true, message: "Other large requests of the user are under way." },
   internal_error: { status: 500, message: "Something went wrong on our side." },
   database_unavailable: { status: 503, retryable: true, message: "The database does not answer right now." },
   database_busy: { status: 503, retryable: true, message: "The database has as many connections as it may have." },

@@ -15,6 +15,7 @@ import {
   type RawJson,
   shapeOf,
 } from "./json.ts";
+import { large } from "./turns.ts";
 
 // ---- idempotency ----------------------------------------------------------------------------------------------------
 
@@ -58,11 +59,31 @@ export function sendJson<T, S extends ContentfulStatusCode = 200>(
 
 // ---- validation -----------------------------------------------------------------------------------------------------
 
-/** Validates the JSON body: 415 for another content type, 400 for what does not parse or does not fit. */
-export const json = <T extends z.ZodType>(schema: T) =>
+/** A request with more than this waits for its turn. What an application asks for all day has less. */
+const LARGE_BODY_BYTES = 256 * 1024;
+const LARGE_BODY_VALUES = 1000;
+const LARGE_PAGE = 100;
+const LARGE_CONTEXT = 100_000;
+
+/**
+ * Validates the JSON body: 415 for another content type, 400 for what does not parse or does not fit.
+ *
+ * @param manyValues From how many values on the body is large.
+ */
+export const json = <T extends z.ZodType>(schema: T, manyValues = LARGE_BODY_VALUES) =>
   createMiddleware<AppEnv, string, { in: { json: z.input<T> }; out: { json: z.output<T> } }>(async (c, next) => {
-    c.req.addValidatedData("json", parse(schema, await readJson(c.req.raw)) as object);
-    await next();
+    const read = async () => {
+      const bytes = await readBody(c.req.raw);
+      const use = async () => {
+        c.req.addValidatedData("json", parse(schema, bytes ? parseJson(bytes) : {}) as object);
+        await next();
+      };
+      const isLarge = bytes && !c.var.hasTurn && shapeOf(bytes, manyValues).values > manyValues;
+      await (isLarge ? large(c, use) : use());
+    };
+    // Of a large one not even the bytes are taken before.
+    const length = Number(c.req.header("content-length") ?? (c.req.raw.body ? Infinity : 0));
+    await (length > LARGE_BODY_BYTES ? large(c, read) : read());
   });
 
 /**
@@ -80,8 +101,10 @@ export const query = <T extends z.ZodType>(schema: T, lists: string[] = []) =>
     const values = Object.fromEntries(
       Object.entries(parameters).map(([name, values]) => [name, lists.includes(name) ? values : values[0]]),
     );
-    c.req.addValidatedData("query", parse(schema, values) as object);
-    await next();
+    const parsed = parse(schema, values) as { limit?: number; max_tokens?: number };
+    c.req.addValidatedData("query", parsed);
+    const { limit = 0, max_tokens = 0 } = parsed;
+    await (limit > LARGE_PAGE || max_tokens > LARGE_CONTEXT ? large(c, next) : next());
   });
 
 /** For a route without parameters: one that is sent is refused by name, not ignored. */
@@ -122,16 +145,17 @@ function formatPath(path: readonly PropertyKey[]): string {
   return path.map((key, i) => typeof key === "number" ? `[${key}]` : `${i ? "." : ""}${String(key)}`).join("");
 }
 
-async function readJson(request: Request): Promise<unknown> {
+/** The bytes of a JSON body; none where nothing was sent. */
+async function readBody(request: Request): Promise<Uint8Array<ArrayBuffer> | undefined> {
   const contentType = request.headers.get("content-type");
   if (request.headers.has("content-encoding")) throw new ApiError(415, "unsupported_media_type");
   const bytes = new Uint8Array(await request.arrayBuffer());
   // `functions.invoke(name)` without a body sends no content type either: an empty object.
-  if (bytes.byteLength === 0 && contentType === null) return {};
+  if (bytes.byteLength === 0 && contentType === null) return;
   if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(contentType ?? "")) {
     throw new ApiError(415, "unsupported_media_type");
   }
-  return parseJson(bytes);
+  return bytes;
 }
 
 /**

@@ -5,6 +5,7 @@ import { describeError } from "./app.ts";
 import type { Json } from "./database.types.ts";
 import type { AppEnv } from "./caller.ts";
 import { concat, innerJson, type RawJson } from "./json.ts";
+import { inTurn } from "./turns.ts";
 
 export const NDJSON = "application/x-ndjson";
 
@@ -75,19 +76,21 @@ export async function streamExport(
   from: z.output<typeof exportQuery>["cursor"],
   readPage: (place: ExportPage["next"] | undefined, signal: AbortSignal) => Promise<ExportPage>,
 ): Promise<ReadableStream<Uint8Array>> {
+  // A page at a time: a reader takes as long as they like.
+  const readInTurn: typeof readPage = (place, signal) => inTurn(c.var.caller, () => readPage(place, signal));
   const encoder = new TextEncoder();
   const counts: ExportPage["counts"] = { ...from?.counts };
   const gone = new AbortController();
   const closesAt = Date.now() + MAX_MS;
   let bytes = 0;
   let pages = 0;
-  let page: ExportPage | undefined = await readPage(from?.place, gone.signal);
+  let page: ExportPage | undefined = await readInTurn(from?.place, gone.signal);
   let next: ExportPage["next"] = null;
 
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
       try {
-        page ??= await readPage(next, gone.signal);
+        page ??= await readInTurn(next, gone.signal);
         if (gone.signal.aborted) return;
         const { lines } = page;
         for (const [name, count] of Object.entries(page.counts)) counts[name] = (counts[name] ?? 0) + count;

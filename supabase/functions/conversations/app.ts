@@ -2,6 +2,7 @@ import { createApp, only } from "../_shared/app.ts";
 import { authenticate } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, query, replayHeader, sendJson } from "../_shared/http.ts";
 import { exportQuery, NDJSON, streamExport } from "../_shared/ndjson.ts";
+import { large } from "../_shared/turns.ts";
 import { confirmQuery, erasureParam } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 import {
@@ -37,7 +38,12 @@ export const app = createApp("conversations", () => import("./openapi.ts"))
     param(erasureParam),
     async (c) => c.json(await repo.getErasure(c.var.caller, c.req.valid("param").id)),
   )
-  .get("/search", query(searchQuery), async (c) => sendJson(c, await repo.search(c.var.caller, c.req.valid("query"))))
+  .get(
+    "/search",
+    query(searchQuery),
+    large,
+    async (c) => sendJson(c, await repo.search(c.var.caller, c.req.valid("query"))),
+  )
   .all("/search", only("GET", "HEAD"))
   .get("/export", query(exportQuery), async (c) => {
     const { cursor } = c.req.valid("query");

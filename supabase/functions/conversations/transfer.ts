@@ -18,6 +18,7 @@ import {
 import { shapeOf } from "../_shared/json.ts";
 import { NDJSON } from "../_shared/ndjson.ts";
 import { jsonObject, requireStorable, text } from "../_shared/schemas.ts";
+import { inTurn } from "../_shared/turns.ts";
 import { readChatGpt } from "./chatgpt.ts";
 import type { Fields, ImportError, ImportRecord } from "./records.ts";
 import * as repo from "./repo.ts";
@@ -198,23 +199,25 @@ export interface ImportFile {
  * @throws {ApiError} 415 for another content type, 400 for a body that is no such file at all.
  */
 export async function runImport(c: Context<AppEnv>): Promise<ImportReport> {
+  // A turn for each conversation: what the user does meanwhile comes between two of them.
+  return await importFile(c, await inTurn(c.var.caller, () => readFile(c)));
+}
+
+async function readFile(c: Context<AppEnv>): Promise<ImportFile> {
   const contentType = c.req.header("content-encoding") ? "" : c.req.header("content-type") ?? "";
   const bytes = new Uint8Array(await c.req.raw.arrayBuffer());
-  let file: ImportFile;
   if (/^application\/x-ndjson\s*(;|$)/i.test(contentType)) {
-    file = readNdjson(bytes);
+    return readNdjson(bytes);
   } else if (/^application\/json\s*(;|$)/i.test(contentType)) {
-    file = {
+    return {
       records: readConversations(decodeJson(bytes, checkShape(bytes, MAX_VALUES))),
       ids: new Map(),
       more: false,
     };
-  } else {
-    throw new ApiError(415, "unsupported_media_type", {
-      hint: `Send ${NDJSON}, or the conversations.json of a ChatGPT export as application/json.`,
-    });
   }
-  return await importFile(c, file);
+  throw new ApiError(415, "unsupported_media_type", {
+    hint: `Send ${NDJSON}, or the conversations.json of a ChatGPT export as application/json.`,
+  });
 }
 
 /**
@@ -443,11 +446,11 @@ async function importFile(c: Context<AppEnv>, { records, ids, more }: ImportFile
         entry.error = record.error ?? hanging;
         continue;
       }
-      const { id: newId, messages, video_dropped, status } = await repo.importConversation(
+      const conversation = withNewParent(record.conversation, ids);
+      const { id: newId, messages, video_dropped, status } = await inTurn(
         c.var.caller,
-        withNewParent(record.conversation, ids),
-        record.messages,
-        key && `${conversations.length}/${key}`,
+        () =>
+          repo.importConversation(c.var.caller, conversation, record.messages, key && `${conversations.length}/${key}`),
       );
       if (video_dropped) notes.push(`Left out video_id ${record.conversation.video_id}: it is not a video of yours.`);
       Object.assign(entry, { status, new_id: newId, messages });

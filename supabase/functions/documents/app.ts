@@ -23,20 +23,23 @@ import {
   versionBody,
 } from "./schemas.ts";
 
+/** In values of the body: each condition of a filter is tried with every document. */
+const LARGE_FILTER = 32;
+
 const inCollection = param(collectionParam);
 
 export const app = createApp("documents", () => import("./openapi.ts"))
   .use(authenticate)
   .get("/", query(collectionsQuery), async (c) => c.json(await repo.list(c.var.caller, c.req.valid("query"))))
-  .post("/:collection/find", noQuery, inCollection, json(findBody), async (c) => {
+  .post("/:collection/find", noQuery, inCollection, json(findBody, LARGE_FILTER), async (c) => {
     const { collection } = c.req.valid("param");
     return sendJson(c, await repo.find(c.var.caller, collection, c.req.valid("json")));
   })
-  .post("/:collection/find_one", noQuery, inCollection, json(findOneBody), async (c) => {
+  .post("/:collection/find_one", noQuery, inCollection, json(findOneBody, LARGE_FILTER), async (c) => {
     const { collection } = c.req.valid("param");
     return sendJson(c, await repo.findOne(c.var.caller, collection, c.req.valid("json")));
   })
-  .post("/:collection/count", noQuery, inCollection, json(filterBody), async (c) => {
+  .post("/:collection/count", noQuery, inCollection, json(filterBody, LARGE_FILTER), async (c) => {
     const { collection } = c.req.valid("param");
     return sendJson(c, await repo.count(c.var.caller, collection, c.req.valid("json")));
   })
@@ -58,12 +61,12 @@ export const app = createApp("documents", () => import("./openapi.ts"))
     const { answer, replayed } = await repo.updateOne(c.var.caller, collection, c.req.valid("json"), idempotencyKey(c));
     return sendJson(c, answer, 200, replayHeader(replayed));
   })
-  .post("/:collection/delete_one", noQuery, inCollection, json(deleteBody), async (c) => {
+  .post("/:collection/delete_one", noQuery, inCollection, json(deleteBody, LARGE_FILTER), async (c) => {
     const { collection } = c.req.valid("param");
     const { answer, replayed } = await repo.deleteOne(c.var.caller, collection, c.req.valid("json"), idempotencyKey(c));
     return sendJson(c, answer, 200, replayHeader(replayed));
   })
-  .post("/:collection/delete_many", noQuery, inCollection, json(deleteBody), async (c) => {
+  .post("/:collection/delete_many", noQuery, inCollection, json(deleteBody, LARGE_FILTER), async (c) => {
     const { collection } = c.req.valid("param");
     const { answer, replayed } = await repo.deleteMany(
       c.var.caller,

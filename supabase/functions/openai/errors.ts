@@ -5,7 +5,7 @@ import type { ApiError, ErrorCode } from "../_shared/errors.ts";
 export const errorBody = z.strictObject({
   error: z.strictObject({
     message: z.string(),
-    type: z.enum(["invalid_request_error", "insufficient_quota", "server_error"]),
+    type: z.enum(["invalid_request_error", "insufficient_quota", "requests", "server_error"]),
     param: z.string().nullable().describe("The parameter at fault."),
     code: z.string(),
   }),
@@ -17,6 +17,7 @@ const CODES: Partial<Record<ErrorCode, string>> = {
   method_not_allowed: "method_not_supported",
   invalid_request: "invalid_value",
   quota_exceeded: "insufficient_quota",
+  user_busy: "rate_limit_exceeded",
 };
 
 /** An error as OpenAI would say it. The request id is in the `x-request-id` header. */
@@ -24,7 +25,13 @@ export function toErrorBody(error: ApiError): z.infer<typeof errorBody> {
   const { details, hint, cause } = error.extra;
   const code = CODES[error.code] ?? error.code;
   const isQuota = error.code === "quota_exceeded";
-  const type = isQuota ? "insufficient_quota" : error.status >= 500 ? "server_error" : "invalid_request_error";
+  const type = isQuota
+    ? "insufficient_quota"
+    : error.status === 429
+    ? "requests"
+    : error.status >= 500
+    ? "server_error"
+    : "invalid_request_error";
   if (!Array.isArray(details) || isQuota) {
     const sentence = Array.isArray(details) ? details[0].message : details;
     const message = [error.message, sentence, hint].filter(Boolean).join(" ");

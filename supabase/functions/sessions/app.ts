@@ -1,6 +1,7 @@
 import { createApp, only } from "../_shared/app.ts";
 import { authenticateAs, backendOnly } from "../_shared/auth.ts";
 import { idempotencyKey, json, noQuery, param, parse, query, replayHeader, sendJson } from "../_shared/http.ts";
+import { large } from "../_shared/turns.ts";
 import { userId } from "../_shared/schemas.ts";
 import * as repo from "./repo.ts";
 import {
@@ -26,11 +27,17 @@ export const app = createApp("sessions", () => import("./openapi.ts"))
     return c.json(session, created ? 201 : 200, replayHeader(replayed));
   })
   .get("/", query(listQuery), async (c) => sendJson(c, await repo.list(c.var.caller, c.req.valid("query"))))
-  .get("/audit", query(auditQuery), async (c) => sendJson(c, await repo.audit(c.var.caller, c.req.valid("query"))))
+  .get(
+    "/audit",
+    query(auditQuery),
+    large,
+    async (c) => sendJson(c, await repo.audit(c.var.caller, c.req.valid("query"))),
+  )
   .all("/audit", only("GET", "HEAD"))
   .get(
     "/analytics",
     query(analyticsQuery),
+    large,
     async (c) => sendJson(c, await repo.analyze(c.var.caller, c.req.valid("query"))),
   )
   .all("/analytics", only("GET", "HEAD"))

@@ -205,6 +205,45 @@ comment on routine private.wait_for_row is
 revoke all on routine private.wait_for_row from public, anon, authenticated, service_role;
 
 
+create function private.take_turn(p_user_id text) returns void
+language plpgsql
+security definer
+set search_path = ''
+set lock_timeout = '1s'
+as $$
+declare
+  -- PostgREST has ten connections: however many requests one user sends, others have four of them.
+  c_turns constant integer := 3;
+  c_waiting constant integer := 3;
+  c_key constant text := '%s of ' || p_user_id || ' %s';
+begin
+  -- Jobs and sessions of the database's own take none, nor does a backend that acts for nobody.
+  if private.caller_role() is null or coalesce(p_user_id, '') in ('', '00000000-0000-0000-0000-000000000000') then
+    return;
+  end if;
+  for i in 1 .. c_turns loop
+    if pg_try_advisory_xact_lock(hashtextextended(format(c_key, 'turn', i), 0)) then
+      return;
+    end if;
+  end loop;
+  for i in 1 .. c_waiting loop
+    if pg_try_advisory_xact_lock(hashtextextended(format(c_key, 'waits for a turn', i), 0)) then
+      perform pg_advisory_xact_lock(hashtextextended(format(c_key, 'turn', i), 0));
+      return;
+    end if;
+  end loop;
+  raise lock_not_available;
+exception
+  when lock_not_available then
+    raise sqlstate 'PT429' using message = 'user_busy';
+end;
+$$;
+comment on routine private.take_turn is
+  'For what is large, until the transaction ends: three requests of a user are worked on at a time, three wait for a second, and the '
+  'others are refused at once. Raises PT429 user_busy. What is small does not ask.';
+revoke all on routine private.take_turn from public, anon, authenticated, service_role;
+
+
 create function private.require_contained(p_contained jsonb, p_name text) returns void
 language plpgsql
 immutable

@@ -336,6 +336,9 @@ begin
     perform private.refuse('begin is neither any nor user.');
   end if;
   perform private.require_format(p_format);
+  if p_max_tokens > 100000 then
+    perform private.take_turn(v_user_id::text);
+  end if;
   select 'system', 'conversation_summary', c.summary into v_summary.role, v_summary.name, v_summary.content
   from public.conversations c
   where c.id = p_conversation_id and c.user_id = coalesce(v_user_id, c.user_id) and c.deleted_at is null;

@@ -72,6 +72,7 @@ declare
   v_messages integer := 0;
   v_is_full boolean := false;
 begin
+  perform private.take_turn(v_user_id::text);
   -- A tree at a time, a level at a time: parents before forks, and a page costs what it shows and one tree.
   <<trees>>
   for v_root in

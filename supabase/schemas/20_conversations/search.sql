@@ -261,6 +261,7 @@ declare
   v_last jsonb;
 begin
   perform private.require_limit(p_limit);
+  perform private.take_turn(v_user_id::text);
   with own as materialized (
     select c.id, c.last_sequence_order, c.deleted_at from public.conversations c where c.user_id = v_user_id
   ),

@@ -75,6 +75,7 @@ begin
   if coalesce(p_bucket not in ('hour', 'day', 'week', 'month'), true) then
     perform private.refuse('bucket is not hour, day, week or month.');
   end if;
+  perform private.take_turn(v_user_id);
 
   begin
     -- With a digit it may be an offset as POSIX writes it, where "+2" is west, or no name at all. Looking names up takes

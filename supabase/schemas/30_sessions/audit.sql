@@ -158,6 +158,7 @@ begin
   end if;
 
   perform private.require_types(p_types);
+  perform private.take_turn(v_user_id);
 
   -- Fetched one by one: a loop over the query would take fifty events at a time, each of 8 MiB, before the time is looked at.
   open v_rows for

@@ -101,6 +101,9 @@ begin
   if p_max_tokens is null or p_max_tokens < 1 or p_max_sessions is null or p_max_sessions not between 0 and 100 then
     perform private.refuse('max_tokens is at least 1, max_sessions between 0 and 100.');
   end if;
+  if p_max_tokens > 100000 then
+    perform private.take_turn(v_user_id);
+  end if;
   if v_user_id is null then
     perform private.acting_user(null); -- which refuses
   end if;

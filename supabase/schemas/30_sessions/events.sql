@@ -239,6 +239,9 @@ declare
   v_before record;
 begin
   perform private.require_events(p_events);
+  if jsonb_array_length(p_events) > 100 then
+    perform private.take_turn(v_caller_id);
+  end if;
   -- The row lock is the queue: batches of one session are numbered one after the other.
   select s.user_id, s.last_sequence into v_user_id, v_last
   from public.sessions s

@@ -29,6 +29,9 @@ begin
   v_from := format(
     'from public.documents where owner_id = $2 and collection = $3 and %s', private.compile_filters(p_filters)
   );
+  if octet_length(p_filters::text) > 512 then
+    perform private.take_turn(v_owner_id::text);
+  end if;
 
   open v_rows for
     execute format(
@@ -90,6 +93,9 @@ begin
   if jsonb_typeof(p_sort) <> 'object' or p_sort - 'order' <> '{}' then
     perform private.refuse_part('sort', 'Expected {order}.');
   end if;
+  if octet_length(p_filters::text) > 512 then
+    perform private.take_turn(v_owner_id::text);
+  end if;
   execute format(
     'select private.to_document(id, version, creation_utc, data) from public.documents '
     'where owner_id = $2 and collection = $3 and %s order by %s limit 1',
@@ -128,6 +134,9 @@ declare
   v_count bigint;
 begin
   perform private.require_collection(p_collection);
+  if octet_length(p_filters::text) > 512 then
+    perform private.take_turn(v_owner_id::text);
+  end if;
   execute format(
     'select count(*) from public.documents where owner_id = $2 and collection = $3 and %s',
     private.compile_filters(p_filters)
