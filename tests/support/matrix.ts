@@ -499,7 +499,7 @@ export const CLIENTS: Client[] = [
       if (path[0] === "item") return kindOfType(row.item.type ?? row.type) ?? "text";
       if (row.role === "tool" || row.tool_call_id) return "result";
       if (path[0] === "source" && path.includes("refusal")) return "refusal";
-      if (row.type !== "message") return kindOfType(row.type) ?? "text";
+      if (row.type !== undefined && row.type !== "message") return kindOfType(row.type) ?? "text";
       return objects.slice(1).map((part) => {
         if (/^tool-|^dynamic-tool/.test(part.type)) return path.includes("output") ? "result" : "call";
         if (part.type === "file" && String(part.mediaType).startsWith("image/")) return "image";

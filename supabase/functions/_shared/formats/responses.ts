@@ -247,6 +247,7 @@ export function fromItem(item: JsonObject): Row {
   const role = ["system", "developer", "user", "assistant", "tool", "function"].includes(item.role as string)
     ? item.role as string
     : undefined;
+  const name = typeof item.name === "string" && [...item.name].length <= 256 ? item.name : undefined;
   let message: Row | undefined;
   let rest: JsonObject = {};
   if (item.status === false) {
@@ -268,6 +269,8 @@ export function fromItem(item: JsonObject): Row {
     } else {
       message = { role, parts: content as Json[] };
     }
+    if (name !== undefined) rest = without(rest, ["name"]);
+    message.name = name;
   } else if (
     type === "function_call" && typeof item.call_id === "string" && typeof item.name === "string" &&
     typeof item.arguments === "string"
@@ -279,10 +282,11 @@ export function fromItem(item: JsonObject): Row {
     type === "function_call_output" && typeof item.call_id === "string" &&
     (typeof item.output === "string" || Array.isArray(item.output))
   ) {
-    rest = without(item, ["type", "call_id", "output"]);
+    rest = without(item, name === undefined ? ["type", "call_id", "output"] : ["type", "call_id", "output", "name"]);
     message = {
       role: "tool",
       tool_call_id: item.call_id,
+      name,
       ...(typeof item.output === "string" ? { content: item.output } : { parts: item.output }),
     };
   }
@@ -311,6 +315,7 @@ export function toItem(row: Row): JsonObject {
   const shape = item.content;
   if (item.status === false) delete item.status;
   else if (isGenerated && !("status" in item)) item.status = "completed";
+  if (row.name != null) item.name = row.name;
 
   const call = Array.isArray(row.tool_calls) ? row.tool_calls[0] : undefined;
   if (isObject(call)) {
