@@ -89,7 +89,7 @@ begin
         substring(coalesce(p_part -> 'image_url' ->> 'url', p_part ->> 'image_url', p_part ->> 'url') from '^https?://.*'),
         -- Whatever else it says, but bytes.
         case when jsonb_typeof(p_part) = 'object' and v_type !~ '^(input_|output_)?(image|file|audio|video|document|media)' then
-          regexp_replace((p_part - 'type')::text, '"[A-Za-z0-9+/=_-]{200,}"', '"…"', 'g')
+          regexp_replace(nullif((p_part - 'type')::text, '{}'), '"[A-Za-z0-9+/=_-]{200,}"', '"…"', 'g')
         end
       )
     ) || ']'

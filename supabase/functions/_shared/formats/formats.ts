@@ -56,7 +56,7 @@ export interface FormattedContext {
 export function writeContext(rows: Row[], format: Format): FormattedContext {
   const dialect = DIALECTS[format];
   const to = new Written(true);
-  dialect.write(rows.map((row) => adapt(safeTurn(row), format, dialect, to)), to);
+  dialect.write(approvalsLast(rows.map(safeTurn)).map((turn) => adapt(turn, format, dialect, to)), to);
   const { messages } = to;
   const system = to.system.length > 0 ? { systemOf, systemInstructionOf } : undefined;
   const request: JsonObject = format === "responses"
@@ -72,6 +72,30 @@ export function writeContext(rows: Row[], format: Format): FormattedContext {
     authors: to.turns.map(authorOf),
     changes: to.changes,
   };
+}
+
+/**
+ * Where an approval is text, nothing may stand between a call and its result: what people decided comes behind the results that
+ * came with it. Where it is none, the order of these does not matter.
+ */
+function approvalsLast(turns: Turn[]): Turn[] {
+  const ordered: Turn[] = [];
+  let decided: Turn[] = [];
+  for (const turn of turns) {
+    const isAnswer = turn.role !== "assistant" && turn.blocks.some(({ type }) => type === "approval");
+    const hasResult = turn.blocks.some(({ type }) => type === "result");
+    if (isAnswer && !hasResult) {
+      decided.push(turn);
+      continue;
+    }
+    if (!hasResult) {
+      ordered.push(...decided);
+      decided = [];
+    }
+    const first = (block: Turn["blocks"][number]) => block.type === "result" ? 0 : 1;
+    ordered.push(isAnswer ? { ...turn, blocks: turn.blocks.toSorted((a, b) => first(a) - first(b)) } : turn);
+  }
+  return [...ordered, ...decided];
 }
 
 /** A row of plain REST may hold anything where we expect an object. */
