@@ -620,7 +620,7 @@ declare
   v_last integer;
 begin
   perform private.require_messages(p_messages);
-  if jsonb_array_length(p_messages) > 100 then
+  if jsonb_array_length(p_messages) > 500 then
     perform private.take_turn(v_user_id::text);
   end if;
   if p_idempotency_key is not null or jsonb_path_exists(p_messages, '$[*].item_id ? (@ != null)') then
@@ -3587,9 +3587,6 @@ begin
   end if;
   if p_format = 'message' is not true then
     perform private.require_format(p_format);
-  end if;
-  if p_limit > 100 then
-    perform private.take_turn(v_user_id::text);
   end if;
   v_max_bytes := 8 * 1024 * 1024 / p_limit;
   select c.fork_sequence into v_fork_sequence

@@ -1452,7 +1452,7 @@ declare
   v_before record;
 begin
   perform private.require_events(p_events);
-  if jsonb_array_length(p_events) > 100 then
+  if jsonb_array_length(p_events) > 500 then
     perform private.take_turn(v_caller_id);
   end if;
   -- The row lock is the queue: batches of one session are numbered one after the other.

@@ -1623,7 +1623,7 @@ begin
   if jsonb_typeof(p_documents) is distinct from 'array' or jsonb_array_length(p_documents) not between 1 and 1000 then
     perform private.refuse_part('documents', 'Expected an array of 1 to 1000 documents.');
   end if;
-  if jsonb_array_length(p_documents) > 100 then
+  if jsonb_array_length(p_documents) > 500 then
     perform private.take_turn(v_owner_id::text);
   end if;
   perform private.require_document(d.value, format('documents[%s]', d.n - 1))

@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { FORMATS, RULES } from "../../supabase/functions/_shared/formats/formats.ts";
-import { fromItem, toItem } from "../../supabase/functions/_shared/formats/responses.ts";
+import { fromItem, isOpenAiId, PREFIXES, toItem } from "../../supabase/functions/_shared/formats/responses.ts";
 import { THINGS } from "../support/matrix.ts";
 import { connect } from "../support/stack.ts";
 
@@ -55,5 +55,22 @@ Deno.test("an item is the same columns and comes back the same, by the OpenAI AP
   for (const { item, message, again } of rows) {
     assertEquals(JSON.parse(JSON.stringify(present(fromItem(item)))), present(message), JSON.stringify(item));
     assertEquals(JSON.parse(JSON.stringify(toItem(message))), again, JSON.stringify(item));
+  }
+});
+
+Deno.test("which ids OpenAI takes is one rule", async () => {
+  await using sql = { db: connect(), [Symbol.asyncDispose]: () => sql.db.end() };
+  const types = [...Object.keys(PREFIXES), "thing_of_tomorrow"];
+  const ids = Object.values(PREFIXES).flatMap((
+    prefix,
+  ) => [prefix, `${prefix}1`, prefix.slice(0, 2), `${prefix}ü`, prefix + "x".repeat(64)]);
+  const rows = await sql.db`
+    select t as type, private.item_prefix(t) as prefix, array_agg(private.is_openai_id(i.id, t) order by i.n) as taken
+    from unnest(${types}::text[]) t, unnest(${ids}::text[]) with ordinality i (id, n)
+    group by t`;
+  assertEquals(rows.length, types.length);
+  for (const { type, prefix, taken } of rows) {
+    assertEquals(prefix ?? undefined, PREFIXES[type], type);
+    assertEquals(taken, ids.map((id) => isOpenAiId(id, type)), type);
   }
 });

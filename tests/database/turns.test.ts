@@ -29,19 +29,18 @@ Deno.test("three large calls of a user are worked on, three wait, more are refus
     analytics: (tx) => tx`select public.session_analytics()`,
     context: (tx) => tx`select public.get_context(${id}, 100001)`,
     "a caller's context": (tx) => tx`select public.get_session_context(100001)`,
-    "a page": (tx) => tx`select public.list_messages(${id}, p_limit => 101)`,
-    "an append": (tx) => tx`select public.append_messages(${id}, ${messages(101)}::text::jsonb)`,
+    "an append": (tx) => tx`select public.append_messages(${id}, ${messages(501)}::text::jsonb)`,
     "an export": (tx) => tx`select public.export_page('{}')`,
     "an export of all": (tx) => tx`select public.export_user_page('{}')`,
     "documents found": (tx) => tx`select public.find_documents('x', ${values(512)}::text::jsonb)`,
     "a document": (tx) => tx`select public.find_document('x', ${values(512)}::text::jsonb)`,
     "documents counted": (tx) => tx`select public.count_documents('x', ${values(512)}::text::jsonb)`,
     "documents stored": (tx) =>
-      tx`select public.insert_documents('x', ${JSON.stringify(Array(101).fill({}))}::text::jsonb)`,
+      tx`select public.insert_documents('x', ${JSON.stringify(Array(501).fill({}))}::text::jsonb)`,
   };
   const small: Record<string, Call> = {
-    "a page": (tx) => tx`select public.list_messages(${id}, p_limit => 100)`,
-    "an append": (tx) => tx`select public.append_messages(${id}, ${messages(100)}::text::jsonb)`,
+    "a page": (tx) => tx`select public.list_messages(${id}, p_limit => 1000)`,
+    "an append": (tx) => tx`select public.append_messages(${id}, ${messages(500)}::text::jsonb)`,
     context: (tx) => tx`select public.get_context(${id}, 100000)`,
     "a filter": (tx) => tx`select public.find_documents('x', ${values(400)}::text::jsonb)`,
   };

@@ -15,7 +15,7 @@ import {
   writeMessage,
 } from "../../supabase/functions/_shared/formats/formats.ts";
 import { messageInput } from "../../supabase/functions/conversations/schemas.ts";
-import type { JsonObject } from "../../supabase/functions/_shared/schemas.ts";
+import type { JsonObject } from "../../supabase/functions/_shared/json.ts";
 import { refusals } from "../support/providers.ts";
 import { writeBetween } from "../support/written.ts";
 

@@ -4,6 +4,12 @@
 // (half a million different names: 0.6 s), and a page of eight megabytes that is parsed and printed again for nothing takes
 // as much. Looking at each byte once takes 20 ms.
 
+import type { Json } from "./database.types.ts";
+
+export type JsonObject = { [key: string]: Json | undefined };
+export const isObject = (value: unknown): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
 /** Deeper JSON is refused: no message needs it, and recursion on it would end in the database's stack limit. */
 export const MAX_DEPTH = 100;
 /** Strings, numbers, literals, arrays and objects in one body. */

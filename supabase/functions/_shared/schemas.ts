@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Json } from "./database.types.ts";
-import { unstorable } from "./json.ts";
+import { isObject, type JsonObject, unstorable } from "./json.ts";
 
 // What the schemas of every function are made of.
 
@@ -28,10 +28,6 @@ export const textOrNone = (max: number) => z.string().max(max).superRefine(requi
 
 // ---- JSON that is stored as it came ---------------------------------------------------------------------------------
 // Checked, not rebuilt: a parser that copies would lose keys such as "__proto__".
-
-export type JsonObject = { [key: string]: Json | undefined };
-export const isObject = (value: unknown): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 export const jsonObject = z.custom<JsonObject>(isObject, "Expected an object.").meta({ type: "object" });
 export const jsonArray = z.custom<Json[]>(Array.isArray, "Expected an array.").meta({ type: "array" });

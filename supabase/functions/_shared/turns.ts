@@ -6,8 +6,8 @@ import { ApiError } from "./errors.ts";
 
 /** Large requests of one user that an isolate works on. The others wait for their turn, in the order in which they came. */
 export const MAX_AT_ONCE = 1;
-/** Each may hold a body of 4 MiB, and a few windows of one user do not ask for as much. */
-export const MAX_WAITING = 15;
+/** Who waits holds next to nothing: of a large body not a byte is read before. */
+export const MAX_WAITING = 100;
 /** With a call of the database after it, an answer comes while its client still waits. */
 export const MAX_WAIT_MS = 5_000;
 

@@ -1,14 +1,12 @@
 import { z } from "zod";
 import { ALL_FORMATS, readMessage, recognise, type Row } from "../_shared/formats/formats.ts";
-import { unstorable } from "../_shared/json.ts";
+import { isObject, type JsonObject, unstorable } from "../_shared/json.ts";
 import {
   answeredTimestamp,
   cursorOf,
   flag,
   integer,
-  isObject,
   jsonArray,
-  type JsonObject,
   jsonObject,
   limit,
   MAX_INTEGER,

@@ -1,9 +1,9 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { joinJson, type PassedJson, type RawJson } from "../_shared/json.ts";
+import { joinJson, type JsonObject, type PassedJson, type RawJson } from "../_shared/json.ts";
 import { callOnce, callRaw, callThrough, type Replayable, unwrap, withCursor } from "../_shared/rpc.ts";
-import type { JsonObject, Page } from "../_shared/schemas.ts";
+import type { Page } from "../_shared/schemas.ts";
 import {
   type Collection,
   type collectionsQuery,

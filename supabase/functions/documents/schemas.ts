@@ -1,14 +1,6 @@
 import { z } from "zod";
-import {
-  answeredTimestamp,
-  isObject,
-  type JsonObject,
-  jsonObject,
-  limit,
-  MAX_INTEGER,
-  text,
-  textOrNone,
-} from "../_shared/schemas.ts";
+import { isObject, type JsonObject } from "../_shared/json.ts";
+import { answeredTimestamp, jsonObject, limit, MAX_INTEGER, text, textOrNone } from "../_shared/schemas.ts";
 
 export const collectionParam = z.strictObject({
   collection: z.string().regex(

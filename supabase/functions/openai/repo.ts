@@ -1,9 +1,8 @@
 import type { z } from "zod";
 import type { Caller } from "../_shared/caller.ts";
 import type { Json } from "../_shared/database.types.ts";
-import { joinJson, type PassedJson, type RawJson } from "../_shared/json.ts";
+import { joinJson, type JsonObject, type PassedJson, type RawJson } from "../_shared/json.ts";
 import { callOnce, callRaw, callThrough, type Replayable, unwrap } from "../_shared/rpc.ts";
-import type { JsonObject } from "../_shared/schemas.ts";
 import type {
   Conversation,
   createBody,

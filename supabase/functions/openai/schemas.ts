@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { ApiError } from "../_shared/errors.ts";
-import { unstorable } from "../_shared/json.ts";
-import { integer, type JsonObject, jsonObject, providerItem, text } from "../_shared/schemas.ts";
+import { type JsonObject, unstorable } from "../_shared/json.ts";
+import { integer, jsonObject, providerItem, text } from "../_shared/schemas.ts";
 
 // The shapes of the OpenAI API, of which the official clients know nothing but these.
 // https://platform.openai.com/docs/api-reference/conversations

@@ -306,7 +306,7 @@ declare
   v_last integer;
 begin
   perform private.require_messages(p_messages);
-  if jsonb_array_length(p_messages) > 100 then
+  if jsonb_array_length(p_messages) > 500 then
     perform private.take_turn(v_user_id::text);
   end if;
   if p_idempotency_key is not null or jsonb_path_exists(p_messages, '$[*].item_id ? (@ != null)') then

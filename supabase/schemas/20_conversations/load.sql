@@ -247,9 +247,6 @@ begin
   if p_format = 'message' is not true then
     perform private.require_format(p_format);
   end if;
-  if p_limit > 100 then
-    perform private.take_turn(v_user_id::text);
-  end if;
   v_max_bytes := 8 * 1024 * 1024 / p_limit;
   select c.fork_sequence into v_fork_sequence
   from public.conversations c

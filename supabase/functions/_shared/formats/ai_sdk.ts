@@ -1,6 +1,6 @@
 // Vercel's AI SDK: what it shows (UIMessage) and what it sends (ModelMessage) come in, UIMessages go out.
 import type { Json } from "../database.types.ts";
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import {
   type Block,
   Blocks,

@@ -1,6 +1,6 @@
 // Anthropic's Messages API.
 import type { Json } from "../database.types.ts";
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Media, type Result, type Row, type Text, type Turn } from "./blocks.ts";
 import { asString, restOf } from "./read.ts";
 import { CallIds, type Dialect, fit, inputOf, outputBlocks, textOf, type Written } from "./write.ts";

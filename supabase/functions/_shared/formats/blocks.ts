@@ -2,7 +2,7 @@
 //
 // Pure and total: whatever a row holds, something comes out, and nothing throws.
 import type { Json } from "../database.types.ts";
-import type { JsonObject } from "../schemas.ts";
+import type { JsonObject } from "../json.ts";
 
 export const FORMATS = ["chat", "responses", "anthropic", "gemini", "ai-sdk", "langchain"] as const;
 /** A shape in which a provider or a library wants its messages. */

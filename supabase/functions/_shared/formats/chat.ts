@@ -1,6 +1,6 @@
 // OpenAI's Chat Completions, and what speaks it.
 import type { Json } from "../database.types.ts";
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Media, type Result, type Row, type Turn } from "./blocks.ts";
 import { asString, restOf } from "./read.ts";
 import { CallIds, type Dialect, fit, outputBlocks, textOf, urlOf, withError, type Written } from "./write.ts";

@@ -1,7 +1,7 @@
 // Messages in the shape that a provider or a library wants them, and back. docs/formats.md has the rules.
 //
 // Pure: no request, no database, no clock. A client package can use this folder as it is.
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import { aiSdk } from "./ai_sdk.ts";
 import { anthropic, systemOf } from "./anthropic.ts";
 import { chat } from "./chat.ts";

@@ -1,6 +1,6 @@
 // Google's Gemini API.
 import type { Json } from "../database.types.ts";
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Media, type Result, type Turn } from "./blocks.ts";
 import { CallIds, type Dialect, fit, inputOf, outputBlocks, textOf, type Written } from "./write.ts";
 

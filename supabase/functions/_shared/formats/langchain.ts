@@ -1,6 +1,6 @@
 // LangChain's stored messages: what mapChatMessagesToStoredMessages makes and mapStoredMessagesToChatMessages reads.
 import type { Json } from "../database.types.ts";
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Result, type Row, type Turn } from "./blocks.ts";
 import { asString, isSame } from "./read.ts";
 import { CallIds, type Dialect, inputOf, outputBlocks, textOf, urlOf, type Written } from "./write.ts";

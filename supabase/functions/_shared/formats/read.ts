@@ -1,6 +1,6 @@
 // A row in any shape as a turn of blocks. `private.piece_of` and `private.pieces` know the same shapes in SQL.
 import type { Json } from "../database.types.ts";
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import {
   type Block,
   Blocks,

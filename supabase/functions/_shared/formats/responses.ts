@@ -1,6 +1,6 @@
 // OpenAI's Responses API: items.
 import type { Json } from "../database.types.ts";
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Call, type Media, type Result, type Row, type Turn } from "./blocks.ts";
 import { asString, isSame, isWholeItem } from "./read.ts";
 import { CallIds, type Dialect, fit, outputBlocks, textOf, urlOf, withError, type Written } from "./write.ts";
@@ -9,8 +9,8 @@ const MAX_ID = 64;
 const MAX_NAME = 128;
 const ROLES = ["user", "assistant", "system", "developer"];
 
-/** How the id of an item begins, by its type: another is refused. */
-const PREFIXES: Record<string, string> = {
+/** How the id of an item begins, by its type: another is refused. `private.item_prefix` is the same in SQL. */
+export const PREFIXES: Record<string, string> = {
   message: "msg_",
   function_call: "fc_",
   function_call_output: "fco_",
@@ -37,9 +37,21 @@ const PREFIXES: Record<string, string> = {
   mcp_approval_request: "mcpr_",
   mcp_approval_response: "mcpa_",
   program: "prog_",
-  program_output: "progo_",
+  program_output: "prog_out_",
   additional_tools: "at_",
+  configuration_update: "cfg_",
 };
+/** Whether OpenAI takes an id for an item of this type: of a result it asks no more than of its call. */
+export function isOpenAiId(id: string, type: string): boolean {
+  if (!Object.hasOwn(PREFIXES, type)) return true;
+  const begins = type === "tool_search_output"
+    ? "tso"
+    : type === "mcp_approval_response"
+    ? "mcp"
+    : (PREFIXES[type.replace(/_output$/, "")] ?? PREFIXES[type]).replace(/_$/, "");
+  return /^[A-Za-z0-9_-]{1,64}$/.test(id) && id.startsWith(begins);
+}
+
 /** Without an id of their own these are accepted; the others get one. */
 const NEED_NO_ID = /^(message|function_call|custom_tool_call|reasoning|compaction|.*_output|mcp_approval_response)$/;
 const TEXTS = ["input_text", "output_text", "text"];
@@ -134,7 +146,7 @@ function sendItem(stored: JsonObject, turn: Turn, ids: CallIds, sent: Sent, to: 
     if (sent.ids.has(item.id)) return to.change(turn, type, "out");
     sent.ids.add(item.id);
     if (type === "mcp_approval_request") sent.asked.set(item.id, item);
-    if (!item.id.startsWith(PREFIXES[type]) || item.id.length > MAX_ID) {
+    if (!isOpenAiId(item.id, type)) {
       // Nobody but OpenAI can read it, and OpenAI knows it by its id.
       if (typeof item.encrypted_content === "string") return to.change(turn, type, "out");
       if (NEED_NO_ID.test(type)) delete item.id;
@@ -161,8 +173,7 @@ function sendItem(stored: JsonObject, turn: Turn, ids: CallIds, sent: Sent, to: 
   to.add(item, turn);
 }
 
-const idOf = (id: string, type: string) =>
-  id.startsWith(PREFIXES[type]) && id.length <= MAX_ID ? id : fit(`${PREFIXES[type]}${id}`, MAX_ID);
+const idOf = (id: string, type: string) => isOpenAiId(id, type) ? id : fit(`${PREFIXES[type]}${id}`, MAX_ID);
 
 /** A result is of its call's type, whoever gave it. */
 const outputType = ({ itemType = "function_call" }: Call) =>

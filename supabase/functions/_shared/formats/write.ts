@@ -1,5 +1,5 @@
 // What every dialect writes with: texts for what it does not hold, ids of calls, and where each message comes from.
-import { isObject, type JsonObject } from "../schemas.ts";
+import { isObject, type JsonObject } from "../json.ts";
 import {
   type Block,
   Blocks,
