@@ -168,12 +168,12 @@ const CASES: Record<string, (worker: MeasuredWorker) => Record<string, Case>> = 
     "GET /conversations/:id/messages": {
       path: `/conversations/${conversation}/messages?order=asc`,
       // A page of 8 MiB; in other formats the same, which is more than may be converted, and the most that may.
-      queries: FORMATS.flatMap((format) => [`&format=${format}`, `&format=${format}&limit=1`]),
+      queries: ["&format=chat", ...FORMATS.map((format) => `&format=${format}&limit=1`)],
     },
     "DELETE /conversations/:id/messages/:message_id": { path: `/conversations/${conversation}/messages/${uuid()}` },
     "GET /conversations/:id/context": {
       path: `/conversations/${conversation}/context?max_tokens=1000000`,
-      queries: FORMATS.flatMap((format) => [`&format=${format}`, `&format=${format}&max_messages=1`]),
+      queries: ["&format=chat", "&format=ai-sdk"],
     },
     "POST /conversations/:id/fork": {
       path: () => inConversation(worker, "/fork"),

@@ -2,7 +2,7 @@
 import type { Json } from "../database.types.ts";
 import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Media, type Result, type Row, type Text, type Turn } from "./blocks.ts";
-import { asString, restOf } from "./read.ts";
+import { asString, providerOf, restOf } from "./read.ts";
 import { CallIds, type Dialect, fit, inputOf, outputBlocks, textOf, type Written } from "./write.ts";
 
 /** https://docs.anthropic.com/en/api/messages: ids and names that are longer, or of other characters, are refused. */
@@ -120,10 +120,8 @@ function trimLast({ messages }: Written): void {
 function thinking({ native, text }: Block & { text: string }): JsonObject | undefined {
   if (!isObject(native)) return undefined;
   if (native.type === "thinking" || native.type === "redacted_thinking") return native;
-  const provider = isObject(native.providerMetadata) ? native.providerMetadata : native.providerOptions;
-  const { signature, redactedData } =
-    (isObject(provider) && isObject(provider.anthropic) ? provider.anthropic : {}) as JsonObject;
-  if (typeof redactedData === "string") return { type: "redacted_thinking", data: redactedData };
+  const { signature, redactedData } = providerOf(native, "anthropic");
+  if (typeof redactedData === "string" && redactedData !== "") return { type: "redacted_thinking", data: redactedData };
   return typeof signature === "string" ? { type: "thinking", thinking: text, signature } : undefined;
 }
 

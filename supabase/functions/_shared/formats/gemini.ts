@@ -2,6 +2,7 @@
 import type { Json } from "../database.types.ts";
 import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Media, type Result, type Turn } from "./blocks.ts";
+import { providerOf } from "./read.ts";
 import { CallIds, type Dialect, fit, inputOf, outputBlocks, textOf, type Written } from "./write.ts";
 
 const MAX_ID = 256;
@@ -152,10 +153,8 @@ function write(block: Block, turn: Turn, ids: CallIds, to: Written): JsonObject 
 }
 
 function thoughtSignature(native: Json | undefined): JsonObject {
-  if (!isObject(native)) return {};
-  const provider = isObject(native.providerMetadata) ? native.providerMetadata : native.providerOptions;
-  const google = isObject(provider) && isObject(provider.google) ? provider.google : {};
-  return typeof google.thoughtSignature === "string" ? { thoughtSignature: google.thoughtSignature } : {};
+  const { thoughtSignature } = isObject(native) ? providerOf(native, "google") : {};
+  return typeof thoughtSignature === "string" ? { thoughtSignature } : {};
 }
 
 /** An object, as the API has it: its own SDK says output and error. */

@@ -43,15 +43,20 @@ const MEDIA = /^(image|audio|video)\//;
 const mediaTypeOf = (mediaType: unknown, fallback: Media["type"] = "file"): Media["type"] =>
   (MEDIA.exec(asString(mediaType) ?? "")?.[1] as Media["type"] | undefined) ?? fallback;
 
+/** What the AI SDK knows of a provider: what is shown has it under one name, what is sent under another. */
+export const providerOf = (native: JsonObject, name: string): JsonObject => ({
+  ...asObject(own(asObject(native.providerOptions) ?? {}, name)),
+  ...asObject(own(asObject(native.providerMetadata) ?? {}, name)),
+});
+
 function reasoning(native: JsonObject, text: string): Reasoning {
-  const provider = asObject(native.providerMetadata) ?? asObject(native.providerOptions) ?? {};
-  const anthropic = asObject(own(provider, "anthropic")) ?? {};
+  const anthropic = providerOf(native, "anthropic");
   const signs = (value: unknown) => typeof value === "string" && value !== "";
   const type = native.type === "redacted_thinking" && asString(native.data) !== undefined ||
       native.type === "thinking" && signs(native.signature) || signs(anthropic.signature) ||
       signs(anthropic.redactedData)
     ? "thinking"
-    : native.thought === true || signs(asObject(own(provider, "google"))?.thoughtSignature)
+    : native.thought === true || signs(providerOf(native, "google").thoughtSignature)
     ? "thought"
     : "reasoning_text";
   return { type, text, native };
