@@ -3435,33 +3435,6 @@ create type private.listed_message as (
 comment on type private.listed_message is 'A message as the API answers it: without its owner.';
 
 
-create type private.sourced_message as (
-  id uuid,
-  conversation_id uuid,
-  sequence_order integer,
-  type text,
-  role text,
-  content text,
-  parts jsonb,
-  name text,
-  function_call jsonb,
-  tool_calls jsonb,
-  tool_call_id text,
-  item_id text,
-  model text,
-  usage jsonb,
-  status text,
-  token_count integer,
-  author text,
-  metadata jsonb,
-  created_at timestamptz,
-  item jsonb,
-  source jsonb
-);
-comment on type private.sourced_message is
-  'A message as what converts it to the format of another API gets it: private.listed_message and its source.';
-
-
 -- Every column, so that an insert can return the message.
 create view private.listed_messages with (security_invoker = true) as
 select
@@ -3536,21 +3509,19 @@ begin
 
   select coalesce(
     json_agg(
-      case
-        when p_format = 'message' then to_json(row(
-          m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
-          m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item
-        )::private.listed_message)
-        else to_json(row(
-          m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
-          m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item, m.source
-        )::private.sourced_message)
-      end
+      -- With its source, for what converts it.
+      case when p_format = 'message' then to_json(l) else (select to_json(s) from (select l.*, m.source) s) end
       order by case when p_order = 'desc' then -m.sequence_order else m.sequence_order end
     ),
     '[]'
   ) into v_data
-  from unnest(v_messages) m;
+  from unnest(v_messages) m
+  cross join lateral (
+    select (row(
+      m.id, p_conversation_id, m.sequence_order, m.type, m.role, m.content, m.parts, m.name, m.function_call, m.tool_calls,
+      m.tool_call_id, m.item_id, m.model, m.usage, m.status, m.token_count, m.author, m.metadata, m.created_at, m.item
+    )::private.listed_message).*
+  ) l;
   return json_build_object('data', v_data, 'has_more', v_has_more);
 end;
 $$;

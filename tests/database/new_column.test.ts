@@ -28,7 +28,7 @@ const ANSWERS: Record<string, { schema: string; keys: string[]; omitted: Record<
     keys: Object.keys(message.shape),
     omitted: {
       user_id: owner,
-      source: "For what converts messages to the formats of other APIs: private.sourced_message.",
+      source: "For what converts messages to the formats of other APIs.",
     },
   },
   "public.sessions": {

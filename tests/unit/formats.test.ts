@@ -369,6 +369,8 @@ Deno.test("instructions stand where each API has them", () => {
     contents: [{ role: "user", parts: [{ text: "hi" }] }],
   });
   assertEquals(writeContext(rows, "anthropic").sequences, [[2]]);
+  assertEquals(writeMessage(rows[1], "anthropic"), [{ role: "system", content: "be brief" }]);
+  assertEquals(writeMessage(rows[1], "gemini"), [{ role: "system", parts: [{ text: "be brief" }] }]);
   assertEquals(writeContext(rows, "chat").sequences, [[], [1], [2]]);
 });
 
@@ -390,6 +392,12 @@ Deno.test("what a format cannot hold is text, and says so", () => {
     },
   ]);
   assertEquals(changes.map(({ type, as }) => [type, as]), [["audio", "text"], ["hosted", "text"]]);
+  const shown = [{ type: "step-start" }, { type: "text", text: "so" }, { type: "data-weather", data: 1 }];
+  const named: Row = { role: "assistant", name: "ann", parts: shown, sequence_order: 2 };
+  const out = (format: Format) => writeContext([named], format).changes.map(({ type, as }) => [type, as]);
+  assertEquals(out("anthropic"), [["name", "out"], ["shown", "out"]]);
+  assertEquals(out("chat"), [["shown", "out"]]);
+  assertEquals(out("ai-sdk"), [["name", "out"]]);
 });
 
 const json = fc.jsonValue({ maxDepth: 3 }) as fc.Arbitrary<never>;

@@ -74,12 +74,12 @@ export const json = <T extends z.ZodType>(schema: T, manyValues = LARGE_BODY_VAL
   createMiddleware<AppEnv, string, { in: { json: z.input<T> }; out: { json: z.output<T> } }>(async (c, next) => {
     const read = async () => {
       const bytes = await readBody(c.req.raw);
+      const shape = bytes && checkShape(bytes);
       const use = async () => {
-        c.req.addValidatedData("json", parse(schema, bytes ? parseJson(bytes) : {}) as object);
+        c.req.addValidatedData("json", parse(schema, bytes ? parseJson(bytes, shape) : {}) as object);
         await next();
       };
-      const isLarge = bytes && !c.var.hasTurn && shapeOf(bytes, manyValues).values > manyValues;
-      await (isLarge ? large(c, use) : use());
+      await (shape && shape.values > manyValues ? large(c, use) : use());
     };
     // Of a large one not even the bytes are taken before.
     const length = Number(c.req.header("content-length") ?? (c.req.raw.body ? Infinity : 0));
@@ -164,8 +164,7 @@ async function readBody(request: Request): Promise<Uint8Array<ArrayBuffer> | und
  * @throws {ApiError} 400 `invalid_json` for what does not parse, `invalid_request` for what cannot be stored, or would cost
  * more to parse than a request may.
  */
-export function parseJson(bytes: Uint8Array<ArrayBuffer>): unknown {
-  const shape = checkShape(bytes);
+export function parseJson(bytes: Uint8Array<ArrayBuffer>, shape = checkShape(bytes)): unknown {
   const value = decodeJson(bytes, shape);
   if (shape.suspicious) refuseUnstorable(value);
   return value;

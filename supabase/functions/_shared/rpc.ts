@@ -110,8 +110,8 @@ export async function callRaw<T>(call: PromiseLike<PostgrestSingleResponse<unkno
 }
 
 /**
- * The result of an RPC on its way through, or the {@link ApiError} it means: for what may be large and is the whole answer. To
- * hold it, and to send it from there, costs ten times as much.
+ * The result of an RPC on its way through, or the {@link ApiError} it means: for what may be large and is the whole answer: to
+ * hold it, and to send it from there, costs copies of it.
  *
  * @example await callThrough<History>(supabase.rpc("get_response", { p_response_id: id }))
  */

@@ -125,6 +125,7 @@ export const aiSdk: Dialect = {
       if (parts?.length === 0) parts.push({ type: "text", text: "" });
     }
   },
+  request: ({ messages }) => ({ messages }),
 };
 
 function idOf({ row }: Turn, used: Set<string>): string {

@@ -66,18 +66,15 @@ export const anthropic: Dialect = {
     const ids = new CallIds(MAX_ID, to.ready);
     for (const turn of turns) {
       if (turn.role === "system" && to.ready) {
-        for (const block of turn.blocks) {
-          to.system.push({ block: { type: "text", text: textOf(block), native: block.native }, turn });
-        }
+        to.instruct(turn);
         continue;
       }
-      if (turn.name !== undefined && to.ready && turn.row.sequence_order !== undefined) to.change(turn, "name", "out");
       const texts = turn.blocks.filter(({ type }) => type === "text");
       const only = texts.length === 1 && turn.blocks.length === 1 && texts[0].native === undefined &&
         turn.role !== "tool";
       if (!to.ready && (only || turn.blocks.length === 0)) {
         to.add({
-          role: turn.role === "assistant" ? "assistant" : "user",
+          role: roleOf(turn),
           content: texts.length > 0 ? textOf(texts[0]) : turn.row.content ?? "",
         }, turn);
         continue;
@@ -86,7 +83,7 @@ export const anthropic: Dialect = {
         if (to.ready && block.type === "text" && block.text.trim() === "") continue;
         // A server's tool answers within the model's turn.
         const answers = block.type === "result" && !isOwnResult(block);
-        const role = turn.role === "assistant" && !answers ? "assistant" : "user";
+        const role = answers ? "user" : roleOf(turn);
         const last = to.messages.at(-1);
         // In a context roles alternate. A page keeps rows apart.
         const joins = last?.role === role && Array.isArray(last.content) && (to.ready || to.turns.at(-1)![0] === turn);
@@ -102,7 +99,15 @@ export const anthropic: Dialect = {
     }
     if (to.ready) trimLast(to);
   },
+
+  request: ({ system, messages }) => ({
+    ...(system.length > 0 && { system: system.map(({ block, turn }) => textBlock(block, turn.row)) }),
+    messages,
+  }),
 };
+
+/** A page says of instructions what they are: nobody can send it as it is. */
+const roleOf = ({ role }: Turn) => role === "tool" ? "user" : role;
 
 const isWeb = (url: string | undefined) => /^https?:/.test(url ?? "");
 const isImage = ({ mediaType }: Media) => IMAGES.includes(mediaType ?? "");
@@ -193,7 +198,3 @@ function resultContent(result: Result, turn: Turn, to: Written): Json {
     return { type: "text", text: textOf(block) };
   });
 }
-
-/** `system` of a request: nothing without instructions. */
-export const systemOf = (system: Written["system"]): Json[] | undefined =>
-  system.length === 0 ? undefined : system.map(({ block, turn }) => textBlock(block, turn.row));

@@ -88,6 +88,9 @@ export interface Other extends FromPart {
   name: string;
   value: Json;
 }
+const MEDIA = new Set(["image", "audio", "video", "file"]);
+export const isMedia = (block: Block): block is Media => MEDIA.has(block.type);
+
 export type Block = Text | Refusal | Media | Reasoning | Call | Result | Other;
 
 export type Role = "system" | "user" | "assistant" | "tool";

@@ -98,6 +98,7 @@ export const chat: Dialect = {
     }
     close();
   },
+  request: ({ messages }) => ({ messages }),
 };
 
 /** A row of our own columns in the words of the API. */

@@ -3,12 +3,12 @@
 // Pure: no request, no database, no clock. A client package can use this folder as it is.
 import { isObject, type JsonObject } from "../json.ts";
 import { aiSdk } from "./ai_sdk.ts";
-import { anthropic, systemOf } from "./anthropic.ts";
+import { anthropic } from "./anthropic.ts";
 import { chat } from "./chat.ts";
 import { type Format, FORMATS, type Row, type Turn } from "./blocks.ts";
 import { toTurn } from "./read.ts";
 import { adapt, type Change, type Dialect, Written } from "./write.ts";
-import { gemini, systemInstructionOf } from "./gemini.ts";
+import { gemini } from "./gemini.ts";
 import { langchain } from "./langchain.ts";
 import { responses } from "./responses.ts";
 
@@ -57,17 +57,8 @@ export function writeContext(rows: Row[], format: Format): FormattedContext {
   const dialect = DIALECTS[format];
   const to = new Written(true);
   dialect.write(approvalsLast(rows.map(safeTurn)).map((turn) => adapt(turn, format, dialect, to)), to);
-  const { messages } = to;
-  const system = to.system.length > 0 ? { systemOf, systemInstructionOf } : undefined;
-  const request: JsonObject = format === "responses"
-    ? { input: messages }
-    : format === "anthropic"
-    ? { ...(system && { system: system.systemOf(to.system) }), messages }
-    : format === "gemini"
-    ? { ...(system && { systemInstruction: system.systemInstructionOf(to.system) }), contents: messages }
-    : { messages };
   return {
-    request,
+    request: dialect.request(to),
     sequences: to.turns.map(sequencesOf),
     authors: to.turns.map(authorOf),
     changes: to.changes,

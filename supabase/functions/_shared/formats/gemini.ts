@@ -61,19 +61,15 @@ export const gemini: Dialect = {
     const ids = new CallIds(MAX_ID, to.ready);
     for (const turn of turns) {
       if (turn.role === "system" && to.ready) {
-        for (const block of turn.blocks) {
-          to.system.push({ block: { type: "text", text: textOf(block), native: block.native }, turn });
-        }
+        to.instruct(turn);
         continue;
       }
-      if (turn.name !== undefined && to.ready && turn.row.sequence_order !== undefined) to.change(turn, "name", "out");
       if (turn.blocks.length === 0 && !to.ready) {
-        to.add({ role: turn.role === "assistant" ? "model" : "user", parts: [{ text: turn.row.content ?? "" }] }, turn);
+        to.add({ role: roleOf(turn), parts: [{ text: turn.row.content ?? "" }] }, turn);
       }
       for (const block of turn.blocks) {
         const isResult = block.type === "result";
-        const own = !to.ready && turn.rowRole === "function" ? "function" : "user";
-        const role = turn.role === "assistant" && !isResult ? "model" : own;
+        const role = isResult ? (!to.ready && turn.rowRole === "function" ? "function" : "user") : roleOf(turn);
         const last = to.messages.at(-1);
         // Calls come directly behind what the user said, and are answered by a turn of results alone.
         const joins = last?.role === role &&
@@ -90,7 +86,16 @@ export const gemini: Dialect = {
       }
     }
   },
+
+  request: ({ system, messages }) => ({
+    ...(system.length > 0 && { systemInstruction: { parts: system.map(({ block }) => ({ text: block.text })) } }),
+    contents: messages,
+  }),
 };
+
+const ROLES = { system: "system", user: "user", assistant: "model", tool: "user" };
+/** A page says of instructions what they are: nobody can send it as it is. */
+const roleOf = ({ role }: Turn) => ROLES[role];
 
 const isResults = ({ parts }: JsonObject) =>
   Array.isArray(parts) && parts.length > 0 && parts.every((part) => isObject(part) && "functionResponse" in part);
@@ -170,7 +175,3 @@ function response(result: Result, turn: Turn, to: Written): JsonObject {
   } catch { /* most results are text */ }
   return { output: text };
 }
-
-/** `systemInstruction` of a request: nothing without instructions. */
-export const systemInstructionOf = (system: Written["system"]): JsonObject | undefined =>
-  system.length === 0 ? undefined : { parts: system.map(({ block }) => ({ text: block.text })) };

@@ -1,7 +1,7 @@
 // LangChain's stored messages: what mapChatMessagesToStoredMessages makes and mapStoredMessagesToChatMessages reads.
 import type { Json } from "../database.types.ts";
 import { isObject, type JsonObject } from "../json.ts";
-import { type Block, type Result, type Row, type Turn } from "./blocks.ts";
+import { type Block, isMedia, type Result, type Row, type Turn } from "./blocks.ts";
 import { asString, isSame } from "./read.ts";
 import { CallIds, type Dialect, inputOf, outputBlocks, textOf, urlOf, type Written } from "./write.ts";
 
@@ -54,8 +54,7 @@ export const langchain: Dialect = {
 
   holds(block, { role }) {
     if (block.type === "call") return role === "assistant";
-    return !("data" in block || "url" in block || "id" in block) || block.type === "result" ||
-      urlOf(block as never) !== undefined;
+    return !isMedia(block) || urlOf(block) !== undefined;
   },
 
   owns: (_, { row }) => row.source?.dialect === "langchain",
@@ -91,6 +90,7 @@ export const langchain: Dialect = {
     }
     close();
   },
+  request: ({ messages }) => ({ messages }),
 };
 
 function begin(turn: Turn, to: Written): JsonObject {

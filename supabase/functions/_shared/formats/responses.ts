@@ -100,7 +100,6 @@ export const responses: Dialect = {
         else to.add(item, turn);
         continue;
       }
-      if (turn.name !== undefined && to.ready && turn.row.sequence_order !== undefined) to.change(turn, "name", "out");
       let message: JsonObject | undefined;
       for (const block of turn.blocks) {
         const item = write(block, turn, ids, to);
@@ -116,6 +115,7 @@ export const responses: Dialect = {
       if (turn.blocks.length === 0 && !to.ready) to.add({ type: "message", role: roleOf(turn), content: [] }, turn);
     }
   },
+  request: ({ messages }) => ({ input: messages }),
 };
 
 const roleOf = ({ role, rowRole }: Turn) => role === "tool" ? "user" : rowRole === "developer" ? rowRole : role;

@@ -5,6 +5,7 @@ import {
   Blocks,
   type Call,
   type Format,
+  isMedia,
   type Media,
   type Result,
   type Row,
@@ -67,14 +68,10 @@ export function outputText({ output }: Result): string {
   return typeof output === "string" ? output : JSON.stringify(output);
 }
 
-/** What a tool said: texts and media, none of which is empty. */
+/** What a tool said: texts and media. */
 export function outputBlocks(result: Result): Block[] {
   if (!(result.output instanceof Blocks)) return [{ type: "text", text: outputText(result) }];
-  return result.output.map((block) =>
-    "url" in block || "data" in block || "id" in block && block.type !== "call" && block.type !== "result"
-      ? block
-      : { type: "text", text: textOf(block) }
-  );
+  return result.output.map((block) => isMedia(block) ? block : { type: "text", text: textOf(block) });
 }
 
 /** Where a format has no mark for it. */
@@ -181,6 +178,13 @@ export class Written {
     return message;
   }
 
+  /** Puts what a turn says beside the messages. */
+  instruct(turn: Turn): void {
+    for (const block of turn.blocks) {
+      this.system.push({ block: { type: "text", text: textOf(block), native: block.native }, turn });
+    }
+  }
+
   /** Says that the last message, or this one, is made of a turn too. */
   join(turn: Turn, at = this.turns.length - 1): void {
     if (!this.turns[at]?.includes(turn)) this.turns[at]?.push(turn);
@@ -206,7 +210,15 @@ export interface Dialect {
   /** Whether a part is the dialect's own, and passed on whatever the table says. */
   owns(part: JsonObject, turn: Turn): boolean;
   write(turns: Turn[], to: Written): void;
+  /** What was written, under the names that a request has for it. */
+  request(to: Written): JsonObject;
 }
+
+/** The AI SDK's mark between two steps: it says nothing. */
+const isStep = (block: Block) => block.type === "shown" && block.name === "step-start";
+
+/** Formats whose messages have a name. */
+const NAMED: Format[] = ["chat", "langchain"];
 
 /** Of these only their own dialect knows more than that they are there. */
 const OWN = new Set<Block["type"]>(["hosted", "approval", "shown", "unknown", "image", "audio", "video", "file"]);
@@ -214,6 +226,9 @@ const OWN = new Set<Block["type"]>(["hosted", "approval", "shown", "unknown", "i
 /** The turn with what the format holds of it, and the rest as text. */
 export function adapt(turn: Turn, format: Format, dialect: Dialect, to: Written): Turn {
   const blocks: Block[] = [];
+  // The summary's is ours.
+  const isNamed = turn.name !== undefined && turn.row.sequence_order !== undefined;
+  if (to.ready && isNamed && !NAMED.includes(format)) to.change(turn, "name", "out");
   for (const block of turn.blocks) {
     // An empty text beside others says nothing, and stands between a call and its result.
     if (to.ready && block.type === "text" && !/\S/.test(block.text) && turn.blocks.length > 1) continue;
@@ -221,8 +236,8 @@ export function adapt(turn: Turn, format: Format, dialect: Dialect, to: Written)
     const isOwn = isObject(block.native) && OWN.has(block.type) && dialect.owns(block.native, turn);
     if (isOwn || rule === "held" && dialect.holds(block, turn)) {
       blocks.push(block);
-    } else if (rule === "out" && (to.ready || block.type === "shown" && block.name === "step-start")) {
-      if (to.ready && block.type !== "shown") to.change(turn, block.type, "out");
+    } else if (rule === "out" && (to.ready || isStep(block))) {
+      if (!isStep(block)) to.change(turn, block.type, "out");
     } else {
       to.change(turn, block.type, "text");
       blocks.push({ type: "text", text: textOf(block) });
