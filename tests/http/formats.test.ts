@@ -166,6 +166,10 @@ Deno.test("what no shape takes is refused by name, and what is read as another s
   };
   const hi = { role: "user", content: "hi" };
   assertEquals(await refused({ messages: [hi, { ...hi, contnet: "x" }] }), ["messages[1].contnet: Unknown field."]);
+  assertEquals(await refused({ messages: [hi, "hi", null] }), [
+    "messages[1]: Expected an object.",
+    "messages[2]: Expected an object.",
+  ]);
   const anthropic = { role: "assistant", content: [{ type: "tool_use", id: "t", name: "f", input: {} }] };
   assert((await refused({ messages: [anthropic], format: "message" }))[0].startsWith("messages[0].content"));
   assertEquals(await refused({ messages: [{ role: "model", parts: [] }], format: "anthropic" }), [

@@ -87,7 +87,7 @@ const foreignMessage = z.custom<JsonObject>(isObject, "Expected an object.").met
   description: "A message as another API or library has it: see docs/formats.md.",
 }).transform((message) => new Foreign(message));
 
-const messages = z.array(z.union([messageInput, foreignMessage])).max(1000);
+const messages = z.array(z.union([messageInput, foreignMessage], "Expected an object.")).max(1000);
 
 const format = z.enum(ALL_FORMATS).optional().describe(
   "In which shape the messages are. Without it each is known by its own, and what no shape takes is refused as message is.",
