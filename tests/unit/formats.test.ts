@@ -400,7 +400,11 @@ Deno.test("what a format cannot hold is text, and says so", () => {
   assertEquals(out("ai-sdk"), [["name", "out"]]);
 });
 
-const json = fc.jsonValue({ maxDepth: 3 }) as fc.Arbitrary<never>;
+/** Any JSON, and what JavaScript trips over where it takes an object for a text, or a name for one of its own. */
+const json = fc.oneof(
+  { weight: 9, arbitrary: fc.jsonValue({ maxDepth: 3 }) },
+  fc.constantFrom({ toString: "", valueOf: 1 }, "constructor", "__proto__", "toString"),
+) as fc.Arbitrary<never>;
 const samples = [
   ...Object.values(WRITTEN).flat().flatMap((message) => {
     const data = (message.data ?? message) as JsonObject;
@@ -412,9 +416,13 @@ const part = fc.oneof(
   json,
   fc.tuple(
     fc.constantFrom(...samples),
-    fc.dictionary(fc.constantFrom("type", "text", "id", "state", "input", "output", "source", "data"), json, {
-      maxKeys: 2,
-    }),
+    fc.dictionary(
+      fc.constantFrom("type", "role", "text", "id", "state", "input", "output", "source", "data", "content", "name"),
+      json,
+      {
+        maxKeys: 2,
+      },
+    ),
   )
     .map(([sample, wrong]) => ({ ...sample, ...wrong })),
 );

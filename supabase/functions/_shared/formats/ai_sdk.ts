@@ -11,7 +11,7 @@ import {
   type Row,
   type Turn,
 } from "./blocks.ts";
-import { asString, restOf } from "./read.ts";
+import { asString, restOf, typeOf } from "./read.ts";
 import { CallIds, type Dialect, inputOf, outputBlocks, outputText, textOf, urlOf } from "./write.ts";
 
 const UI_ROLES = ["system", "user", "assistant"];
@@ -197,7 +197,7 @@ function isUiTool(part: Json | undefined): part is JsonObject {
 function toolPart(call: Call, id: string): JsonObject {
   if (isUiTool(call.native)) return { ...call.native, toolCallId: id };
   const providerExecuted = call.itemType === "mcp_call" ||
-    isObject(call.native) && /^(server|mcp)_tool/.test(`${call.native.type}`);
+    /^(server|mcp)_tool/.test(typeOf(call.native));
   const input = call.custom
     ? call.arguments
     : isObject(call.native) && "toolCallId" in call.native
@@ -214,7 +214,7 @@ function toolPart(call: Call, id: string): JsonObject {
 }
 
 function withOutput(part: JsonObject, result: Result): JsonObject {
-  if (`${part.state}`.startsWith("output-")) return part;
+  if (asString(part.state)?.startsWith("output-")) return part;
   const { approval, output: _, errorText: __, ...call } = part;
   const granted = isObject(approval) && approval.approved === true ? { approval } : {};
   if (result.isError) return { ...call, ...granted, state: "output-error", errorText: outputText(result) };

@@ -2,7 +2,7 @@
 import type { Json } from "../database.types.ts";
 import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Media, type Result, type Row, type Text, type Turn } from "./blocks.ts";
-import { asString, providerOf, restOf } from "./read.ts";
+import { asString, providerOf, restOf, typeOf } from "./read.ts";
 import { CallIds, type Dialect, fit, inputOf, outputBlocks, textOf, type Written } from "./write.ts";
 
 /** https://docs.anthropic.com/en/api/messages: ids and names that are longer, or of other characters, are refused. */
@@ -17,7 +17,7 @@ const BLOCKS =
 const OTHERS = /^(search_result|container_upload)$/;
 
 const isBlock = (part: Json) =>
-  isObject(part) && (typeof part.type === "string" && BLOCKS.test(part.type) ||
+  isObject(part) && (BLOCKS.test(typeOf(part)) ||
     part.type === "image" && isObject(part.source) || "cache_control" in part);
 
 export const anthropic: Dialect = {
@@ -60,7 +60,7 @@ export const anthropic: Dialect = {
     }
   },
 
-  owns: (part, { role }) => role !== "system" && typeof part.type === "string" && OTHERS.test(part.type),
+  owns: (part, { role }) => role !== "system" && OTHERS.test(typeOf(part)),
 
   write(turns, to) {
     const ids = new CallIds(MAX_ID, to.ready);
@@ -112,8 +112,7 @@ const roleOf = ({ role }: Turn) => role === "tool" ? "user" : role;
 const isWeb = (url: string | undefined) => /^https?:/.test(url ?? "");
 const isImage = ({ mediaType }: Media) => IMAGES.includes(mediaType ?? "");
 const isPdf = ({ mediaType, filename }: Media) => mediaType === "application/pdf" || /\.pdf$/i.test(filename ?? "");
-const isOwnResult = ({ native }: Result) =>
-  isObject(native) && native.type !== "tool_result" && /tool_result$/.test(`${native.type}`);
+const isOwnResult = ({ native }: Result) => typeOf(native) !== "tool_result" && /tool_result$/.test(typeOf(native));
 
 /** The API refuses an answer that is to be continued, and ends in white space. */
 function trimLast({ messages }: Written): void {
@@ -149,15 +148,16 @@ function write(block: Block, turn: Turn, ids: CallIds, to: Written): JsonObject 
     case "call": {
       const id = ids.call(block, turn);
       if (id === undefined) return undefined;
-      const isOwn = isObject(block.native) && BLOCKS.test(`${block.native.type}`);
+      const isOwn = BLOCKS.test(typeOf(block.native));
       if (isOwn && !to.ready) return block.native as JsonObject;
       if (isOwn) return { ...block.native as JsonObject, id, name: fit(block.name, MAX_NAME), input: inputOf(block) };
       return { type: "tool_use", id, name: fit(block.name, MAX_NAME), input: inputOf(block) };
     }
     case "result": {
       const { id } = ids.result(block);
-      if (isObject(block.native) && /tool_result$/.test(`${block.native.type}`)) {
-        return to.ready ? { ...block.native, tool_use_id: id } : block.native;
+      if (/tool_result$/.test(typeOf(block.native))) {
+        const own = block.native as JsonObject;
+        return to.ready ? { ...own, tool_use_id: id } : own;
       }
       return {
         type: "tool_result",
@@ -167,9 +167,7 @@ function write(block: Block, turn: Turn, ids: CallIds, to: Written): JsonObject 
       };
     }
     default:
-      return isObject(block.native) && OTHERS.test(`${block.native.type}`)
-        ? block.native
-        : { type: "text", text: textOf(block) };
+      return OTHERS.test(typeOf(block.native)) ? block.native as JsonObject : { type: "text", text: textOf(block) };
   }
 }
 

@@ -15,6 +15,8 @@ import {
 } from "./blocks.ts";
 
 export const asString = (value: unknown): string | undefined => typeof value === "string" ? value : undefined;
+/** What a part or an item calls itself. A row may hold an object there, and that is no text even where one is asked for. */
+export const typeOf = (part: unknown): string => isObject(part) ? asString(part.type) ?? "" : "";
 const asObject = (value: unknown): JsonObject | undefined => isObject(value) ? value : undefined;
 const own = (value: JsonObject, name: string): Json | undefined => Object.hasOwn(value, name) ? value[name] : undefined;
 
@@ -346,29 +348,29 @@ export const isWholeItem = (row: Row): boolean =>
   row.item != null && ((row.type ?? "message") !== "message" ||
     (row.content ?? row.parts ?? row.function_call ?? row.tool_calls) == null);
 
-const ROLES: Record<string, Role> = {
-  system: "system",
-  developer: "system",
-  user: "user",
-  assistant: "assistant",
-  tool: "tool",
-  function: "tool",
-};
+const ROLES = new Map<string, Role>([
+  ["system", "system"],
+  ["developer", "system"],
+  ["user", "user"],
+  ["assistant", "assistant"],
+  ["tool", "tool"],
+  ["function", "tool"],
+]);
 
 /** A message in any shape. */
 export function toTurn(row: Row): Turn {
   const rowRole = asString(row.role) ?? "assistant";
-  const turn: Turn = { role: ROLES[rowRole] ?? "assistant", rowRole, blocks: [], row };
+  const turn: Turn = { role: ROLES.get(rowRole) ?? "assistant", rowRole, blocks: [], row };
   if (typeof row.name === "string" && turn.role !== "tool") turn.name = row.name;
 
   if (isWholeItem(row)) {
     const item = row.item!;
     const role = asString(item.role);
     if (role !== undefined && Array.isArray(item.content)) {
-      turn.role = ROLES[role] ?? turn.role;
+      turn.role = ROLES.get(role) ?? turn.role;
       turn.blocks = readParts(item.content);
     } else if (role !== undefined && typeof item.content === "string") {
-      turn.role = ROLES[role] ?? turn.role;
+      turn.role = ROLES.get(role) ?? turn.role;
       turn.blocks = [{ type: "text", text: item.content }];
     } else {
       turn.blocks = readItem(item);

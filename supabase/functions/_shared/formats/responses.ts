@@ -2,7 +2,7 @@
 import type { Json } from "../database.types.ts";
 import { isObject, type JsonObject } from "../json.ts";
 import { type Block, type Call, type Media, type Result, type Row, type Turn } from "./blocks.ts";
-import { asString, isSame, isWholeItem } from "./read.ts";
+import { asString, isSame, isWholeItem, typeOf } from "./read.ts";
 import { CallIds, type Dialect, fit, outputBlocks, textOf, urlOf, withError, type Written } from "./write.ts";
 
 const MAX_ID = 64;
@@ -82,13 +82,13 @@ export const responses: Dialect = {
         return role === "assistant";
       case "hosted":
       case "approval":
-        return isObject(block.native) && Object.hasOwn(PREFIXES, block.native.type as string);
+        return Object.hasOwn(PREFIXES, typeOf(block.native));
       default:
         return true;
     }
   },
 
-  owns: (part, { row }) => isWholeItem(row) && row.item === part && Object.hasOwn(PREFIXES, part.type as string),
+  owns: (part, { row }) => isWholeItem(row) && row.item === part && Object.hasOwn(PREFIXES, typeOf(part)),
 
   write(turns, to) {
     const ids = new CallIds(MAX_ID, to.ready);
