@@ -61,11 +61,7 @@ const LARGE: Record<string, [method: string, path: string, body?: string]> = {
   "an export": ["GET", "/conversations/export"],
   "an export of all": ["GET", "/users/me/export"],
   "a body of more than 256 KiB": ["POST", `/conversations/${uuid()}/messages`, append(say(text(256 * 1024)))],
-  "a body of more than 10,000 values": [
-    "POST",
-    `/conversations/${uuid()}/messages`,
-    append({ role: "user", parts: many(10_001, {}) }),
-  ],
+  "a body of more than 1,000 values": ["POST", `/conversations/${uuid()}/messages`, append(...many(500, say("x")))],
   "an audit": ["GET", "/sessions/audit"],
   "analytics": ["GET", "/sessions/analytics"],
   "a caller's context": ["GET", "/sessions/context?max_tokens=100001"],
@@ -77,7 +73,6 @@ const LARGE: Record<string, [method: string, path: string, body?: string]> = {
 };
 const SMALL: Record<string, [method: string, path: string, body?: string]> = {
   "an append": ["POST", `/conversations/${uuid()}/messages`, append(say(text(200 * 1024)))],
-  "many messages": ["POST", `/conversations/${uuid()}/messages`, append(...many(1000, say("x")))],
   "a page": ["GET", "/conversations?limit=100"],
   "a usual context": ["GET", `/conversations/${uuid()}/context?max_tokens=100000`],
   "a document": ["POST", "/documents/things/insert_one", JSON.stringify({ document: { a: many(400, 1) } })],
@@ -132,11 +127,7 @@ Deno.test("a large request that fails gives its turn to the next", async () => {
   const alice = uuid();
   await using held = await holdCalls();
   held.release();
-  const wrong = [
-    `[${text(300_000)}`,
-    JSON.stringify({ x: text(300_000) }),
-    append(...many(900, { role: "nobody", parts: many(20, 0) })),
-  ];
+  const wrong = [`[${text(300_000)}`, JSON.stringify({ x: text(300_000) }), append(...many(500, { role: "nobody" }))];
   const streams = wrong.map((body) => new Blob([body]).stream()); // of no known length
   const answers = await Promise.all([...wrong, ...streams].map((body) => ask(alice, "POST", "/conversations", body)));
   assertEquals(answers.map(({ status }) => status), answers.map(() => 400));

@@ -61,7 +61,7 @@ export function sendJson<T, S extends ContentfulStatusCode = 200>(
 
 /** A request with more than this waits for its turn. What an application asks for all day has less. */
 const LARGE_BODY_BYTES = 256 * 1024;
-const LARGE_BODY_VALUES = 10_000;
+const LARGE_BODY_VALUES = 1000;
 const LARGE_PAGE = 100;
 const LARGE_CONTEXT = 100_000;
 
